@@ -1,0 +1,78 @@
+/* forward.h - some consecutive layers of a model, computed for a batch of rows.
+ *
+ * A row is one position of one session; a batch may mix sessions and positions (rows of one session
+ * in ascending order, without gaps).  A batch, a chunk of prefill, a thread count or a split
+ * changes no bit: docs/arithmetic.md.
+ *
+ *     embed -> [rows in exchange type] -> stage_forward ... -> [rows] -> head -> logits
+ *
+ * Nothing here does I/O or starts a thread; workers come from outside. */
+#ifndef MODEL_FORWARD_H
+#define MODEL_FORWARD_H
+
+#include "arch/arch.h"
+#include "kernels/kernels.h"
+#include "kernels/workers.h"
+
+enum { BATCH_MAX = 512 }; /* rows in one call; also rows in one message */
+
+/* K and V of one session on one stage, layers [lo, hi): [layer][kv head][K|V][cap][head_dim] in
+ * the manifest's kv type.  Memory is reserved at once and touched as it fills. */
+struct kv;
+MUST_CHECK enum err kv_open(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi,
+                            uint32_t cap);
+void kv_close(struct kv *kv); /* NULL is fine */
+uint32_t kv_len(const struct kv *kv); /* positions held */
+uint32_t kv_cap(const struct kv *kv);
+/* Forget positions at and past len (len <= kv_len). */
+void kv_trim(struct kv *kv, uint32_t len);
+/* What a session of cap positions reserves, for admission. */
+uint64_t kv_cost(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap);
+
+/* One row of a batch. */
+struct row {
+    struct kv *kv;
+    uint32_t pos; /* must be kv_len + (number of earlier rows of this kv in the batch) */
+};
+
+/* Where a number stopped being finite. */
+struct nonfinite {
+    uint32_t layer; /* or ARCH_ENDS for the logits */
+    uint32_t pos;
+};
+
+/* Layers [lo, hi) with their scratch.  Touched by one thread at a time. */
+struct stage;
+
+/*   layers    [hi - lo], borrowed until stage_close, every tensor held
+ *   k, w      borrowed until stage_close
+ *   rows_max  1..BATCH_MAX */
+MUST_CHECK enum err stage_open(struct stage **out, const struct arch *a, const struct layer *layers,
+                               uint32_t lo, uint32_t hi, uint32_t rows_max,
+                               const struct kernels *k, struct workers *w);
+void stage_close(struct stage *s);
+
+/* Compute the stage's layers for n rows, in place.
+ *
+ *   x   [n][arch_row_bytes]: inputs in exchange type; outputs of the last layer on return
+ *
+ * ERR_RANGE: a position is not the next one of its kv, or past its capacity; nothing changed.
+ * ERR_NONFINITE: bad names the place; the kv of every row is left at its length before the call. */
+MUST_CHECK enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
+                                  struct nonfinite *bad);
+
+/* The coordinator's part: embedding in, logits out. */
+struct ends;
+MUST_CHECK enum err ends_open(struct ends **out, const struct arch *a, const struct layer *weights,
+                              uint32_t rows_max, const struct kernels *k, struct workers *w);
+void ends_close(struct ends *e);
+/* x [n][arch_row_bytes] = X(embedding rows).  ERR_RANGE: an id is not below the vocabulary. */
+MUST_CHECK enum err ends_embed(struct ends *e, const int32_t *ids, uint32_t n, void *x);
+/* logits [n][vocab] of rows x [n][arch_row_bytes].  ERR_NONFINITE with bad->pos = row index. */
+MUST_CHECK enum err ends_logits(struct ends *e, const void *x, uint32_t n, float *logits,
+                                struct nonfinite *bad);
+
+/* Anonymous memory that stage_open / ends_open take. */
+uint64_t stage_cost(const struct arch *a, uint32_t rows_max);
+
+#endif

@@ -1,0 +1,72 @@
+/* net.h - the actor that owns every socket: listens, dials, encrypts, and hands messages on.
+ *
+ * Peers are named by id.  At most one connection to a peer is used for sending; when two nodes dial
+ * each other at once both agree on the one whose initiator has the lower id and close the other
+ * once idle.  Sending to one's own id is delivered like any other message, without a socket.
+ * Callbacks run on the hub's loop. */
+#ifndef NODE_NET_H
+#define NODE_NET_H
+
+#include "node/actor.h"
+#include "proto/conn.h"
+
+struct net;
+
+/* A message that arrived, with its bytes: slices of m borrow from it.  Owned by the receiver. */
+struct mail {
+    struct note note; /* first: a mail can be posted to an actor as it is */
+    struct node_id from;
+    bool loopback;    /* it came over 127.0.0.0/8 or ::1, or from this process */
+    struct msg m;
+    size_t n;
+    uint8_t bytes[];
+};
+
+struct net_config {
+    const struct identity *me;     /* borrowed until net_close */
+    const struct swarm_key *swarm; /* borrowed until net_close */
+    const char *listen_host;       /* NULL: do not listen */
+    uint16_t listen_port;          /* 0: any free port */
+    const char *agent;
+    uint8_t role;
+    void *arg;
+    /* A message.  m is the receiver's: post it to an actor or drop it. */
+    void (*on_mail)(void *arg, struct mail *m);
+    /* A peer has become reachable, or its last connection has gone (why: in words). */
+    void (*on_peer)(void *arg, const struct node_id *id, bool up, const char *why);
+};
+
+MUST_CHECK enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
+                             struct why *why);
+/* Says CLOSE to every peer and closes all sockets; done(arg) when the last is closed. */
+void net_close(struct net *n, void (*done)(void *arg), void *arg);
+
+uint16_t net_port(const struct net *n); /* the port listened on; 0 when none */
+
+/* Connect to id (NULL: whoever answers) at host:port; result(arg, id, e, why) is called once, also
+ * at once when already connected.  host may be a name; it is resolved off the loop. */
+typedef void net_result(void *arg, const struct node_id *id, enum err e, const char *why);
+void net_dial(struct net *n, const struct node_id *id, const char *host, uint16_t port,
+              net_result *result, void *arg);
+
+/* Remember where id is reached, so that net_send may dial it.  addr as on the wire (messages.h). */
+void net_hint(struct net *n, const struct node_id *id, struct slice addr);
+
+/* Send m to id: over the open connection, else dials a hinted address and sends when it is open
+ * (a failure then comes as on_peer down).  ERR_NOTFOUND: not connected and no hint; ERR_FULL: too
+ * much waits for that peer. */
+MUST_CHECK enum err net_send(struct net *n, const struct node_id *id, const struct msg *m);
+
+bool net_is_up(const struct net *n, const struct node_id *id);
+/* The peer's address on its current connection, as on the wire; empty when not connected. */
+struct slice net_addr(const struct net *n, const struct node_id *id);
+/* Smoothed round trip in microseconds from PING/PONG; UINT32_MAX unknown. */
+uint32_t net_rtt_us(const struct net *n, const struct node_id *id);
+/* This peer broke the protocol in what it said: a strike; three in ten minutes close and ban it. */
+void net_strike(struct net *n, const struct node_id *id, const char *what);
+
+/* Monotonic milliseconds and unix seconds, for all who need the time in node/. */
+uint64_t now_ms(const struct hub *h);
+uint64_t unix_now(void);
+
+#endif

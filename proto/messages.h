@@ -1,0 +1,260 @@
+/* messages.h - every message that peers exchange: name, fields, types, limits, once.
+ *
+ * The macros build structs and tables and nothing else; codec.c walks the tables to encode, decode
+ * and validate, tools/protodoc prints docs/protocol.md from them, the fuzz targets and round-trip
+ * tests loop over them.  To add a message or a field, add a row.
+ *
+ * On the wire a message is [type u8, rid u32, body map]; rid 0: no answer wanted, an answer
+ * repeats it.  Keys are the short wire names.  Unknown keys are skipped, unknown types answered
+ * with ERROR unsupported; a missing key, a wrong type or a value out of range is ERR_MALFORMED or
+ * ERR_RANGE and the sender gets a strike.
+ *
+ * Field types: U unsigned integer, DBL finite 64-bit float, BIN bytes, STR UTF-8 text (limits are
+ * lengths in bytes), BINS list of at most `max` byte strings, UINTS list of at most `max` unsigned
+ * 32-bit integers.  OPT fields may be missing (then zero or empty). */
+#ifndef PROTO_MESSAGES_H
+#define PROTO_MESSAGES_H
+
+#include "base/slice.h"
+
+#include <stdint.h>
+
+enum {
+    ID_BYTES = 32,          /* node, model and hash ids */
+    SESSION_BYTES = 16,
+    SIG_BYTES = 64,
+    ADDR_MAX = 18,          /* 4 or 16 address bytes, then the port, big endian */
+    RECORD_BYTES_MAX = 2048,
+    RECORDS_MAX = 24,       /* in one message */
+    RANGES_MAX = 16,        /* lo, hi pairs of layers in one record: 8 ranges */
+    ADDRS_MAX = 8,
+    ROWS_MAX = 512,         /* rows in one ACT */
+    ACT_BYTES_MAX = 8 << 20,
+    CONTEXT_MAX = 1 << 20,
+    LAYER_MAX = 256,
+    LIST_MAX = 32,          /* largest count of any list field */
+    CONVERSATION_MAX = 1 << 20,
+};
+
+/*    name          id  limit on the whole message    meaning */
+/* clang-format off */
+#define MESSAGE_LIST(M)                                                                           \
+    M(HELLO,        1,  1024,                "who speaks; the payload of the handshake")          \
+    M(PING,         2,  64,                  "are you there")                                     \
+    M(PONG,         3,  64,                  "answer to PING")                                    \
+    M(ERROR,        4,  512,                 "a request failed, or a message was refused")        \
+    M(RECORDS,      8,  64 << 10,            "signed announcements, passed on unchanged")         \
+    M(RECORDS_GET,  9,  64,                  "send me every record you know")                     \
+    M(SESS_OPEN,   20,  1024,                "coordinator to stage: open a session")              \
+    M(SESS_OK,     21,  128,                 "stage to coordinator: the session is open")         \
+    M(ACT,         22,  ACT_BYTES_MAX + 512, "rows of hidden vectors for the next stage")         \
+    M(STEP_DONE,   23,  256,                 "stage to coordinator: a step is computed")          \
+    M(KV_TRIM,     24,  128,                 "coordinator to stage: forget positions at and past len") \
+    M(SESS_CLOSE,  27,  128,                 "coordinator to stage: free the session")            \
+    M(SESS_FAIL,   28,  512,                 "stage to coordinator: the session ended, and why")  \
+    M(ASK,         40,  CONVERSATION_MAX + 1024, "client to coordinator: answer this conversation") \
+    M(ASK_PLAN,    41,  16 << 10,            "coordinator to client: who will compute what")      \
+    M(ASK_TEXT,    42,  16 << 10,            "coordinator to client: a piece of the answer")      \
+    M(ASK_DONE,    43,  8 << 10,             "coordinator to client: the answer is complete")     \
+    M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")
+
+/*      field          key     type    opt  min max              meaning */
+#define HELLO_FIELDS(F)                                                                           \
+    F(id,           "id",   BIN,   REQ, ID_BYTES, ID_BYTES,     "Ed25519 key: the node's id")     \
+    F(cert,         "cert", BIN,   REQ, SIG_BYTES, SIG_BYTES,   "signature of the session's X25519 key by id") \
+    F(not_after,    "na",   U,     REQ, 1, UINT64_MAX,          "unix seconds until which cert holds") \
+    F(agent,        "ag",   STR,   REQ, 0, 32,                  "program and version")            \
+    F(role,         "role", U,     REQ, 0, 15,                  "bits: 1 serves, 2 asks, 4 relays, 8 gateway") \
+    F(observed,     "obs",  BIN,   OPT, 0, ADDR_MAX,            "your address as I see it")       \
+    F(features,     "feat", U,     OPT, 0, UINT64_MAX,          "bits for later")
+
+#define PING_FIELDS(F)                                                                            \
+    F(stamp,        "t",    U,     REQ, 0, UINT64_MAX,          "echoed")
+#define PONG_FIELDS(F)                                                                            \
+    F(stamp,        "t",    U,     REQ, 0, UINT64_MAX,          "from the PING")                  \
+    F(queue,        "q",    U,     OPT, 0, 65535,               "jobs waiting here")
+
+#define ERROR_FIELDS(F)                                                                           \
+    F(code,         "c",    U,     REQ, 1, 255,                 "an error code of the table below") \
+    F(text,         "m",    STR,   REQ, 0, 300,                 "for people; no secrets")         \
+    F(retry_ms,     "ra",   U,     OPT, 0, 86400000,            "try again after this time")
+
+#define RECORDS_FIELDS(F)                                                                         \
+    F(records,      "r",    BINS,  REQ, 0, RECORDS_MAX,         "each: signature(64) then the record's bytes")
+#define RECORDS_GET_FIELDS(F)                                                                     \
+    F(model,        "m",    BIN,   OPT, 0, ID_BYTES,            "only this model; empty: all")
+
+#define SESS_OPEN_FIELDS(F)                                                                       \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "random")                   \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "grows when the pipeline changes") \
+    F(model,        "m",    BIN,   REQ, ID_BYTES, ID_BYTES,     "model id")                       \
+    F(layer_lo,     "l0",   U,     REQ, 0, LAYER_MAX,           "first layer")                    \
+    F(layer_hi,     "l1",   U,     REQ, 1, LAYER_MAX,           "one past the last layer")        \
+    F(max_tokens,   "max",  U,     REQ, 1, CONTEXT_MAX,         "positions this session may use") \
+    F(next_id,      "nx",   BIN,   OPT, 0, ID_BYTES,            "the next stage; empty: back to the sender") \
+    F(next_addr,    "na",   BIN,   OPT, 0, ADDR_MAX,            "where the next stage is reached") \
+    F(prev_id,      "pv",   BIN,   REQ, ID_BYTES, ID_BYTES,     "who may send ACT")               \
+    F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual")
+#define SESS_OK_FIELDS(F)                                                                         \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(held,         "kv",   U,     REQ, 0, CONTEXT_MAX,         "positions already held")         \
+    F(limit,        "lim",  U,     REQ, 1, CONTEXT_MAX,         "positions this stage grants")
+#define ACT_FIELDS(F)                                                                             \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(pos,          "p",    U,     REQ, 0, CONTEXT_MAX,         "position of the first row")      \
+    F(rows,         "n",    U,     REQ, 1, ROWS_MAX,            "number of rows")                 \
+    F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "counts the session's steps")     \
+    F(want,         "w",    U,     REQ, 0, ROWS_MAX,            "rows at the end that the coordinator wants back") \
+    F(x,            "x",    BIN,   REQ, 1, ACT_BYTES_MAX,       "[rows][hidden] in the model's exchange type")
+#define STEP_DONE_FIELDS(F)                                                                       \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(compute_us,   "us",   U,     REQ, 0, UINT32_MAX,          "computing")                      \
+    F(wait_us,      "wus",  U,     REQ, 0, UINT32_MAX,          "waiting for the processor")
+#define KV_TRIM_FIELDS(F)                                                                         \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(len,          "len",  U,     REQ, 0, CONTEXT_MAX,         "positions to keep")
+#define SESS_CLOSE_FIELDS(F)                                                                      \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")
+#define SESS_FAIL_FIELDS(F)                                                                       \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(code,         "c",    U,     REQ, 1, 255,                 "an error code")                  \
+    F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
+
+#define ASK_FIELDS(F)                                                                             \
+    F(model,        "m",    STR,   OPT, 0, 64,                  "name; empty: the node's own")    \
+    F(conversation, "msgs", STR,   REQ, 2, CONVERSATION_MAX,    "JSON {\"messages\": [...], \"tools\": [...]}") \
+    F(think,        "th",   U,     OPT, 0, 2,                   "0 as the model does, 1 on, 2 off") \
+    F(sampling,     "smp",  U,     REQ, 0, 31,                  "bits: which of the next five fields are set, in order") \
+    F(temperature,  "temp", F,     OPT, 0, 100,                 "0: greedy")                      \
+    F(top_p,        "topp", F,     OPT, 0, 1,                   "")                               \
+    F(min_p,        "minp", F,     OPT, 0, 1,                   "")                               \
+    F(top_k,        "topk", U,     OPT, 0, UINT32_MAX,          "")                               \
+    F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "")                               \
+    F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
+    F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing")
+#define ASK_PLAN_FIELDS(F)                                                                        \
+    F(plan,         "plan", STR,   REQ, 2, 15 << 10,            "JSON: stages and prediction")
+#define ASK_TEXT_FIELDS(F)                                                                        \
+    F(index,        "i",    U,     REQ, 0, UINT32_MAX,          "generated tokens so far")        \
+    F(text,         "t",    STR,   REQ, 0, 8 << 10,             "whole characters")               \
+    F(thinking,     "th",   U,     OPT, 0, 1,                   "part of the model's reasoning")
+#define ASK_DONE_FIELDS(F)                                                                        \
+    F(reason,       "why",  U,     REQ, 0, 2,                   "0 the model stopped, 1 length, 2 cancelled") \
+    F(n_prompt,     "np",   U,     REQ, 0, CONTEXT_MAX,         "prompt tokens")                  \
+    F(n_tokens,     "nt",   U,     REQ, 0, CONTEXT_MAX,         "generated tokens")               \
+    F(prefill_us,   "pus",  U,     REQ, 0, UINT64_MAX,          "until the first token")          \
+    F(decode_us,    "dus",  U,     REQ, 0, UINT64_MAX,          "the rest")                       \
+    F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")
+#define ASK_CANCEL_FIELDS(F)                                                                      \
+    F(unused,       "x",    U,     OPT, 0, 0,                   "")
+
+/* The body of a signed record (directory.h): the same kind of table, but canonical: minimal
+ * integers, keys in this order, no unknown keys. */
+#define RECORD_FIELDS(F)                                                                          \
+    F(version,      "v",    U,     REQ, 1, 1,                   "")                               \
+    F(id,           "id",   BIN,   REQ, ID_BYTES, ID_BYTES,     "whose record this is")           \
+    F(seq,          "seq",  U,     REQ, 1, UINT64_MAX,          "grows with every new record")    \
+    F(made,         "ts",   U,     REQ, 1, UINT64_MAX,          "unix seconds")                   \
+    F(expires,      "exp",  U,     REQ, 1, UINT64_MAX,          "unix seconds; at most 900 after ts") \
+    F(addrs,        "ad",   BINS,  REQ, 0, ADDRS_MAX,           "where the node is reached")      \
+    F(state,        "st",   U,     REQ, 0, 3,                   "0 joining, 1 active, 2 draining, 3 gone") \
+    F(model,        "m",    BIN,   OPT, 0, ID_BYTES,            "model id; empty: holds nothing") \
+    F(model_name,   "mn",   STR,   OPT, 0, 64,                  "a label only")                   \
+    F(layers,       "l",    UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: whole layers held") \
+    F(ends,         "ends", U,     OPT, 0, 1,                   "holds the ends: can coordinate") \
+    F(layer_us,     "d",    U,     OPT, 0, UINT32_MAX,          "microseconds a layer takes for one token") \
+    F(prefill,      "p",    U,     OPT, 0, UINT32_MAX,          "prompt rows a second through one layer") \
+    F(kv_tokens,    "kv",   U,     OPT, 0, UINT32_MAX,          "free positions")                 \
+    F(context,      "ctx",  U,     OPT, 0, CONTEXT_MAX,         "largest session granted")        \
+    F(sessions,     "ss",   U,     OPT, 0, 65535,               "open sessions")                  \
+    F(agent,        "ag",   STR,   OPT, 0, 32,                  "")                               \
+    F(name,         "nm",   STR,   OPT, 0, 32,                  "a label only")
+
+/*    name            code  text for people */
+#define WIRE_ERROR_LIST(E)                                                                        \
+    E(BAD_MESSAGE,     1, "the message does not follow the protocol")                             \
+    E(UNSUPPORTED,     2, "this node does not know that message")                                 \
+    E(TOO_BIG,         3, "the message is larger than its type allows")                           \
+    E(RATE_LIMITED,    4, "too many requests; slow down")                                         \
+    E(BUSY,            5, "this node is busy; try again later")                                   \
+    E(NO_SUCH_MODEL,   6, "this node does not hold that model")                                   \
+    E(NO_SUCH_LAYERS,  7, "this node does not hold those layers")                                 \
+    E(NO_SUCH_SESSION, 8, "no such session here")                                                 \
+    E(STALE_EPOCH,     9, "the pipeline has changed since")                                       \
+    E(OUT_OF_ORDER,   10, "rows came out of order")                                               \
+    E(KV_FULL,        11, "the conversation is longer than this node can hold")                   \
+    E(NO_MEMORY,      12, "this node is out of memory")                                           \
+    E(NOT_ALLOWED,    13, "this node does not allow that")                                        \
+    E(SHUTTING_DOWN,  14, "this node is shutting down")                                           \
+    E(BAD_SIGNATURE,  15, "a signature does not verify")                                          \
+    E(EXPIRED,        16, "the record has expired")                                               \
+    E(INTERNAL,       17, "something went wrong in this node")                                    \
+    E(TIMEOUT,        18, "no answer in time")                                                    \
+    E(NO_PIPELINE,    19, "the swarm does not hold every layer of the model")                     \
+    E(LOST_STAGE,     20, "a node of the pipeline has gone")                                      \
+    E(NONFINITE,      21, "a number of the model's computation is not finite")                    \
+    E(BAD_REQUEST,    22, "the request cannot be answered")
+/* clang-format on */
+
+/* --- what the rows build --- */
+
+enum field_type { FIELD_U, FIELD_DBL, FIELD_BIN, FIELD_STR, FIELD_BINS, FIELD_UINTS };
+
+struct bins {
+    uint32_t n;
+    struct slice p[LIST_MAX];
+};
+struct uints {
+    uint32_t n;
+    uint32_t p[LIST_MAX];
+};
+
+#define FIELD_C_U uint64_t
+#define FIELD_C_DBL double
+#define FIELD_C_BIN struct slice
+#define FIELD_C_STR struct slice
+#define FIELD_C_BINS struct bins
+#define FIELD_C_UINTS struct uints
+#define FIELD_MEMBER(name, key, type, opt, min, max, meaning) FIELD_C_##type name;
+
+#define M(NAME, id, limit, meaning)    \
+    struct msg_##NAME {                \
+        NAME##_FIELDS(FIELD_MEMBER)    \
+    };
+MESSAGE_LIST(M)
+#undef M
+struct record_body {
+    RECORD_FIELDS(FIELD_MEMBER)
+};
+
+enum msg_type {
+#define M(NAME, id, limit, meaning) MSG_##NAME = id,
+    MESSAGE_LIST(M)
+#undef M
+};
+
+enum wire_error {
+#define E(NAME, code, text) WIRE_##NAME = code,
+    WIRE_ERROR_LIST(E)
+#undef E
+};
+
+/* One message; slices borrow from the bytes it was decoded from, or from whoever built it. */
+struct msg {
+    enum msg_type type;
+    uint32_t rid;
+    union {
+#define M(NAME, id, limit, meaning) struct msg_##NAME NAME;
+        MESSAGE_LIST(M)
+#undef M
+    } u;
+};
+
+#endif

@@ -1,0 +1,57 @@
+/* manifest.h - what a model is, in one immutable msgpack body whose BLAKE2b-256 is the model's id.
+ *
+ * The body holds the architecture's numbers, the arithmetic version, exchange and kv types, the
+ * tokenizer's and every layer's table hashes, chat form, end tokens and sampling defaults; no
+ * name, key or date: the same source and options give the same id.  Names and the publisher's
+ * signature lie beside it (store.h).
+ *
+ * A tile table is the concatenation of the 32-byte hashes of a layer's tiles, tensors in arch_spec
+ * order, tiles in order; its length follows from the architecture. */
+#ifndef STORE_MANIFEST_H
+#define STORE_MANIFEST_H
+
+#include "arch/arch.h"
+#include "base/slice.h"
+
+enum {
+    HASH_BYTES = 32,
+    MANIFEST_BYTES_MAX = 1 << 20,
+    MANIFEST_EOS_MAX = 16,
+    MANIFEST_TOKENIZER_TILES_MAX = 256,
+};
+
+struct hash {
+    uint8_t b[HASH_BYTES];
+};
+
+/* What the model's publisher advises; used when a request says nothing. */
+struct sampling_defaults {
+    bool sample;        /* false: greedy */
+    double temperature; /* > 0 when sample */
+    double top_p, min_p;
+    uint32_t top_k; /* 0 = off */
+};
+
+struct manifest {
+    struct arch arch;
+    char chat[16];           /* chat form's name, "none" without one */
+    uint32_t n_eos;
+    int32_t eos[MANIFEST_EOS_MAX]; /* end tokens, ascending */
+    struct sampling_defaults sampling;
+    uint64_t tokenizer_bytes; /* of tokenizer.json; 0: a model without tokenizer */
+    uint32_t n_tokenizer;
+    struct hash tokenizer[MANIFEST_TOKENIZER_TILES_MAX]; /* its pieces, TILE_BYTES each but the last */
+    struct hash table[ARCH_LAYERS_MAX + 1]; /* [arch_all_layers] */
+    struct hash ends;
+};
+
+/* Encode into out (owned by the caller: free); decode with every number checked (arch_check). */
+MUST_CHECK enum err manifest_encode(const struct manifest *m, uint8_t **out, size_t *n);
+MUST_CHECK enum err manifest_decode(struct manifest *m, struct slice body, struct why *why);
+
+/* Number of tiles in the table of layer (or ARCH_ENDS). */
+uint32_t manifest_n_tiles(const struct arch *a, uint32_t layer);
+
+struct hash hash_of(struct slice s); /* plain BLAKE2b-256, as b2sum -l 256 prints */
+
+#endif

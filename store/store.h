@@ -1,0 +1,68 @@
+/* store.h - tiles and manifests in one LMDB environment; the only door to LMDB.
+ *
+ *   tiles    BLAKE2b-256 of the bytes -> the bytes (weights, tile tables, tokenizer pieces)
+ *   models   model id -> manifest body
+ *   names    name, as in "glm-4.5-air:q40" -> model id, publisher key, signature
+ *   pins     what this node decided to hold (part 3)
+ *
+ * Several processes may read one store, one writes.  Never WRITEMAP or NOSYNC: a full disk is a
+ * clean error and an intact store (protocol-notes 5.1).  Tile pointers stay valid while the store
+ * is open for reading: one read transaction is held. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "store/manifest.h"
+
+struct store;
+
+enum store_mode { STORE_READ, STORE_WRITE };
+
+/* Open the store in directory dir; STORE_WRITE creates it (0700) and takes the writer's lock:
+ * ERR_BUSY with why when another process writes. */
+MUST_CHECK enum err store_open(struct store **out, const char *dir, enum store_mode mode,
+                               struct why *why);
+void store_close(struct store *s);
+
+/* The bytes of a tile, borrowed until store_close; ERR_NOTFOUND. */
+MUST_CHECK enum err store_tile(struct store *s, const struct hash *h, struct slice *out);
+bool store_has(struct store *s, const struct hash *h);
+
+/* Add a tile; its hash is computed and returned.  Durable after store_commit (called by itself
+ * every few tiles).  ERR_DISKFULL, ERR_IO: nothing already committed is lost. */
+MUST_CHECK enum err store_put(struct store *s, struct slice bytes, struct hash *out,
+                              struct why *why);
+MUST_CHECK enum err store_commit(struct store *s, struct why *why);
+
+/* A name's entry.  sig signs "swarm-model-v1\0" ‖ id ‖ name with publisher's Ed25519 key; made and
+ * checked by callers (proto/identity.h). */
+struct store_name {
+    char name[64];
+    struct hash id;
+    uint8_t publisher[32];
+    uint8_t sig[64];
+};
+MUST_CHECK enum err store_put_model(struct store *s, struct slice body,
+                                    const struct store_name *name, struct why *why);
+/* Look a model up by name or by its id in hex; name NULL or "" means the only one in the store.
+ * ERR_NOTFOUND with why listing the names there are. */
+MUST_CHECK enum err store_find_model(struct store *s, const char *name, struct store_name *entry,
+                                     struct manifest *out, struct why *why);
+/* Call f for every name; stops when f returns false. */
+MUST_CHECK enum err store_each_name(struct store *s,
+                                    bool (*f)(void *arg, const struct store_name *n), void *arg,
+                                    struct why *why);
+
+/* Is every tile of layer (or ARCH_ENDS, with tokenizer) present? */
+bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer);
+
+/* Tile pointers of a layer (or ARCH_ENDS), in table order; p [manifest_n_tiles].  Values under
+ * 4 KiB are copied into memory that store_close frees, so that padding reads stay inside.
+ * Lengths are checked against the architecture: ERR_MALFORMED with why. */
+MUST_CHECK enum err store_layer_tiles(struct store *s, const struct manifest *m, uint32_t layer,
+                                      const uint8_t **p, struct why *why);
+
+/* The tokenizer.json of a model, owned by the caller (free); ERR_NOTFOUND: it has none. */
+MUST_CHECK enum err store_tokenizer(struct store *s, const struct manifest *m, uint8_t **out,
+                                    size_t *n, struct why *why);
+
+#endif
