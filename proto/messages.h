@@ -132,9 +132,9 @@ enum {
     F(conversation, "msgs", STR,   REQ, 2, CONVERSATION_MAX,    "JSON {\"messages\": [...], \"tools\": [...]}") \
     F(think,        "th",   U,     OPT, 0, 2,                   "0 as the model does, 1 on, 2 off") \
     F(sampling,     "smp",  U,     REQ, 0, 31,                  "bits: which of the next five fields are set, in order") \
-    F(temperature,  "temp", F,     OPT, 0, 100,                 "0: greedy")                      \
-    F(top_p,        "topp", F,     OPT, 0, 1,                   "")                               \
-    F(min_p,        "minp", F,     OPT, 0, 1,                   "")                               \
+    F(temperature,  "temp", DBL,   OPT, 0, 100,                 "0: greedy")                      \
+    F(top_p,        "topp", DBL,   OPT, 0, 1,                   "")                               \
+    F(min_p,        "minp", DBL,   OPT, 0, 1,                   "")                               \
     F(top_k,        "topk", U,     OPT, 0, UINT32_MAX,          "")                               \
     F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "")                               \
     F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
