@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# test.sh - install what is missing, build, run every test; non-zero if anything fails.
+#
+# The full run is what CI runs.  Slow sweeps are behind options of this script.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage="usage: scripts/test.sh [--quick] [--fuzz SECONDS]
+  (no option)     Release and ASan+UBSan builds, all tests in both, and the demo script
+  --quick         the Release build's tests only
+  --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)"
+
+quick= fuzz=0
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help) echo "$usage"; exit 0 ;;
+    --quick) quick=1 ;;
+    --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
+    *) fail "unknown option $1 ($usage)" ;;
+    esac
+    shift
+done
+
+install_packages "${packages[@]}"
+jobs=$(nproc)
+
+run_ctest() { ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"; }
+
+build "$root/build"
+say "tests, Release build"
+run_ctest "$root/build"
+
+if [ -z "$quick" ]; then
+    build "$root/build-asan" -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=address,undefined
+    say "tests, ASan and UBSan build"
+    run_ctest "$root/build-asan"
+fi
+
+if [ "$fuzz" -gt 0 ]; then
+    install_packages clang-14 libclang-rt-14-dev
+    build "$root/build-fuzz" -DCMAKE_C_COMPILER=clang-14 -DFUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+    for target in "$root"/build-fuzz/bin/fuzz_*; do
+        name=$(basename "$target")
+        say "fuzzing $name for $fuzz s"
+        mkdir -p "$root/build-fuzz/corpus/$name"
+        "$target" -max_total_time="$fuzz" -print_final_stats=1 -verbosity=0 \
+            "$root/build-fuzz/corpus/$name" "$root/tests/fuzz/corpus/${name#fuzz_}"
+    done
+fi
+say "all tests passed"
