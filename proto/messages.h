@@ -11,7 +11,8 @@
  *
  * Field types: U unsigned integer, DBL finite 64-bit float, BIN bytes, STR UTF-8 text (limits are
  * lengths in bytes), BINS list of at most `max` byte strings, UINTS list of at most `max` unsigned
- * 32-bit integers.  OPT fields may be missing (then zero or empty). */
+ * 32-bit integers.  OPT fields may be missing, zero or empty (all the same: they are not sent then);
+ * any other value keeps to min and max, as in "no id, or one of 32 bytes". */
 #ifndef PROTO_MESSAGES_H
 #define PROTO_MESSAGES_H
 
@@ -23,7 +24,8 @@ enum {
     ID_BYTES = 32,          /* node, model and hash ids */
     SESSION_BYTES = 16,
     SIG_BYTES = 64,
-    ADDR_MAX = 18,          /* 4 or 16 address bytes, then the port, big endian */
+    ADDR_MIN = 6,           /* an address: 4 or 16 bytes, then the port, big endian */
+    ADDR_MAX = 18,
     RECORD_BYTES_MAX = 2048,
     RECORDS_MAX = 24,       /* in one message */
     RANGES_MAX = 16,        /* lo, hi pairs of layers in one record: 8 ranges */
@@ -65,7 +67,7 @@ enum {
     F(not_after,    "na",   U,     REQ, 1, UINT64_MAX,          "unix seconds until which cert holds") \
     F(agent,        "ag",   STR,   REQ, 0, 32,                  "program and version")            \
     F(role,         "role", U,     REQ, 0, 15,                  "bits: 1 serves, 2 asks, 4 relays, 8 gateway") \
-    F(observed,     "obs",  BIN,   OPT, 0, ADDR_MAX,            "your address as I see it")       \
+    F(observed,     "obs",  BIN,   OPT, ADDR_MIN, ADDR_MAX,         "your address as I see it")       \
     F(features,     "feat", U,     OPT, 0, UINT64_MAX,          "bits for later")
 
 #define PING_FIELDS(F)                                                                            \
@@ -82,7 +84,7 @@ enum {
 #define RECORDS_FIELDS(F)                                                                         \
     F(records,      "r",    BINS,  REQ, 0, RECORDS_MAX,         "each: signature(64) then the record's bytes")
 #define RECORDS_GET_FIELDS(F)                                                                     \
-    F(model,        "m",    BIN,   OPT, 0, ID_BYTES,            "only this model; empty: all")
+    F(model,        "m",    BIN,   OPT, ID_BYTES, ID_BYTES,     "only this model; empty: all")
 
 #define SESS_OPEN_FIELDS(F)                                                                       \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "random")                   \
@@ -91,8 +93,8 @@ enum {
     F(layer_lo,     "l0",   U,     REQ, 0, LAYER_MAX,           "first layer")                    \
     F(layer_hi,     "l1",   U,     REQ, 1, LAYER_MAX,           "one past the last layer")        \
     F(max_tokens,   "max",  U,     REQ, 1, CONTEXT_MAX,         "positions this session may use") \
-    F(next_id,      "nx",   BIN,   OPT, 0, ID_BYTES,            "the next stage; empty: back to the sender") \
-    F(next_addr,    "na",   BIN,   OPT, 0, ADDR_MAX,            "where the next stage is reached") \
+    F(next_id,      "nx",   BIN,   OPT, ID_BYTES, ID_BYTES,     "the next stage; empty: back to the sender") \
+    F(next_addr,    "na",   BIN,   OPT, ADDR_MIN, ADDR_MAX,         "where the next stage is reached") \
     F(prev_id,      "pv",   BIN,   REQ, ID_BYTES, ID_BYTES,     "who may send ACT")               \
     F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual")
 #define SESS_OK_FIELDS(F)                                                                         \
@@ -165,7 +167,7 @@ enum {
     F(expires,      "exp",  U,     REQ, 1, UINT64_MAX,          "unix seconds; at most 900 after ts") \
     F(addrs,        "ad",   BINS,  REQ, 0, ADDRS_MAX,           "where the node is reached")      \
     F(state,        "st",   U,     REQ, 0, 3,                   "0 joining, 1 active, 2 draining, 3 gone") \
-    F(model,        "m",    BIN,   OPT, 0, ID_BYTES,            "model id; empty: holds nothing") \
+    F(model,        "m",    BIN,   OPT, ID_BYTES, ID_BYTES,     "model id; empty: holds nothing") \
     F(model_name,   "mn",   STR,   OPT, 0, 64,                  "a label only")                   \
     F(layers,       "l",    UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: whole layers held") \
     F(ends,         "ends", U,     OPT, 0, 1,                   "holds the ends: can coordinate") \
