@@ -27,8 +27,10 @@ void safetensors_close(struct safetensors *f);
 uint32_t safetensors_n(const struct safetensors *f);
 const struct st_tensor *safetensors_nth(const struct safetensors *f, uint32_t i); /* by data offset */
 const struct st_tensor *safetensors_find(const struct safetensors *f, const char *name);
+struct slice safetensors_header(const struct safetensors *f); /* length and JSON, as in the file */
 
-/* Write tensors (name, dtype, dims, data set) to path, through a temporary file renamed at the end. */
+/* Write tensors (name, dtype, dims, data set; dtype_name is not read) to path, through a temporary
+ * file renamed at the end. */
 MUST_CHECK enum err safetensors_write(const char *path, const struct st_tensor *t, uint32_t n,
                                       struct why *why);
 

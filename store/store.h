@@ -4,10 +4,12 @@
  *   models   model id -> manifest body
  *   names    name, as in "glm-4.5-air:q40" -> model id, publisher key, signature
  *   pins     what this node decided to hold (part 3)
+ *   notes    what a converter remembers, so that a second run need not repeat the first
  *
  * Several processes may read one store, one writes.  Never WRITEMAP or NOSYNC: a full disk is a
- * clean error and an intact store (protocol-notes 5.1).  Tile pointers stay valid while the store
- * is open for reading: one read transaction is held. */
+ * clean error and an intact store.  Tile pointers stay valid while the store is open: one read
+ * transaction is held, and what is never deleted never moves.  A process opens a store once at a
+ * time: LMDB's locks belong to the process. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -21,7 +23,17 @@ enum store_mode { STORE_READ, STORE_WRITE };
  * ERR_BUSY with why when another process writes. */
 MUST_CHECK enum err store_open(struct store **out, const char *dir, enum store_mode mode,
                                struct why *why);
-void store_close(struct store *s);
+/* As above, with map_bytes of address space at first instead of STORE_MAP_BYTES.  The map doubles
+ * when it is full, unless tile pointers have been handed out by this handle. */
+#define STORE_MAP_BYTES (UINT64_C(1) << 40)
+MUST_CHECK enum err store_open_map(struct store **out, const char *dir, enum store_mode mode,
+                                   uint64_t map_bytes, struct why *why);
+void store_close(struct store *s); /* what is not committed is dropped; NULL is fine */
+
+/* Bytes that the file system under the store still has for us. */
+uint64_t store_room(const struct store *s);
+/* Bytes that a value of n bytes takes in the file, whole pages. */
+uint64_t store_value_bytes(uint64_t n);
 
 /* The bytes of a tile, borrowed until store_close; ERR_NOTFOUND. */
 MUST_CHECK enum err store_tile(struct store *s, const struct hash *h, struct slice *out);
@@ -31,7 +43,16 @@ bool store_has(struct store *s, const struct hash *h);
  * every few tiles).  ERR_DISKFULL, ERR_IO: nothing already committed is lost. */
 MUST_CHECK enum err store_put(struct store *s, struct slice bytes, struct hash *out,
                               struct why *why);
+/* As above for a caller that has just computed the hash (on another thread). */
+MUST_CHECK enum err store_put_hashed(struct store *s, struct slice bytes, const struct hash *h,
+                                     struct why *why);
 MUST_CHECK enum err store_commit(struct store *s, struct why *why);
+
+/* A note under a key, written with the tiles that were put before it: never without them. */
+MUST_CHECK enum err store_put_note(struct store *s, const struct hash *key, struct slice bytes,
+                                   struct why *why);
+/* Borrowed until the next commit; ERR_NOTFOUND. */
+MUST_CHECK enum err store_note(struct store *s, const struct hash *key, struct slice *out);
 
 /* A name's entry.  sig signs "swarm-model-v1\0" ‖ id ‖ name with publisher's Ed25519 key; made and
  * checked by callers (proto/identity.h). */
@@ -41,8 +62,14 @@ struct store_name {
     uint8_t publisher[32];
     uint8_t sig[64];
 };
+/* A name is 1 to 63 letters, digits and "._-:/", beginning with a letter or digit. */
+bool store_name_ok(const char *name);
+/* Store a manifest and its name, at once and durably; name->id must be the body's hash, and the
+ * name's earlier entry is replaced.  name NULL: the manifest alone. */
 MUST_CHECK enum err store_put_model(struct store *s, struct slice body,
                                     const struct store_name *name, struct why *why);
+/* The entry of exactly this name; ERR_NOTFOUND. */
+MUST_CHECK enum err store_name_entry(struct store *s, const char *name, struct store_name *out);
 /* Look a model up by name or by its id in hex; name NULL or "" means the only one in the store.
  * ERR_NOTFOUND with why listing the names there are. */
 MUST_CHECK enum err store_find_model(struct store *s, const char *name, struct store_name *entry,

@@ -1,0 +1,59 @@
+/* store_impl.h - what store.c, tiles.c and models.c share; nobody else includes it. */
+#ifndef STORE_STORE_IMPL_H
+#define STORE_STORE_IMPL_H
+
+#include "store/file.h"
+#include "store/store.h"
+
+#include <lmdb.h>
+
+enum db { DB_TILES, DB_MODELS, DB_NAMES_, DB_PINS, DB_NOTES, DB_COUNT };
+
+/* Something to write at the next commit: key, then value. */
+struct item {
+    struct item *next;
+    enum db db;
+    size_t key_n, n;
+    uint8_t bytes[];
+};
+
+/* Small tiles copied out of the map, one block for a layer; freed by store_close. */
+struct copies {
+    struct copies *next;
+    uint8_t bytes[];
+};
+
+struct store {
+    /* set once by store_open */
+    enum store_mode mode;
+    char dir[FILE_PATH_MAX];
+    int lock_fd; /* -1 when reading */
+    MDB_env *env;
+    MDB_dbi db[DB_COUNT];
+
+    /* live state */
+    MDB_txn *read;              /* held while the store is open; renewed by a commit */
+    bool lent;                  /* pointers into the map are out: it must stay where it is */
+    struct item *first, **last; /* owned; written by store_commit, in order */
+    uint32_t n_pending;
+    size_t pending_bytes;
+    struct copies *copies; /* owned */
+};
+
+/* LMDB's codes in our words; doing is a word for the sentence. */
+enum err store_mdb_err(struct store *s, int rc, const char *doing, struct why *why);
+
+/* Queue a value; commits by itself when much has gathered. */
+MUST_CHECK enum err store_add(struct store *s, enum db db, struct slice key, struct slice value,
+                              struct why *why);
+/* The value queued under key, or NULL. */
+const struct item *store_pending(const struct store *s, enum db db, struct slice key);
+/* The committed value under key, in the map; ERR_NOTFOUND. */
+MUST_CHECK enum err store_get(struct store *s, enum db db, struct slice key, struct slice *out);
+
+static inline struct slice hash_slice(const struct hash *h)
+{
+    return slice_of(h->b, HASH_BYTES);
+}
+
+#endif

@@ -1,0 +1,1 @@
+unit_test(store safetensors store)
