@@ -31,10 +31,10 @@ const struct message *message_find(unsigned type);
 const struct message *record_message(void); /* the record's row, type 0 */
 const char *wire_error_text(unsigned code);
 
-/* The largest size that a message which starts with these bytes may have (a few are enough; all
- * that have arrived are fine), so that a receiver can refuse it before it has room for it: its
- * type's limit, MSG_UNKNOWN_MAX for a type we do not know, 0 when no message starts so. */
-enum { MSG_HEAD_BYTES = 3, MSG_UNKNOWN_MAX = 64 << 10 };
+/* The largest size that a message which starts with these bytes may have, so that a receiver can
+ * refuse it before it has room for it: its type's limit, MSG_UNKNOWN_MAX for a type we do not know,
+ * 0 when no message starts so.  MSG_HEAD_BYTES always suffice; our own encoder needs 2. */
+enum { MSG_HEAD_BYTES = 14, MSG_UNKNOWN_MAX = 64 << 10 };
 uint32_t msg_limit(struct slice head);
 
 /* Upper bound of encode's output for m (all limits known), for allocating. */

@@ -47,8 +47,8 @@ static bool take_int(struct mp_reader *r, unsigned width, struct mp_item *it)
     uint64_t v, sign = (uint64_t)1 << (8 * width - 1);
 
     if (!take_be(r, width, &v)) return false;
-    it->u = v;
     it->kind = v & sign ? MP_NEGATIVE : MP_UINT;
+    it->u = v & sign ? v | ~(sign - 1) : v;
     /* A negative value has no shorter form if it is below the next narrower type's least value;
      * values from zero up are shorter as unsigned.  -v without its sign bit is sign - low bits. */
     uint64_t magnitude = sign - (v & (sign - 1));
@@ -102,7 +102,7 @@ static bool take_item(struct mp_reader *r, uint8_t b, struct mp_item *it)
     if (b <= 0x8f) return take_small(MP_MAP, b & 0x0f, it);
     if (b <= 0x9f) return take_small(MP_ARRAY, b & 0x0f, it);
     if (b <= 0xbf) return take_small(MP_STR, b & 0x1f, it) && take_bytes(r, it->u, &it->bytes);
-    if (b >= 0xe0) return take_small(MP_NEGATIVE, b, it);
+    if (b >= 0xe0) return take_small(MP_NEGATIVE, ~(uint64_t)0xff | b, it);
     switch (b) {
     case 0xc0: return take_small(MP_NIL, 0, it);
     case 0xc2: return take_small(MP_BOOL, 0, it);

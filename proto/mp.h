@@ -45,9 +45,9 @@ enum mp_kind {
 /* One header, and the bytes of a string or binary. */
 struct mp_item {
     enum mp_kind kind;
-    bool minimal;       /* no shorter encoding of this value exists */
-    uint64_t u;         /* UINT; BOOL 0 or 1; ARRAY elements; MAP pairs */
-    double d;           /* FLOAT32, FLOAT64 */
+    bool minimal; /* no shorter encoding of this value exists */
+    uint64_t u;   /* UINT; NEGATIVE in two's complement; BOOL 0 or 1; ARRAY elements; MAP pairs */
+    double d;     /* FLOAT32, FLOAT64 */
     struct slice bytes; /* STR, BIN; borrowed */
 };
 

@@ -76,6 +76,25 @@ static inline bool oracle_reads_the_same(struct slice bytes)
     return same;
 }
 
+/* msgpack-c, which writes the shortest form, writes these very bytes for what it reads in them. */
+static inline bool oracle_writes_the_same(struct slice bytes)
+{
+    msgpack_unpacked u;
+    msgpack_sbuffer sb;
+    msgpack_packer pk;
+    size_t at = 0;
+
+    msgpack_unpacked_init(&u);
+    msgpack_sbuffer_init(&sb);
+    msgpack_packer_init(&pk, &sb, msgpack_sbuffer_write);
+    bool same =
+        msgpack_unpack_next(&u, (const char *)bytes.p, bytes.n, &at) == MSGPACK_UNPACK_SUCCESS &&
+        !msgpack_pack_object(&pk, u.data) && same_bytes(bytes, sb.data, (uint32_t)sb.size);
+    msgpack_sbuffer_destroy(&sb);
+    msgpack_unpacked_destroy(&u);
+    return same;
+}
+
 /* Bytes written as in "de-ad" or "dead"; the result is exactly n bytes of heap, so that a
  * sanitizer sees one read too far. */
 static inline uint8_t *unhex(const char *text, size_t len, size_t *n)
