@@ -15,8 +15,8 @@ uint16_t f16_from_f32(float x)
     uint32_t a = u & F32_ABS;
 
     if (a > F32_INF) return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x3ff)); /* NaN, made quiet */
-    if (a >= 0x477ff000) return (uint16_t)(sign | F16_INF); /* 65520 and above */
-    if (a >= 0x38800000) {                                  /* 2^-14 and above: a normal f16 */
+    if (a >= 0x477ff000) return (uint16_t)(sign | F16_INF);                /* 65520 and above */
+    if (a >= 0x38800000) { /* 2^-14 and above: a normal f16 */
         a -= 112u << 23;
         return (uint16_t)(sign | (a + 0xfff + (a >> 13 & 1)) >> 13);
     }
@@ -78,10 +78,10 @@ float exp_f32(float x)
     return p * power_of_two(half) * power_of_two(i - half);
 }
 
-/* cos and sin of a.  k = the integer nearest to a * 2/pi, r = a - k pi/2 with pi/2 as the sum of two
- * doubles; then Taylor's series to r^15 and r^16, whose next terms are below 2^-54 on |r| <= pi/4;
- * the lowest two bits of k choose the quadrant.  For |a| < 2^31 the error stays far below what the
- * rounding to f32 adds. */
+/* cos and sin of a.  k = the integer nearest to a * 2/pi, r = a - k pi/2 with pi/2 as the sum of
+ * two doubles; then Taylor's series to r^15 and r^16, whose next terms are below 2^-54 on |r| <=
+ * pi/4; the lowest two bits of k choose the quadrant.  For |a| < 2^31 the error stays far below
+ * what the rounding to f32 adds. */
 static void cos_sin(double a, double *cos_out, double *sin_out)
 {
     const double magic = 0x1.8p+52; /* adding it rounds to an integer, kept in the low bits */
@@ -91,22 +91,22 @@ static void cos_sin(double a, double *cos_out, double *sin_out)
     r = fma(-k, 0x1.1a62633145c07p-54, r);
     double z = r * r;
 
-    double s = -0x1.ae7f3e733b81fp-41;       /* -1/15! */
-    s = fma(s, z, 0x1.6124613a86d09p-33);    /*  1/13! */
-    s = fma(s, z, -0x1.ae64567f544e4p-26);   /* -1/11! */
-    s = fma(s, z, 0x1.71de3a556c734p-19);    /*  1/9! */
-    s = fma(s, z, -0x1.a01a01a01a01ap-13);   /* -1/7! */
-    s = fma(s, z, 0x1.1111111111111p-7);     /*  1/5! */
-    s = fma(s, z, -0x1.5555555555555p-3);    /* -1/3! */
+    double s = -0x1.ae7f3e733b81fp-41;     /* -1/15! */
+    s = fma(s, z, 0x1.6124613a86d09p-33);  /*  1/13! */
+    s = fma(s, z, -0x1.ae64567f544e4p-26); /* -1/11! */
+    s = fma(s, z, 0x1.71de3a556c734p-19);  /*  1/9! */
+    s = fma(s, z, -0x1.a01a01a01a01ap-13); /* -1/7! */
+    s = fma(s, z, 0x1.1111111111111p-7);   /*  1/5! */
+    s = fma(s, z, -0x1.5555555555555p-3);  /* -1/3! */
     s = fma(s, r * z, r);
 
-    double c = 0x1.ae7f3e733b81fp-45;        /*  1/16! */
-    c = fma(c, z, -0x1.93974a8c07c9dp-37);   /* -1/14! */
-    c = fma(c, z, 0x1.1eed8eff8d898p-29);    /*  1/12! */
-    c = fma(c, z, -0x1.27e4fb7789f5cp-22);   /* -1/10! */
-    c = fma(c, z, 0x1.a01a01a01a01ap-16);    /*  1/8! */
-    c = fma(c, z, -0x1.6c16c16c16c17p-10);   /* -1/6! */
-    c = fma(c, z, 0x1.5555555555555p-5);     /*  1/4! */
+    double c = 0x1.ae7f3e733b81fp-45;      /*  1/16! */
+    c = fma(c, z, -0x1.93974a8c07c9dp-37); /* -1/14! */
+    c = fma(c, z, 0x1.1eed8eff8d898p-29);  /*  1/12! */
+    c = fma(c, z, -0x1.27e4fb7789f5cp-22); /* -1/10! */
+    c = fma(c, z, 0x1.a01a01a01a01ap-16);  /*  1/8! */
+    c = fma(c, z, -0x1.6c16c16c16c17p-10); /* -1/6! */
+    c = fma(c, z, 0x1.5555555555555p-5);   /*  1/4! */
     c = fma(c, z, -0.5);
     c = fma(c, z, 1.0);
 

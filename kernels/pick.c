@@ -1,35 +1,129 @@
-/* Which tables this machine can run: what the CPU has, and what the system saves of it. */
+/* Which tables this machine can run: what the CPU has, and which registers the system saves. */
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
 
 #include <string.h>
 
-/* Every name that `--isa` knows, slowest first. */
-static const struct table {
-    const char *isa, *needs;
-    const struct kernels *table; /* NULL: not in a build for this kind of machine */
-} tables[] = {
-    { "scalar", "nothing", &kernels_scalar },
+#ifdef __x86_64__
+#include <cpuid.h>
+
+/* Bits of CPUID and of XCR0 that a table needs, as Intel's manual numbers them. */
+struct cpu {
+    unsigned leaf1_c, leaf7_b, leaf7_c, leaf7_1_a;
+    unsigned saved; /* XCR0: state that the system keeps across a task switch */
 };
 
-enum { N_TABLES = sizeof tables / sizeof *tables };
+enum {
+    FMA = 1 << 12,
+    OSXSAVE = 1 << 27,
+    AVX = 1 << 28,
+    F16C = 1 << 29, /* leaf 1, ECX */
+    AVX2 = 1 << 5,
+    AVX512F = 1 << 16,
+    AVX512BW = 1 << 30,    /* leaf 7, EBX */
+    AVX512_VNNI = 1 << 11, /* leaf 7, ECX */
+    AVX_VNNI = 1 << 4,     /* leaf 7.1, EAX */
+    YMM_SAVED = 0x06,
+    ZMM_SAVED = 0xe6,
+};
+static const unsigned AVX512VL = 1u << 31; /* leaf 7, EBX */
+
+static unsigned saved_state(void)
+{
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static struct cpu this_cpu(void)
+{
+    struct cpu cpu = { 0 };
+    unsigned a, b, c, d;
+
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return cpu;
+    cpu.leaf1_c = c;
+    if (c & OSXSAVE) cpu.saved = saved_state();
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return cpu;
+    cpu.leaf7_b = b;
+    cpu.leaf7_c = c;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) cpu.leaf7_1_a = a;
+    return cpu;
+}
+
+static bool all(unsigned have, unsigned need)
+{
+    return (have & need) == need;
+}
+
+static bool has_avx2(void)
+{
+    struct cpu cpu = this_cpu();
+    return all(cpu.leaf1_c, FMA | AVX | F16C) && all(cpu.leaf7_b, AVX2) &&
+           all(cpu.saved, YMM_SAVED);
+}
+
+static bool has_avxvnni(void)
+{
+    return has_avx2() && all(this_cpu().leaf7_1_a, AVX_VNNI);
+}
+
+static bool has_avx512(void)
+{
+    struct cpu cpu = this_cpu();
+    return has_avx2() && all(cpu.leaf7_b, (unsigned)(AVX512F | AVX512BW) | AVX512VL) &&
+           all(cpu.leaf7_c, AVX512_VNNI) && all(cpu.saved, ZMM_SAVED);
+}
+#endif
+
+static bool always(void)
+{
+    return true;
+}
+
+/* Slowest first. */
+static const struct choice {
+    const struct kernels *table;
+    bool (*runs_here)(void);
+    const char *needs;
+} choices[] = {
+    { &kernels_scalar, always, "nothing" },
+#ifdef __x86_64__
+    { &kernels_avx2, has_avx2, "AVX2, FMA and F16C" },
+    { &kernels_avxvnni, has_avxvnni, "AVX2, FMA, F16C and AVX-VNNI" },
+    { &kernels_avx512, has_avx512, "AVX-512 F, BW, VL and VNNI" },
+#endif
+};
+
+enum { N_CHOICES = sizeof choices / sizeof *choices };
 
 const struct kernels *kernels_nth(unsigned i)
 {
-    return i < N_TABLES ? tables[i].table : NULL;
+    for (unsigned c = 0; c < N_CHOICES; c++)
+        if (choices[c].runs_here() && i-- == 0) return choices[c].table;
+    return NULL;
+}
+
+static const struct kernels *best(void)
+{
+    const struct kernels *k = kernels_nth(0), *next;
+    for (unsigned i = 1; (next = kernels_nth(i)) != NULL; i++) k = next;
+    return k;
 }
 
 const struct kernels *kernels_pick(const char *isa, struct why *why)
 {
-    if (!isa) return tables[N_TABLES - 1].table;
-    for (unsigned i = 0; i < N_TABLES; i++)
-        if (strcmp(isa, tables[i].isa) == 0) return tables[i].table;
-    fail(why, ERR_UNSUPPORTED, "unknown instruction set '%s'", isa);
-    return NULL;
-}
+    if (!isa) return best();
 
-enum err kernels_selftest(const struct kernels *k, struct why *why)
-{
-    (void)k, (void)why;
-    return ERR_OK;
+    for (unsigned c = 0; c < N_CHOICES; c++) {
+        if (strcmp(isa, choices[c].table->isa) != 0) continue;
+        if (choices[c].runs_here()) return choices[c].table;
+        fail(why, ERR_UNSUPPORTED, "this CPU cannot run '%s', which needs %s", isa,
+             choices[c].needs);
+        return NULL;
+    }
+    fail(why, ERR_UNSUPPORTED,
+         "'%s' is no instruction set of this build (scalar, avx2, avxvnni and avx512 on x86-64, "
+         "else scalar)",
+         isa);
+    return NULL;
 }

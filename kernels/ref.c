@@ -1,5 +1,6 @@
 /* The table "scalar": docs/arithmetic.md in C.  Written to be read; the other tables are held to
- * its bits.  fmaf and sqrtf have one correct result by IEEE 754, whatever libm or CPU computes it. */
+ * its bits.  fmaf and sqrtf have one correct result by IEEE 754, whatever libm or CPU computes it.
+ */
 #include "kernels/bits.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
@@ -92,7 +93,8 @@ static void product(float *y, size_t y_stride, const struct tensor *w, const flo
     }
 }
 
-/* Adding 1.5 * 2^23 and taking it away rounds to the nearest integer, halves to even; |x| < 2^22. */
+/* Adding 1.5 * 2^23 and taking it away rounds to the nearest integer, halves to even; |x| < 2^22.
+ */
 static int32_t round_half_even(float x)
 {
     return (int32_t)(x + 0x1.8p23f - 0x1.8p23f);
