@@ -14,9 +14,10 @@
 #include <uv.h>
 
 struct note {
-    struct note *next;         /* the mailbox's */
-    int kind;                  /* the receiving actor's enum */
-    void (*drop)(struct note *); /* frees it; called by the receiver, or by a failed post's caller */
+    struct note *next; /* the mailbox's */
+    int kind;          /* the receiving actor's enum */
+    void (*drop)(
+        struct note *); /* frees it; called by the receiver, or by a failed post's caller */
 };
 
 struct actor {
@@ -43,9 +44,10 @@ struct hub {
 };
 
 MUST_CHECK enum err hub_init(struct hub *h);
-/* Run until hub_stop; then close what remains and free the loop (hub_fini asserts nothing leaks). */
-void hub_run(struct hub *h);
+void hub_run(struct hub *h);  /* until hub_stop */
 void hub_stop(struct hub *h); /* from the loop's thread */
+/* After every actor has ended and every handle of others is closed or closing: runs their last
+ * callbacks and frees the loop.  A handle left open is a bug and aborts. */
 void hub_fini(struct hub *h);
 
 /* limit: notes that may wait; 0 for 1,024. */

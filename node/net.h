@@ -16,7 +16,7 @@ struct net;
 struct mail {
     struct note note; /* first: a mail can be posted to an actor as it is */
     struct node_id from;
-    bool loopback;    /* it came over 127.0.0.0/8 or ::1, or from this process */
+    bool loopback; /* it came over 127.0.0.0/8 or ::1, or from this process */
     struct msg m;
     size_t n;
     uint8_t bytes[];
@@ -64,6 +64,7 @@ struct slice net_addr(const struct net *n, const struct node_id *id);
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id);
 /* This peer broke the protocol in what it said: a strike; three in ten minutes close and ban it. */
 void net_strike(struct net *n, const struct node_id *id, const char *what);
+bool net_is_banned(const struct net *n, const struct node_id *id);
 
 /* Monotonic milliseconds and unix seconds, for all who need the time in node/. */
 uint64_t now_ms(const struct hub *h);

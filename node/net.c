@@ -1,0 +1,278 @@
+#include "node/net.h"
+
+#include "base/log.h"
+#include "node/net_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+uint64_t now_ms(const struct hub *h)
+{
+    return uv_now(&h->loop);
+}
+
+uint64_t unix_now(void)
+{
+    return (uint64_t)time(NULL);
+}
+
+/* --- listening --- */
+
+/* Pending connections of s's address, s included. */
+static unsigned pending_of(const struct net *n, const struct sock *s)
+{
+    unsigned count = 0;
+    for (const struct sock *o = n->socks; o; o = o->next)
+        if (o->state == SOCK_HANDSHAKE && !o->initiator &&
+            guard_same(slice_of(o->addr, o->addr_n), slice_of(s->addr, s->addr_n)))
+            count++;
+    return count;
+}
+
+/* All places for unproven callers are taken: the one that has shown nothing for longest goes, so
+ * that callers who connect and keep silent cannot lock others out. */
+static void evict_pending(struct net *n)
+{
+    struct sock *oldest = NULL;
+    for (struct sock *o = n->socks; o; o = o->next)
+        if (o->state == SOCK_HANDSHAKE && !o->initiator && !o->said) oldest = o;
+    if (oldest) sock_drop(oldest, ERR_BUSY, "too many unfinished handshakes");
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct net *n = listener->data;
+    struct sock *s;
+
+    if (status || n->closing) return;
+    s = sock_new(n, false);
+    if (!s) return; /* no memory: libuv calls again when the next one knocks */
+    if (uv_accept(listener, (uv_stream_t *)&s->tcp)) {
+        sock_drop(s, ERR_IO, "accept failed");
+        return;
+    }
+    if (n->n_socks > NET_SOCKS_MAX) {
+        sock_drop(s, ERR_FULL, "as many connections as allowed are open");
+        return;
+    }
+    sock_begin(s, NULL);
+    if (s->state != SOCK_HANDSHAKE) return;
+    if (!guard_allows(&n->guard, slice_of(s->addr, s->addr_n), net_now(n)))
+        sock_drop(s, ERR_BUSY, "too many handshakes a second from that address");
+    else if (!s->loopback && pending_of(n, s) > NET_PENDING_ADDR_MAX)
+        sock_drop(s, ERR_BUSY, "too many unfinished handshakes from that address");
+    else if (n->n_pending > NET_PENDING_MAX)
+        evict_pending(n);
+}
+
+static uint16_t bound_port(const uv_tcp_t *tcp)
+{
+    struct sockaddr_storage ss;
+    int len = sizeof ss;
+
+    if (uv_tcp_getsockname(tcp, (struct sockaddr *)&ss, &len)) return 0;
+    uint16_t be = ss.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)&ss)->sin6_port
+                                           : ((const struct sockaddr_in *)&ss)->sin_port;
+    return ntohs(be);
+}
+
+/* Bind and listen on the first address of host; resolving may block: the node is starting. */
+static enum err listen_on(struct net *n, const char *host, uint16_t port, struct why *why)
+{
+    struct addrinfo want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_PASSIVE };
+    uv_getaddrinfo_t lookup;
+    char service[8];
+
+    snprintf(service, sizeof service, "%u", port);
+    int rc = uv_getaddrinfo(&n->hub->loop, &lookup, NULL, host, service, &want);
+    if (rc)
+        return fail(why, ERR_NOTFOUND, "%s: the name cannot be resolved (%s)", host,
+                    uv_strerror(rc));
+    rc = uv_tcp_bind(&n->listener, lookup.addrinfo->ai_addr, 0);
+    uv_freeaddrinfo(lookup.addrinfo);
+    if (!rc) rc = uv_listen((uv_stream_t *)&n->listener, 128, on_connection);
+    if (rc == UV_EADDRINUSE)
+        return fail(why, ERR_EXISTS, "%s:%u: another program listens there already", host, port);
+    if (rc) return fail(why, ERR_IO, "%s:%u: cannot listen (%s)", host, port, uv_strerror(rc));
+    n->port = bound_port(&n->listener);
+    return ERR_OK;
+}
+
+/* --- the clock --- */
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct net *n = timer->data;
+    uint64_t now = net_now(n);
+
+    for (struct sock *s = n->socks; s; s = s->next) sock_tick(s, now); /* frees none at once */
+    for (struct sock *s = n->socks; s; s = s->next)
+        if (s->peer && s->peer->spare == s) peer_tick(s->peer, now);
+    dial_tick(n);
+}
+
+/* --- messages to ourselves --- */
+
+static void on_self(struct actor *a, struct note *note)
+{
+    struct net *n = (struct net *)(void *)((char *)a - offsetof(struct net, self));
+    n->cfg.on_mail(n->cfg.arg, (struct mail *)note);
+}
+
+/* --- opening and closing --- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    net_handle_closed(handle->data);
+}
+
+enum err net_open(struct net **out, struct hub *hub, const struct net_config *c, struct why *why)
+{
+    struct net *n = calloc(1, sizeof *n);
+    enum err e = ERR_NOMEM;
+
+    if (!n) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    n->cfg = *c;
+    n->hub = hub;
+    snprintf(n->agent, sizeof n->agent, "%s", c->agent ? c->agent : "");
+    n->cfg.agent = n->agent;
+    n->inbox = malloc(NET_READ_BYTES);
+    if (!n->inbox || actor_init(&n->self, hub, "net", NET_SELF_MAX, on_self)) goto no_memory;
+    if (uv_timer_init(&hub->loop, &n->tick) || uv_tcp_init(&hub->loop, &n->listener)) abort();
+    n->tick.data = n->listener.data = n;
+    n->handles = 2;
+    uv_update_time(&hub->loop);
+    (void)uv_timer_start(&n->tick, on_tick, NET_TICK_MS, NET_TICK_MS);
+    if (c->listen_host && (e = listen_on(n, c->listen_host, c->listen_port, why))) {
+        net_close(n, NULL, NULL);
+        return e;
+    }
+    *out = n;
+    return ERR_OK;
+
+no_memory:
+    free(n->inbox);
+    free(n);
+    return fail(why, e, "%s", err_text(e));
+}
+
+void net_handle_closed(struct net *n)
+{
+    if (--n->handles || !n->closing) return;
+
+    void (*done)(void *) = n->done;
+    void *arg = n->done_arg;
+    peers_free(n);
+    free(n->inbox);
+    free(n);
+    if (done) done(arg);
+}
+
+/* The timer goes last: it ends what does not end by itself. */
+static void close_tick_when_alone(uv_timer_t *timer)
+{
+    struct net *n = timer->data;
+
+    for (struct sock *s = n->socks; s; s = s->next) sock_tick(s, net_now(n));
+    if (n->handles > 1) return;
+    uv_close((uv_handle_t *)timer, on_handle_closed);
+}
+
+void net_close(struct net *n, void (*done)(void *arg), void *arg)
+{
+    n->closing = true;
+    n->done = done;
+    n->done_arg = arg;
+    uv_close((uv_handle_t *)&n->listener, on_handle_closed);
+    actor_fini(&n->self);
+    dial_cancel_all(n);
+    for (struct sock *s = n->socks; s; s = s->next)
+        if (s->state != SOCK_FINISHING) sock_finish(s, ERR_CLOSED, "this node is closing");
+    (void)uv_timer_start(&n->tick, close_tick_when_alone, 0, 5);
+}
+
+/* --- the calls --- */
+
+uint16_t net_port(const struct net *n)
+{
+    return n->port;
+}
+
+void net_dial(struct net *n, const struct node_id *id, const char *host, uint16_t port,
+              net_result *result, void *arg)
+{
+    if (n->closing) {
+        result(arg, id, ERR_CANCELLED, "this node is closing");
+    } else if (id && node_id_equal(id, &n->cfg.me->id)) {
+        result(arg, id, ERR_USAGE, "that is this node itself");
+    } else if (id && net_is_up(n, id)) {
+        result(arg, id, ERR_OK, "");
+    } else {
+        dial_start(n, id, host, port, result, arg);
+    }
+}
+
+/* The newest address first; the one heard longest ago makes room. */
+void net_hint(struct net *n, const struct node_id *id, struct slice addr)
+{
+    if ((addr.n != 6 && addr.n != 18) || n->closing) return;
+    if (node_id_equal(id, &n->cfg.me->id)) return;
+
+    struct peer *p = peer_get(n, id);
+    if (!p) return;
+    p->retry_ms = p->backoff_ms = 0; /* it is heard of again */
+
+    unsigned at = 0;
+    while (at < p->n_hints && (p->hint_n[at] != addr.n || memcmp(p->hint[at], addr.p, addr.n) != 0))
+        at++;
+    if (at == p->n_hints) {
+        if (p->n_hints < NET_HINTS_MAX) p->n_hints++;
+        at = p->n_hints - 1;
+    }
+    memmove(&p->hint[1], &p->hint[0], at * sizeof p->hint[0]);
+    memmove(&p->hint_n[1], &p->hint_n[0], at);
+    memcpy(p->hint[0], addr.p, addr.n);
+    p->hint_n[0] = (uint8_t)addr.n;
+}
+
+enum err net_send(struct net *n, const struct node_id *id, const struct msg *m)
+{
+    if (n->closing) return ERR_CLOSED;
+    if (node_id_equal(id, &n->cfg.me->id)) return mail_to_self(n, m);
+    struct peer *p = peer_find(n, id);
+    if (!p || peer_banned(n, p)) return ERR_NOTFOUND;
+    return peer_send(n, p, m);
+}
+
+bool net_is_up(const struct net *n, const struct node_id *id)
+{
+    if (node_id_equal(id, &n->cfg.me->id)) return !n->closing;
+    const struct peer *p = peer_find(n, id);
+    return p && p->use;
+}
+
+struct slice net_addr(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    return p && p->use ? slice_of(p->use->addr, p->use->addr_n) : slice_of(NULL, 0);
+}
+
+uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
+{
+    if (node_id_equal(id, &n->cfg.me->id)) return 0;
+    const struct peer *p = peer_find(n, id);
+    return p && p->use ? p->rtt_us : UINT32_MAX;
+}
+
+bool net_is_banned(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    return p && peer_banned(n, p);
+}
+
+void net_strike(struct net *n, const struct node_id *id, const char *what)
+{
+    struct peer *p = peer_find(n, id);
+    if (p && !n->closing) peer_strike(n, p, what);
+}
