@@ -17,7 +17,8 @@
 enum { BATCH_MAX = 512 }; /* rows in one call; also rows in one message */
 
 /* K and V of one session on one stage, layers [lo, hi): [layer][kv head][K|V][cap][head_dim] in
- * the manifest's kv type.  Memory is reserved at once and touched as it fills. */
+ * the manifest's kv type.  Memory is reserved at once and touched as it fills.
+ * ERR_RANGE: cap is 0 or more than the model's context; ERR_NOMEM. */
 struct kv;
 MUST_CHECK enum err kv_open(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi,
                             uint32_t cap);
@@ -35,7 +36,8 @@ struct row {
     uint32_t pos; /* must be kv_len + (number of earlier rows of this kv in the batch) */
 };
 
-/* Where a number stopped being finite. */
+/* Where a number stopped being finite: the first such layer, and in it the first such row of the
+ * batch. */
 struct nonfinite {
     uint32_t layer; /* or ARCH_ENDS for the logits */
     uint32_t pos;
@@ -66,13 +68,15 @@ struct ends;
 MUST_CHECK enum err ends_open(struct ends **out, const struct arch *a, const struct layer *weights,
                               uint32_t rows_max, const struct kernels *k, struct workers *w);
 void ends_close(struct ends *e);
-/* x [n][arch_row_bytes] = X(embedding rows).  ERR_RANGE: an id is not below the vocabulary. */
+/* x [n][arch_row_bytes] = X(embedding rows).  ERR_RANGE: an id is not below the vocabulary, or n is
+ * over rows_max; ERR_NONFINITE: a row is too large for the exchange type. */
 MUST_CHECK enum err ends_embed(struct ends *e, const int32_t *ids, uint32_t n, void *x);
 /* logits [n][vocab] of rows x [n][arch_row_bytes].  ERR_NONFINITE with bad->pos = row index. */
 MUST_CHECK enum err ends_logits(struct ends *e, const void *x, uint32_t n, float *logits,
                                 struct nonfinite *bad);
 
-/* Anonymous memory that stage_open / ends_open take. */
-uint64_t stage_cost(const struct arch *a, uint32_t rows_max);
+/* Memory that a stage of n_layers takes at most: scratch for rows_max rows and, touched only as
+ * contexts grow, scores for the model's whole context and each thread. */
+uint64_t stage_cost(const struct arch *a, uint32_t n_layers, uint32_t rows_max, unsigned threads);
 
 #endif

@@ -1,0 +1,276 @@
+/* attention.c - softmax(q k^T / sqrt(head_dim)) v, causal, over head groups.
+ *
+ * Source: Vaswani 2017 eq. 1 with grouped queries (Ainslie 2023); order of sums: docs/arithmetic.md.
+ * Softmax needs no second pass over V: the scores of a row are kept, so the largest is known before
+ * the first exp, and each chunk of 512 positions is a sum of its own. */
+#include "model/stage.h"
+
+#include <math.h>
+#include <string.h>
+
+/* --- norm --- */
+
+struct norm_pass {
+    struct stage *s;
+    const float *from, *weight;
+    bool quantized;
+};
+
+static void norm_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
+{
+    struct norm_pass *p = arg;
+    struct stage *s = p->s;
+    uint32_t n = s->a->hidden;
+    struct vecs v = s->norm;
+
+    (void)lane;
+    if (!p->quantized) v.q = NULL;
+    for (uint32_t i = lo; i < hi; i++) {
+        float *y = s->norm.f + (size_t)i * n;
+        s->k->norm(y, p->from + (size_t)i * n, p->weight, n, s->a->eps);
+        if (!vecs_put(&v, s->k, i, 0, y, n)) mark_bad(s, i);
+    }
+}
+
+void norm_rows(struct stage *s, const float *from, const float *weight, bool quantized)
+{
+    struct norm_pass p = { s, from, weight, quantized };
+
+    pass_run(s->w, norm_range, &p, s->n, 1, (uint64_t)s->n * s->a->hidden * 16);
+}
+
+/* --- q, k, v --- */
+
+struct attn_pass {
+    struct stage *s;
+    const struct bound *b;
+    uint32_t layer;
+    uint32_t splits; /* ranges that the query heads of a group are cut into */
+};
+
+/* Units: row groups of q, k, v of head group 0, then 1, ... */
+static void qkv_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
+{
+    struct attn_pass *p = arg;
+    struct stage *s = p->s;
+    const struct arch *a = s->a;
+    struct acts x = vecs_acts(&s->norm, 0, s->n);
+    size_t q_row = (size_t)a->n_heads * a->head_dim, k_row = (size_t)a->n_kv * a->head_dim;
+
+    (void)lane;
+    while (lo < hi) {
+        const struct head_group *h = p->b->heads;
+        uint32_t nq = h->q->tiling.groups, nk = h->k->tiling.groups;
+        uint32_t g = lo / (nq + 2 * nk), at = lo % (nq + 2 * nk), start, end;
+        float *y;
+        size_t stride;
+        const struct tensor *w;
+        const float *bias;
+
+        h += g;
+        if (at < nq) {
+            w = h->q, bias = h->q_bias, start = 0, end = nq;
+            y = s->q + (size_t)g * s->per_group * a->head_dim, stride = q_row;
+        } else if (at < nq + nk) {
+            w = h->k, bias = h->k_bias, start = nq, end = nq + nk;
+            y = s->kq + (size_t)g * a->head_dim, stride = k_row;
+        } else {
+            w = h->v, bias = h->v_bias, start = nq + nk, end = nq + 2 * nk;
+            y = s->vq + (size_t)g * a->head_dim, stride = k_row;
+        }
+        if (end - at > hi - lo) end = at + (hi - lo);
+        s->k->product(y, stride, w, bias, &x, at - start, end - start);
+        lo += end - at;
+    }
+}
+
+/* --- norm of heads, rope, storing --- */
+
+static void clamp(float *x, uint32_t n)
+{
+    /* the range of f16; a NaN stays one */
+    for (uint32_t i = 0; i < n; i++) {
+        if (x[i] > 65504.0f) x[i] = 65504.0f;
+        if (x[i] < -65504.0f) x[i] = -65504.0f;
+    }
+}
+
+static void turn(const struct stage *s, float *head, const float *norm, uint32_t row)
+{
+    const struct arch *a = s->a;
+    size_t at = (size_t)row * a->rope_half;
+
+    if (norm) s->k->norm(head, head, norm, a->head_dim, a->eps);
+    rope_rotate(head, s->cos + at, s->sin + at, a->rope_half, a->rope_interleaved);
+}
+
+static void store_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
+{
+    struct attn_pass *p = arg;
+    struct stage *s = p->s;
+    const struct arch *a = s->a;
+    uint32_t hd = a->head_dim;
+    size_t q_row = (size_t)a->n_heads * hd, k_row = (size_t)a->n_kv * hd;
+
+    (void)lane;
+    for (uint32_t i = lo; i < hi; i++) {
+        float *q = s->q + i * q_row, *k = s->kq + i * k_row, *v = s->vq + i * k_row;
+        size_t at = (size_t)s->row[i].pos * hd * ftype_bytes(a->kv);
+
+        if (!all_finite(q, q_row) || !all_finite(k, k_row) || !all_finite(v, k_row)) mark_bad(s, i);
+        for (uint32_t j = 0; j < a->n_heads; j++) turn(s, q + (size_t)j * hd, p->b->q_norm, i);
+        for (uint32_t g = 0; g < a->n_kv; g++) turn(s, k + (size_t)g * hd, p->b->k_norm, i);
+        clamp(k, (uint32_t)k_row);
+        clamp(v, (uint32_t)k_row);
+        for (uint32_t g = 0; g < a->n_kv; g++) {
+            const struct kv *kv = s->row[i].kv;
+            s->k->narrow((uint8_t *)kv_k(kv, p->layer, g) + at, k + (size_t)g * hd, hd, a->kv);
+            s->k->narrow((uint8_t *)kv_v(kv, p->layer, g) + at, v + (size_t)g * hd, hd, a->kv);
+        }
+    }
+}
+
+/* --- scores, softmax, weighing --- */
+
+/* Query heads [h0, h1) of head group g for row i.  Chunks outside, heads inside: a chunk of K or V
+ * is read from memory once and from the cache for the other heads. */
+static void attend(struct stage *s, const struct lane *l, uint32_t layer, uint32_t i, uint32_t g,
+                   uint32_t h0, uint32_t h1)
+{
+    const struct arch *a = s->a;
+    uint32_t hd = a->head_dim, len = s->row[i].pos + 1;
+    const void *keys = kv_k(s->row[i].kv, layer, g);
+    const uint8_t *values = kv_v(s->row[i].kv, layer, g);
+    const float *q = s->q + ((size_t)i * a->n_heads + (size_t)g * s->per_group) * hd;
+    float scale = (float)(1.0 / sqrt((double)hd));
+
+    for (uint32_t t = 0; t < len; t += KV_CHUNK) {
+        uint32_t end = len - t < KV_CHUNK ? len : t + KV_CHUNK;
+        for (uint32_t h = h0; h < h1; h++)
+            s->k->scores(l->score + h * s->score_stride, q + (size_t)h * hd, keys, a->kv, hd, t,
+                         end, scale);
+    }
+    for (uint32_t h = h0; h < h1; h++) {
+        l->max[h] = s->k->max(l->score + h * s->score_stride, len);
+        l->z[h] = 0;
+    }
+    memset(l->a + (size_t)h0 * hd, 0, (size_t)(h1 - h0) * hd * sizeof *l->a);
+    for (uint32_t t = 0; t < len; t += KV_CHUNK) {
+        uint32_t n = len - t < KV_CHUNK ? len - t : KV_CHUNK;
+        const void *v = values + (size_t)t * hd * ftype_bytes(a->kv);
+        for (uint32_t h = h0; h < h1; h++) {
+            float *e = l->score + h * s->score_stride + t, *sum = l->a + (size_t)h * hd;
+            l->z[h] += s->k->exp_sum(e, n, l->max[h]);
+            memset(l->o, 0, hd * sizeof *l->o);
+            s->k->weigh(l->o, e, v, a->kv, hd, 0, hd, n);
+            s->k->add(sum, sum, l->o, hd);
+        }
+    }
+    for (uint32_t h = h0; h < h1; h++)
+        for (uint32_t c = 0; c < hd; c++) l->a[(size_t)h * hd + c] /= l->z[h];
+}
+
+/* Units: (row, head group, split). */
+static void attend_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
+{
+    struct attn_pass *p = arg;
+    struct stage *s = p->s;
+    const struct lane *l = &s->lane[lane];
+    uint32_t hd = s->a->head_dim;
+
+    for (uint32_t u = lo; u < hi; u++) {
+        uint32_t split = u % p->splits, g = u / p->splits % s->a->n_kv;
+        uint32_t i = u / p->splits / s->a->n_kv;
+        uint32_t h0 = s->per_group * split / p->splits;
+        uint32_t h1 = s->per_group * (split + 1) / p->splits;
+
+        attend(s, l, p->layer, i, g, h0, h1);
+        if (!vecs_put(&s->attn[g], s->k, i, h0 * hd, l->a + (size_t)h0 * hd, (h1 - h0) * hd))
+            mark_bad(s, i);
+    }
+}
+
+/* As many splits as keep the workers busy; heads apart only where blocks of 32 do not cross them. */
+static uint32_t choose_splits(const struct stage *s)
+{
+    uint64_t units = (uint64_t)s->n * s->a->n_kv;
+    uint32_t splits = 1;
+
+    if (s->w->n == 1 || s->a->head_dim % BLOCK != 0) return 1;
+    while (splits < s->per_group && units * splits < 2 * s->w->n) splits++;
+    return splits;
+}
+
+/* --- o and the residual --- */
+
+/* Units: row groups of o.  All head groups of a range in one unit: their sum is a chain. */
+static void o_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
+{
+    struct attn_pass *p = arg;
+    struct stage *s = p->s;
+    uint32_t hidden = s->a->hidden, r0 = lo * GROUP_ROWS;
+    uint32_t width = (hi * GROUP_ROWS < hidden ? hi * GROUP_ROWS : hidden) - r0;
+    uint32_t total = s->n * width;
+    float *sum = s->lane[lane].t0, *next = s->lane[lane].t1;
+
+    for (uint32_t g = 0; g < s->a->n_kv; g++) {
+        struct acts x = vecs_acts(&s->attn[g], 0, s->n);
+        float *y = g ? next : sum;
+        s->k->product(y - r0, width, p->b->heads[g].o, NULL, &x, lo, hi);
+        if (!s->k->exchange(y, y, 1, total, s->a->exchange))
+            for (uint32_t i = 0; i < s->n; i++)
+                if (!all_finite(y + (size_t)i * width, width)) mark_bad(s, i);
+        if (g) s->k->add(sum, sum, next, total);
+    }
+    for (uint32_t i = 0; i < s->n; i++) {
+        size_t at = (size_t)i * hidden + r0;
+        if (p->b->post_attn_norm)
+            memcpy(s->m + at, sum + (size_t)i * width, width * sizeof *sum);
+        else
+            s->k->add(s->h + at, s->x + at, sum + (size_t)i * width, width);
+    }
+}
+
+/* h = x + norm(a), where the architecture has that norm. */
+static void after_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
+{
+    struct attn_pass *p = arg;
+    struct stage *s = p->s;
+    uint32_t n = s->a->hidden;
+
+    (void)lane;
+    for (uint32_t i = lo; i < hi; i++) {
+        size_t at = (size_t)i * n;
+        s->k->norm(s->m + at, s->m + at, p->b->post_attn_norm, n, s->a->eps);
+        s->k->add(s->h + at, s->x + at, s->m + at, n);
+    }
+}
+
+static uint64_t attend_macs(const struct stage *s)
+{
+    uint64_t positions = 0;
+
+    for (uint32_t i = 0; i < s->n; i++) positions += s->row[i].pos + 1;
+    return positions * 2 * s->a->n_heads * s->a->head_dim;
+}
+
+void attention(struct stage *s, const struct bound *b, uint32_t l)
+{
+    const struct arch *a = s->a;
+    struct attn_pass p = { s, b, l, choose_splits(s) };
+    uint64_t q_width = (uint64_t)a->n_heads * a->head_dim;
+    uint64_t kv_width = (uint64_t)a->n_kv * a->head_dim;
+    uint32_t units = a->n_kv * (b->heads->q->tiling.groups + 2 * b->heads->k->tiling.groups);
+    uint32_t groups = b->heads->o->tiling.groups;
+
+    norm_rows(s, s->x, b->attn_norm, s->quant_attn);
+    pass_run(s->w, qkv_range, &p, units, pass_step(s->w, units, units),
+             s->n * (q_width + 2 * kv_width) * a->hidden);
+    pass_run(s->w, store_range, &p, s->n, 1, s->n * (q_width + kv_width) * 16);
+    pass_run(s->w, attend_range, &p, s->n * a->n_kv * p.splits, 1, attend_macs(s));
+    pass_run(s->w, o_range, &p, groups,
+             pass_step(s->w, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS)),
+             s->n * q_width * a->hidden);
+    if (b->post_attn_norm)
+        pass_run(s->w, after_range, &p, s->n, 1, (uint64_t)s->n * a->hidden * 16);
+}

@@ -1,0 +1,164 @@
+/* stage.h - inside of model/: the scratch of a stage and the steps of a layer.
+ *
+ * A layer for n rows is a handful of passes.  A pass is one fork and join over units that do not
+ * depend on each other (row groups of a product, rows, heads); between two passes everything of the
+ * first is visible.  What must follow in order (a chain of sums) lies inside one unit, so threads
+ * and chunk sizes change no bit:
+ *
+ *   attention.c   norm x | q k v | norm, rope, store | scores, softmax, weigh | o, residual -> h
+ *   mlp.c         norm h | router, choose | gate up silu | down, sums, residual -> x
+ *
+ * Non-finite numbers: every product's input and output is looked at; a row with one is marked in
+ * `bad`, its arithmetic goes on with whatever is there, and the call ends after that layer. */
+#ifndef MODEL_STAGE_H
+#define MODEL_STAGE_H
+
+#include "base/arena.h"
+#include "model/forward.h"
+
+#include <stdatomic.h>
+
+/* --- passes --- */
+
+/* Do the units [lo, hi); lane < workers.n tells which scratch is this call's alone. */
+typedef void pass_work(void *arg, unsigned lane, uint32_t lo, uint32_t hi);
+
+/* Run work over units [0, n), at most step at a time.  macs: about how many multiplications that
+ * is, to see whether a fork pays. */
+void pass_run(struct workers *w, pass_work *work, void *arg, uint32_t n, uint32_t step,
+              uint64_t macs);
+
+/* A step that shares n units well among the workers; cap: the most that scratch allows. */
+uint32_t pass_step(const struct workers *w, uint32_t n, uint32_t cap);
+
+/* --- vectors that go into products --- */
+
+/* Rows of one width, as f32, or quantized, or both; what is not wanted is NULL. */
+struct vecs {
+    uint32_t cols, blocks;
+    float *f;     /* [rows][cols] */
+    int8_t *q;    /* [rows][blocks * 32] */
+    float *d;     /* [rows][blocks] */
+    int32_t *sum; /* [rows][blocks] */
+};
+void vecs_take(struct vecs *v, struct arena *a, size_t rows, uint32_t cols, bool f, bool q);
+struct acts vecs_acts(const struct vecs *v, size_t first, uint32_t n);
+/* Put elements [c0, c0 + n) of a row; c0 a multiple of 32; x may lie in v->f already.  False when
+ * one is not finite: then the quantized form is left as it was. */
+bool vecs_put(struct vecs *v, const struct kernels *k, size_t row, uint32_t c0, const float *x,
+              uint32_t n);
+void vecs_copy(struct vecs *to, size_t row, const struct vecs *from, size_t from_row);
+
+bool all_finite(const float *x, size_t n);
+
+/* --- a layer's tensors by meaning --- */
+
+struct head_group {
+    const struct tensor *q, *k, *v, *o;
+    const float *q_bias, *k_bias, *v_bias; /* NULL without */
+};
+struct mlp {
+    const struct tensor *gate, *up, *down;
+};
+struct bound {
+    bool moe;
+    const float *attn_norm, *mlp_norm;
+    const float *post_attn_norm, *post_mlp_norm; /* NULL without */
+    const float *q_norm, *k_norm;                /* NULL without */
+    const struct tensor *router;
+    const float *router_bias;
+    struct head_group *heads; /* [n_kv] */
+    struct mlp *items;        /* [n_items] experts, or the dense parts that are not empty */
+    struct mlp shared;        /* gate NULL without */
+};
+
+/* --- K and V of a session (kv.c) --- */
+
+struct kv {
+    uint32_t lo, hi, cap, len;
+    uint32_t fresh; /* rows of the batch being checked */
+    uint32_t n_kv, head_dim;
+    enum ftype type;
+    uint8_t *base; /* owned: mapped */
+    size_t bytes;
+};
+void *kv_k(const struct kv *kv, uint32_t layer, uint32_t group); /* [cap][head_dim] */
+void *kv_v(const struct kv *kv, uint32_t layer, uint32_t group);
+
+/* --- the stage --- */
+
+/* One MLP over some of the rows: a dense part, an expert, or the shared expert. */
+struct piece {
+    const struct mlp *w;
+    struct acts x;       /* inputs of its rows */
+    struct vecs *f;      /* inner activations: rows [first, first + x.n) */
+    size_t first;
+    const uint32_t *row; /* [x.n] rows of the batch; NULL: all, in order */
+    const float *weight; /* [x.n] routing weights; NULL: none */
+    uint32_t unit;       /* its first unit in the pass */
+};
+
+struct lane {
+    float *t0, *t1; /* [lane_floats] */
+    float *o;       /* [head_dim] */
+    float *a;       /* [width of a head group] */
+    float *score;   /* [heads of a group][score_stride] */
+    float *max, *z; /* [heads of a group] */
+};
+
+struct stage {
+    /* borrowed until stage_close */
+    const struct arch *a;
+    const struct kernels *k;
+    struct workers *w;
+
+    /* set by stage_open */
+    uint32_t lo, hi, rows_max;
+    uint32_t per_group; /* query heads of a head group */
+    uint32_t n_parts;   /* dense parts that are not empty */
+    bool quant_attn, quant_dense, quant_shared, quant_experts;
+    size_t lane_floats;
+    size_t score_stride;
+
+    /* owned */
+    struct arena arena;    /* everything below */
+    uint8_t *scores;       /* mapped: the lanes' scores, touched as contexts grow */
+    size_t scores_bytes;
+    struct bound *bound;   /* [hi - lo] */
+    struct lane *lane;     /* [w->n] */
+    float *x, *h, *m;      /* [rows][hidden]: the residual, after attention, an MLP or o sum */
+    struct vecs norm;      /* [rows][hidden]: what attention or MLP reads */
+    float *q, *kq, *vq;    /* [rows][heads * head_dim], [rows][n_kv * head_dim] twice */
+    float *cos, *sin;      /* [rows][rope_half] */
+    struct vecs *attn;     /* [n_kv] of [rows][group width] */
+    struct vecs *part;     /* [n_parts] of [rows][part width] */
+    struct vecs inner;     /* [rows * top_k][moe_inter] */
+    struct vecs inner_shared; /* [rows][moe_inter * n_shared] */
+    struct vecs gathered;  /* [rows * top_k][hidden]: inputs of experts with several rows */
+    float *z, *c;          /* [rows][n_experts]: router scores; with bias */
+    uint32_t *chosen;      /* [rows][top_k] experts, ascending */
+    float *weight;         /* [rows][top_k] */
+    uint32_t *by_row;      /* [rows * top_k] rows, grouped by expert ascending */
+    float *by_weight;      /* [rows * top_k] */
+    uint32_t *count;       /* [n_experts + 1] */
+    struct piece *piece;   /* [max(n_parts, n_experts + 1)] */
+    _Atomic(uint8_t) *bad; /* [rows] */
+
+    /* the call in progress; borrowed from it */
+    const struct row *row;
+    uint32_t n;
+    atomic_bool any_bad;
+};
+
+/* Note that a number of row i is not finite. */
+void mark_bad(struct stage *s, uint32_t i);
+
+/* norm = norm(x or h) of all rows, quantized too when asked (attention.c). */
+void norm_rows(struct stage *s, const float *from, const float *weight, bool quantized);
+
+/* h = x + attention(x), layer index l within the model. */
+void attention(struct stage *s, const struct bound *b, uint32_t l);
+/* x = X(h + mlp(h)). */
+void feed_forward(struct stage *s, const struct bound *b);
+
+#endif
