@@ -1,0 +1,280 @@
+#include "proto/directory.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+#define RECORD_DOMAIN "swarm-record-v1"
+
+enum { BUCKETS = 4096, BANNED_MAX = 256 };
+
+/* A node, in the dense array and in its bucket's chain. */
+struct slot {
+    struct entry entry;
+    struct slot *next; /* of the same bucket */
+    uint32_t at;       /* in directory.slot */
+    uint64_t heard;    /* when its newest record came, by our clock */
+    uint8_t bytes[];   /* entry.record */
+};
+
+/* An id that signed two contents with one seq. */
+struct banned {
+    struct node_id id;
+    uint64_t until; /* unix seconds */
+};
+
+struct directory {
+    struct slot *slot[DIRECTORY_MAX]; /* [n] owned */
+    uint32_t n;
+    struct slot *bucket[BUCKETS];
+    uint8_t
+        key[crypto_shorthash_KEYBYTES]; /* secret: peers choose ids and could make them collide */
+    struct banned banned[BANNED_MAX];   /* a ring: the oldest makes room */
+    uint32_t next_banned;
+};
+
+/* --- rules for one record --- */
+
+static enum err check_addr(struct slice a, struct why *why)
+{
+    static const uint8_t zero[16], mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+    if (a.n != ADDR_MIN && a.n != ADDR_MAX)
+        return fail(why, ERR_RANGE, "an address of %zu bytes", a.n);
+    if (a.p[a.n - 2] == 0 && a.p[a.n - 1] == 0)
+        return fail(why, ERR_RANGE, "an address without a port");
+    if (a.n == ADDR_MIN && (a.p[0] == 0 || a.p[0] >= 224)) /* 0/8; multicast, reserved, broadcast */
+        return fail(why, ERR_RANGE, "an address that no node can have");
+    if (a.n == ADDR_MAX && (a.p[0] == 0xff || !memcmp(a.p, zero, 16) || !memcmp(a.p, mapped, 12)))
+        return fail(why, ERR_RANGE, "an address that no node can have");
+    return ERR_OK;
+}
+
+static enum err check_layers(const struct record_body *b, struct why *why)
+{
+    const struct uints *l = &b->layers;
+
+    if (l->n % 2) return fail(why, ERR_RANGE, "layers are not in pairs");
+    for (uint32_t i = 0; i < l->n; i += 2)
+        if (l->p[i] >= l->p[i + 1] || l->p[i + 1] > LAYER_MAX || (i > 0 && l->p[i] < l->p[i - 1]))
+            return fail(why, ERR_RANGE, "layers %u to %u are empty, too high or out of order",
+                        l->p[i], l->p[i + 1]);
+    if ((l->n > 0 || b->ends) && b->model.n == 0)
+        return fail(why, ERR_RANGE, "layers without a model");
+    return ERR_OK;
+}
+
+/* What the table cannot say. */
+static enum err check_body(const struct record_body *b, struct why *why)
+{
+    enum err e = check_layers(b, why);
+
+    for (uint32_t i = 0; i < b->addrs.n && !e; i++) e = check_addr(b->addrs.p[i], why);
+    if (e) return e;
+    if (b->expires <= b->made || b->expires - b->made > RECORD_TTL_MAX_S)
+        return fail(why, ERR_RANGE, "a record's life is not 1 to %d seconds", RECORD_TTL_MAX_S);
+    return ERR_OK;
+}
+
+static bool is_over(const struct record_body *b, uint64_t unix_s)
+{
+    return b->expires < unix_s && unix_s - b->expires > RECORD_SKEW_S;
+}
+
+static enum err check_clock(const struct record_body *b, uint64_t unix_s, struct why *why)
+{
+    if (is_over(b, unix_s)) return fail(why, ERR_RANGE, "a record has expired");
+    if (b->made > unix_s && b->made - unix_s > RECORD_SKEW_S)
+        return fail(why, ERR_RANGE, "a record is from the future: its clock or ours is wrong");
+    return ERR_OK;
+}
+
+enum err record_make(const struct identity *me, const struct record_body *body, uint8_t *out,
+                     size_t cap, size_t *n)
+{
+    struct record_body b = *body;
+
+    *n = 0;
+    b.id = slice_of(me->id.b, ID_BYTES);
+    enum err e = check_body(&b, NULL);
+    if (e) return e;
+    if (cap < SIG_BYTES) return ERR_FULL;
+    if ((e = record_body_encode(&b, out + SIG_BYTES, cap - SIG_BYTES, n))) return e;
+    identity_sign(me, RECORD_DOMAIN, slice_of(out + SIG_BYTES, *n), out);
+    *n += SIG_BYTES;
+    return ERR_OK;
+}
+
+/* --- the table --- */
+
+enum err directory_open(struct directory **out)
+{
+    *out = calloc(1, sizeof **out);
+    if (!*out) return ERR_NOMEM;
+    random_bytes((*out)->key, sizeof(*out)->key);
+    return ERR_OK;
+}
+
+void directory_close(struct directory *d)
+{
+    if (!d) return;
+    for (uint32_t i = 0; i < d->n; i++) free(d->slot[i]);
+    free(d);
+}
+
+uint32_t directory_n(const struct directory *d)
+{
+    return d->n;
+}
+
+const struct entry *directory_nth(const struct directory *d, uint32_t i)
+{
+    return i < d->n ? &d->slot[i]->entry : NULL;
+}
+
+static uint32_t bucket_of(const struct directory *d, const struct node_id *id)
+{
+    uint8_t hash[crypto_shorthash_BYTES];
+
+    crypto_shorthash(hash, id->b, ID_BYTES, d->key);
+    return (uint32_t)(hash[0] | hash[1] << 8) % BUCKETS;
+}
+
+/* Where the pointer to id's slot is, or would be. */
+static struct slot **find_link(struct directory *d, const struct node_id *id)
+{
+    struct slot **link = &d->bucket[bucket_of(d, id)];
+
+    while (*link && !node_id_equal(&(*link)->entry.id, id)) link = &(*link)->next;
+    return link;
+}
+
+const struct entry *directory_find(const struct directory *d, const struct node_id *id)
+{
+    const struct slot *s = d->bucket[bucket_of(d, id)];
+
+    while (s && !node_id_equal(&s->entry.id, id)) s = s->next;
+    return s ? &s->entry : NULL;
+}
+
+static void drop(struct directory *d, struct slot *s)
+{
+    struct slot **link = find_link(d, &s->entry.id);
+
+    assert(*link == s);
+    *link = s->next;
+    d->slot[s->at] = d->slot[--d->n];
+    d->slot[s->at]->at = s->at;
+    free(s);
+}
+
+void directory_expire(struct directory *d, uint64_t unix_s)
+{
+    for (uint32_t i = 0; i < d->n;)
+        if (is_over(&d->slot[i]->entry.body, unix_s))
+            drop(d, d->slot[i]); /* the last has come to i */
+        else
+            i++;
+}
+
+static bool is_banned(const struct directory *d, const struct node_id *id, uint64_t unix_s)
+{
+    for (uint32_t i = 0; i < BANNED_MAX; i++)
+        if (d->banned[i].until > unix_s && node_id_equal(&d->banned[i].id, id)) return true;
+    return false;
+}
+
+static void ban(struct directory *d, const struct node_id *id, uint64_t unix_s)
+{
+    d->banned[d->next_banned] = (struct banned){ *id, unix_s + DIRECTORY_BAN_S };
+    d->next_banned = (d->next_banned + 1) % BANNED_MAX;
+}
+
+/* Have a place for one more; drops the expired, else the longest silent. */
+static enum err make_room(struct directory *d, uint64_t unix_s, struct why *why)
+{
+    if (d->n < DIRECTORY_MAX) return ERR_OK;
+    directory_expire(d, unix_s);
+    if (d->n < DIRECTORY_MAX) return ERR_OK;
+
+    struct slot *oldest = d->slot[0];
+    for (uint32_t i = 1; i < d->n; i++)
+        if (d->slot[i]->heard < oldest->heard) oldest = d->slot[i];
+    if (unix_s < oldest->heard || unix_s - oldest->heard <= DIRECTORY_SILENT_S)
+        return fail(why, ERR_FULL, "the directory holds %d nodes, all of them heard from lately",
+                    DIRECTORY_MAX);
+    drop(d, oldest);
+    return ERR_OK;
+}
+
+/* Keep a record that has passed every check, in place of the id's older one. */
+static enum err keep(struct directory *d, const struct node_id *id, struct slice record,
+                     uint64_t unix_s, struct why *why)
+{
+    struct slot **link = find_link(d, id), *old = *link;
+    enum err e = old ? ERR_OK : make_room(d, unix_s, why);
+    if (e) return e;
+
+    struct slot *s = calloc(1, sizeof *s + record.n);
+    if (!s) return ERR_NOMEM;
+    memcpy(s->bytes, record.p, record.n);
+    s->entry.id = *id;
+    s->entry.record = slice_of(s->bytes, record.n);
+    s->heard = unix_s;
+    e = record_body_decode(&s->entry.body, slice_of(s->bytes + SIG_BYTES, record.n - SIG_BYTES),
+                           why);
+    if (e) { /* can't be: the same bytes have been decoded before */
+        free(s);
+        return e;
+    }
+    link = find_link(d, id); /* make_room may have moved it */
+    s->next = old ? old->next : NULL;
+    s->at = old ? old->at : d->n++;
+    *link = s;
+    d->slot[s->at] = s;
+    free(old);
+    return ERR_OK;
+}
+
+/* What the id's older record says about a new one, before its signature is looked at: most offers
+ * are repetitions, and a check of a signature costs more than all else here. */
+static enum err check_newer(const struct entry *known, const struct record_body *b,
+                            struct slice body, struct why *why)
+{
+    if (!known || b->seq > known->body.seq) return ERR_OK;
+    bool same = known->record.n == body.n + SIG_BYTES &&
+                memcmp(known->record.p + SIG_BYTES, body.p, body.n) == 0;
+    if (b->seq == known->body.seq && !same) return ERR_OK; /* equivocation, if it is signed */
+    return fail(why, ERR_EXISTS, "a record is not newer than the one known");
+}
+
+enum err directory_offer(struct directory *d, struct slice record, uint64_t unix_s, bool *news,
+                         struct why *why)
+{
+    struct record_body b;
+    struct node_id id;
+    enum err e;
+
+    *news = false;
+    if (record.n <= SIG_BYTES) return fail(why, ERR_MALFORMED, "a record is cut short");
+    struct slice body = slice_of(record.p + SIG_BYTES, record.n - SIG_BYTES);
+    if ((e = record_body_decode(&b, body, why))) return e;
+    if ((e = check_body(&b, why))) return e;
+    if ((e = check_clock(&b, unix_s, why))) return e;
+    memcpy(id.b, b.id.p, ID_BYTES);
+
+    const struct entry *known = directory_find(d, &id);
+    if (is_banned(d, &id, unix_s))
+        return fail(why, ERR_DENIED, "a node that contradicted itself is not believed for now");
+    if ((e = check_newer(known, &b, body, why))) return e;
+    if (!identity_verify(&id, RECORD_DOMAIN, body, record.p))
+        return fail(why, ERR_AUTH, "a record's signature does not verify");
+    if (known && b.seq == known->body.seq) {
+        drop(d, *find_link(d, &id));
+        ban(d, &id, unix_s);
+        return fail(why, ERR_DENIED, "a node signed two records with one number");
+    }
+    if ((e = keep(d, &id, record, unix_s, why))) return e;
+    *news = true;
+    return ERR_OK;
+}
