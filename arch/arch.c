@@ -48,8 +48,8 @@ static const struct {
 
 const char *wrole_name(enum wrole r)
 {
-    static const char *const names[WR_COUNT] = { "attn", "dense", "shared", "experts", "embed",
-                                                 "head" };
+    static const char *const names[WR_COUNT] = { "attn",    "dense", "shared",
+                                                 "experts", "embed", "head" };
     assert(r < WR_COUNT);
     return names[r];
 }
@@ -218,8 +218,7 @@ struct tensor_spec arch_spec(const struct arch *a, uint32_t layer, uint32_t i)
     if (layer == ARCH_ENDS) return spec_of(a, nth_role(a, layer, T_EMBED, i), 0);
     if (i < c.fixed) return spec_of(a, nth_role(a, layer, 0, i), 0);
     i -= c.fixed;
-    if (i < a->n_kv * c.heads)
-        return spec_of(a, nth_role(a, layer, T_Q, i % c.heads), i / c.heads);
+    if (i < a->n_kv * c.heads) return spec_of(a, nth_role(a, layer, T_Q, i % c.heads), i / c.heads);
     i -= a->n_kv * c.heads;
     if (arch_is_moe(a, layer)) return spec_of(a, T_EXPERT_GATE + i % c.items, i / c.items);
     return spec_of(a, T_DENSE_GATE + i % c.items, nth_part(a, i / c.items));
@@ -299,8 +298,9 @@ static enum err check_sizes(const struct arch *a, struct why *why)
     if (a->context < 1 || a->context > ARCH_CONTEXT_MAX)
         return fail(why, ERR_RANGE, "context %u is not in 1..%d", a->context, ARCH_CONTEXT_MAX);
     if (a->n_kv < 1 || a->n_heads < 1 || a->n_heads > ARCH_HEADS_MAX || a->n_heads % a->n_kv != 0)
-        return fail(why, ERR_RANGE, "%u query heads do not share %u KV heads evenly, or are over %d",
-                    a->n_heads, a->n_kv, ARCH_HEADS_MAX);
+        return fail(why, ERR_RANGE,
+                    "%u query heads do not share %u KV heads evenly, or are over %d", a->n_heads,
+                    a->n_kv, ARCH_HEADS_MAX);
     if (a->head_dim < 2 || (uint64_t)a->n_heads / a->n_kv * a->head_dim > ARCH_HIDDEN_MAX)
         return fail(why, ERR_RANGE, "head size %u is out of range", a->head_dim);
     if (a->inter > ARCH_CONTEXT_MAX || a->moe_inter > ARCH_HIDDEN_MAX)
@@ -378,7 +378,8 @@ static enum err check_tiles(const struct arch *a, uint32_t layer, struct why *wh
         tiles += tiling_of(s.type, s.rows, s.cols).tiles;
     }
     if (tiles * 32 > TILE_WIRE_MAX)
-        return fail(why, ERR_RANGE, "a layer of %llu tiles is too large", (unsigned long long)tiles);
+        return fail(why, ERR_RANGE, "a layer of %llu tiles is too large",
+                    (unsigned long long)tiles);
     return ERR_OK;
 }
 

@@ -1,8 +1,8 @@
 /* attention.c - softmax(q k^T / sqrt(head_dim)) v, causal, over head groups.
  *
- * Source: Vaswani 2017 eq. 1 with grouped queries (Ainslie 2023); order of sums: docs/arithmetic.md.
- * Softmax needs no second pass over V: the scores of a row are kept, so the largest is known before
- * the first exp, and each chunk of 512 positions is a sum of its own. */
+ * Source: Vaswani 2017 eq. 1 with grouped queries (Ainslie 2023); order of sums:
+ * docs/arithmetic.md. Softmax needs no second pass over V: the scores of a row are kept, so the
+ * largest is known before the first exp, and each chunk of 512 positions is a sum of its own. */
 #include "model/stage.h"
 
 #include <math.h>
@@ -190,7 +190,8 @@ static void attend_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     }
 }
 
-/* As many splits as keep the workers busy; heads apart only where blocks of 32 do not cross them. */
+/* As many splits as keep the workers busy; heads apart only where blocks of 32 do not cross them.
+ */
 static uint32_t choose_splits(const struct stage *s)
 {
     uint64_t units = (uint64_t)s->n * s->a->n_kv;

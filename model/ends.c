@@ -99,7 +99,8 @@ static void head_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
 {
     struct ends *e = arg;
     struct acts x = vecs_acts(&e->norm, 0, e->n);
-    uint32_t r0 = lo * GROUP_ROWS, r1 = hi * GROUP_ROWS < e->a->vocab ? hi * GROUP_ROWS : e->a->vocab;
+    uint32_t r0 = lo * GROUP_ROWS,
+             r1 = hi * GROUP_ROWS < e->a->vocab ? hi * GROUP_ROWS : e->a->vocab;
 
     (void)lane;
     e->k->product(e->logits, e->a->vocab, e->head, NULL, &x, lo, hi);

@@ -40,9 +40,13 @@ static void bind(struct bound *b, const struct arch *a, const struct layer *l)
                               find(a, l, T_SHARED_DOWN, 0) };
     for (uint32_t g = 0; g < a->n_kv; g++)
         b->heads[g] = (struct head_group){
-            .q = find(a, l, T_Q, g), .k = find(a, l, T_K, g), .v = find(a, l, T_V, g),
-            .o = find(a, l, T_O, g), .q_bias = find_vector(a, l, T_Q_BIAS, g),
-            .k_bias = find_vector(a, l, T_K_BIAS, g), .v_bias = find_vector(a, l, T_V_BIAS, g),
+            .q = find(a, l, T_Q, g),
+            .k = find(a, l, T_K, g),
+            .v = find(a, l, T_V, g),
+            .o = find(a, l, T_O, g),
+            .q_bias = find_vector(a, l, T_Q_BIAS, g),
+            .k_bias = find_vector(a, l, T_K_BIAS, g),
+            .v_bias = find_vector(a, l, T_V_BIAS, g),
         };
     if (b->moe) {
         for (uint32_t e = 0; e < a->n_experts; e++)
@@ -53,8 +57,8 @@ static void bind(struct bound *b, const struct arch *a, const struct layer *l)
     for (uint32_t p = 0, n = 0; p < a->mlp_parts; p++) {
         const struct tensor *gate = find(a, l, T_DENSE_GATE, p);
         if (gate)
-            b->items[n++] = (struct mlp){ gate, find(a, l, T_DENSE_UP, p),
-                                          find(a, l, T_DENSE_DOWN, p) };
+            b->items[n++] =
+                (struct mlp){ gate, find(a, l, T_DENSE_UP, p), find(a, l, T_DENSE_DOWN, p) };
     }
 }
 

@@ -18,8 +18,13 @@ enum err kv_open(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi
     if (bytes > SIZE_MAX / 2) return ERR_NOMEM;
     struct kv *kv = calloc(1, sizeof *kv);
     if (!kv) return ERR_NOMEM;
-    *kv = (struct kv){ .lo = lo, .hi = hi, .cap = cap, .n_kv = a->n_kv, .head_dim = a->head_dim,
-                       .type = a->kv, .bytes = (size_t)bytes };
+    *kv = (struct kv){ .lo = lo,
+                       .hi = hi,
+                       .cap = cap,
+                       .n_kv = a->n_kv,
+                       .head_dim = a->head_dim,
+                       .type = a->kv,
+                       .bytes = (size_t)bytes };
     if (bytes > 0) {
         /* reserved, not committed: pages come as positions fill */
         void *p = mmap(NULL, kv->bytes, PROT_READ | PROT_WRITE,

@@ -117,8 +117,11 @@ static uint32_t list_experts(struct stage *s, const struct bound *b)
         uint32_t rows = s->count[e + 1];
         s->count[e] = at; /* from here on: where the expert's next row goes */
         if (rows)
-            s->piece[n++] = (struct piece){ .w = &b->items[e], .x.n = rows, .f = &s->inner,
-                                            .first = at, .row = s->by_row + at,
+            s->piece[n++] = (struct piece){ .w = &b->items[e],
+                                            .x.n = rows,
+                                            .f = &s->inner,
+                                            .first = at,
+                                            .row = s->by_row + at,
                                             .weight = s->by_weight + at };
         at += rows;
     }
@@ -164,7 +167,8 @@ static uint32_t list_moe(struct mlp_pass *p)
     uint32_t n = list_experts(s, p->b);
     pass_run(s->w, gather_range, p, n, 1, s->n == 1 ? 0 : (uint64_t)s->n * a->top_k * a->hidden);
     if (a->n_shared > 0)
-        s->piece[n++] = (struct piece){ .w = &p->b->shared, .f = &s->inner_shared,
+        s->piece[n++] = (struct piece){ .w = &p->b->shared,
+                                        .f = &s->inner_shared,
                                         .x = vecs_acts(&s->norm, 0, s->n) };
     return n;
 }
@@ -174,7 +178,8 @@ static uint32_t list_dense(struct mlp_pass *p)
     struct stage *s = p->s;
 
     for (uint32_t i = 0; i < s->n_parts; i++)
-        s->piece[i] = (struct piece){ .w = &p->b->items[i], .f = &s->part[i],
+        s->piece[i] = (struct piece){ .w = &p->b->items[i],
+                                      .f = &s->part[i],
                                       .x = vecs_acts(&s->norm, 0, s->n) };
     return s->n_parts;
 }

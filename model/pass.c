@@ -71,8 +71,7 @@ bool vecs_put(struct vecs *v, const struct kernels *k, size_t row, uint32_t c0, 
 {
     /* looked at first: quantizing could turn a NaN into a number */
     if (!all_finite(x, n)) return false;
-    if (v->f && x != v->f + row * v->cols + c0)
-        memcpy(v->f + row * v->cols + c0, x, n * sizeof *x);
+    if (v->f && x != v->f + row * v->cols + c0) memcpy(v->f + row * v->cols + c0, x, n * sizeof *x);
     if (v->q) {
         size_t b = row * v->blocks + c0 / BLOCK;
         k->quantize(x, n, v->q + b * BLOCK, v->d + b, v->sum + b);
@@ -84,7 +83,8 @@ void vecs_copy(struct vecs *to, size_t row, const struct vecs *from, size_t from
 {
     size_t b = to->blocks;
 
-    if (to->f) memcpy(to->f + row * to->cols, from->f + from_row * to->cols, to->cols * sizeof *to->f);
+    if (to->f)
+        memcpy(to->f + row * to->cols, from->f + from_row * to->cols, to->cols * sizeof *to->f);
     if (!to->q) return;
     memcpy(to->q + row * b * BLOCK, from->q + from_row * b * BLOCK, b * BLOCK);
     memcpy(to->d + row * b, from->d + from_row * b, b * sizeof *to->d);

@@ -123,7 +123,8 @@ uint32_t sampler_pick(struct sampler *s, const struct sampling *p, const float *
 
     double largest = logits[s->now[0].id], total = 0, sum = 0;
     for (uint32_t i = 0; i < n; i++)
-        s->p[i] = (double)exp_f32((float)(((double)logits[s->now[i].id] - largest) / p->temperature));
+        s->p[i] =
+            (double)exp_f32((float)(((double)logits[s->now[i].id] - largest) / p->temperature));
     n = filter(p, s->p, n);
     for (uint32_t i = 0; i < n; i++) total += s->p[i];
 

@@ -90,8 +90,8 @@ void *kv_v(const struct kv *kv, uint32_t layer, uint32_t group);
 /* One MLP over some of the rows: a dense part, an expert, or the shared expert. */
 struct piece {
     const struct mlp *w;
-    struct acts x;       /* inputs of its rows */
-    struct vecs *f;      /* inner activations: rows [first, first + x.n) */
+    struct acts x;  /* inputs of its rows */
+    struct vecs *f; /* inner activations: rows [first, first + x.n) */
     size_t first;
     const uint32_t *row; /* [x.n] rows of the batch; NULL: all, in order */
     const float *weight; /* [x.n] routing weights; NULL: none */
@@ -121,28 +121,28 @@ struct stage {
     size_t score_stride;
 
     /* owned */
-    struct arena arena;    /* everything below */
-    uint8_t *scores;       /* mapped: the lanes' scores, touched as contexts grow */
+    struct arena arena; /* everything below */
+    uint8_t *scores;    /* mapped: the lanes' scores, touched as contexts grow */
     size_t scores_bytes;
-    struct bound *bound;   /* [hi - lo] */
-    struct lane *lane;     /* [w->n] */
-    float *x, *h, *m;      /* [rows][hidden]: the residual, after attention, an MLP or o sum */
-    struct vecs norm;      /* [rows][hidden]: what attention or MLP reads */
-    float *q, *kq, *vq;    /* [rows][heads * head_dim], [rows][n_kv * head_dim] twice */
-    float *cos, *sin;      /* [rows][rope_half] */
-    struct vecs *attn;     /* [n_kv] of [rows][group width] */
-    struct vecs *part;     /* [n_parts] of [rows][part width] */
-    struct vecs inner;     /* [rows * top_k][moe_inter] */
+    struct bound *bound;      /* [hi - lo] */
+    struct lane *lane;        /* [w->n] */
+    float *x, *h, *m;         /* [rows][hidden]: the residual, after attention, an MLP or o sum */
+    struct vecs norm;         /* [rows][hidden]: what attention or MLP reads */
+    float *q, *kq, *vq;       /* [rows][heads * head_dim], [rows][n_kv * head_dim] twice */
+    float *cos, *sin;         /* [rows][rope_half] */
+    struct vecs *attn;        /* [n_kv] of [rows][group width] */
+    struct vecs *part;        /* [n_parts] of [rows][part width] */
+    struct vecs inner;        /* [rows * top_k][moe_inter] */
     struct vecs inner_shared; /* [rows][moe_inter * n_shared] */
-    struct vecs gathered;  /* [rows * top_k][hidden]: inputs of experts with several rows */
-    float *z, *c;          /* [rows][n_experts]: router scores; with bias */
-    uint32_t *chosen;      /* [rows][top_k] experts, ascending */
-    float *weight;         /* [rows][top_k] */
-    uint32_t *by_row;      /* [rows * top_k] rows, grouped by expert ascending */
-    float *by_weight;      /* [rows * top_k] */
-    uint32_t *count;       /* [n_experts + 1] */
-    struct piece *piece;   /* [max(n_parts, n_experts + 1)] */
-    _Atomic(uint8_t) *bad; /* [rows] */
+    struct vecs gathered;     /* [rows * top_k][hidden]: inputs of experts with several rows */
+    float *z, *c;             /* [rows][n_experts]: router scores; with bias */
+    uint32_t *chosen;         /* [rows][top_k] experts, ascending */
+    float *weight;            /* [rows][top_k] */
+    uint32_t *by_row;         /* [rows * top_k] rows, grouped by expert ascending */
+    float *by_weight;         /* [rows * top_k] */
+    uint32_t *count;          /* [n_experts + 1] */
+    struct piece *piece;      /* [max(n_parts, n_experts + 1)] */
+    _Atomic(uint8_t) *bad;    /* [rows] */
 
     /* the call in progress; borrowed from it */
     const struct row *row;

@@ -1,0 +1,218 @@
+#include "tools/args.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int die(const struct args *a, int status, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (char *c = text; *c; c++) /* the words of a command line may come from anywhere */
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    fprintf(stderr, "%s: %s\n", a->program, text);
+    return status;
+}
+
+/* --- help --- */
+
+/* Print text from column at, broken between words so that lines stay under 100 columns. */
+static void print_wrapped(const char *text, int at)
+{
+    enum { RIGHT = 98 };
+    int column = at;
+
+    while (*text) {
+        int word = (int)strcspn(text, " ");
+        if (column > at && column + 1 + word > RIGHT) {
+            printf("\n%*s", at, "");
+            column = at;
+        } else if (column > at) {
+            putchar(' ');
+            column++;
+        }
+        printf("%.*s", word, text);
+        column += word;
+        text += word;
+        text += strspn(text, " ");
+    }
+    putchar('\n');
+}
+
+static void print_help(const struct args *a)
+{
+    enum { LEFT = 26 };
+
+    printf("usage: %s %s\n\n", a->program, a->usage);
+    print_wrapped(a->about, 0);
+    putchar('\n');
+    for (const struct arg *o = a->options; o->name; o++) {
+        int n = printf("  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        if (n >= LEFT) n = (putchar('\n'), 0);
+        printf("%*s", LEFT - n, "");
+        print_wrapped(o->help, LEFT);
+    }
+    printf("  --help, --version\n");
+    if (a->more) printf("\n%s\n", a->more);
+}
+
+/* --- values --- */
+
+static bool parse_u64(const char *s, const char **end, uint64_t *out)
+{
+    char *e;
+
+    if (*s < '0' || *s > '9') return false; /* strtoull takes signs and spaces */
+    errno = 0;
+    *out = strtoull(s, &e, 10);
+    *end = e;
+    return errno == 0;
+}
+
+static bool parse_size(const char *s, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    const char *unit;
+
+    if (!parse_u64(s, &s, out)) return false;
+    if (*s && (unit = strchr(units, *s >= 'a' ? *s - 'a' + 'A' : *s))) {
+        unsigned shift = 10 * (unsigned)(unit - units + 1);
+        if (*out > UINT64_MAX >> shift) return false;
+        *out <<= shift;
+        s++;
+        if (s[0] == 'i' && s[1] == 'B') s += 2;
+    }
+    return *s == 0;
+}
+
+static bool parse_range(const char *s, struct arg_range *out)
+{
+    uint64_t lo, hi;
+
+    if (!parse_u64(s, &s, &lo)) return false;
+    hi = lo;
+    if (*s == '-' && !parse_u64(s + 1, &s, &hi)) return false;
+    if (*s || lo > hi || hi > UINT32_MAX) return false;
+    *out = (struct arg_range){ (uint32_t)lo, (uint32_t)hi, true };
+    return true;
+}
+
+static bool parse_double(const char *s, double *out)
+{
+    char *end;
+
+    if (*s == 0 || strspn(s, "+-.0123456789eE") != strlen(s)) return false;
+    *out = strtod(s, &end);
+    return *end == 0 && isfinite(*out);
+}
+
+static void set(const struct args *a, const struct arg *o, const char *v)
+{
+    const char *end = "";
+    uint64_t u;
+    bool ok = true;
+
+    switch (o->type) {
+    case ARG_FLAG: *(bool *)o->to = true; return;
+    case ARG_STR: *(const char **)o->to = v; return;
+    case ARG_LIST: {
+        struct arg_list *l = o->to;
+        if (l->n == sizeof l->v / sizeof *l->v)
+            exit(die(a, 2, "--%s is given more than %zu times", o->name,
+                     sizeof l->v / sizeof *l->v));
+        l->v[l->n++] = v;
+        return;
+    }
+    case ARG_U64: ok = parse_u64(v, &end, o->to) && *end == 0; break;
+    case ARG_U32:
+        ok = parse_u64(v, &end, &u) && *end == 0 && u <= UINT32_MAX;
+        if (ok) *(uint32_t *)o->to = (uint32_t)u;
+        break;
+    case ARG_DOUBLE: ok = parse_double(v, o->to); break;
+    case ARG_SIZE: ok = parse_size(v, o->to); break;
+    case ARG_RANGE: ok = parse_range(v, o->to); break;
+    }
+    if (ok) return;
+    static const char *const kinds[] = {
+        [ARG_U64] = "a whole number",       [ARG_U32] = "a whole number",
+        [ARG_DOUBLE] = "a number",          [ARG_SIZE] = "a size, as in 512M",
+        [ARG_RANGE] = "a range, as in 0-7",
+    };
+    exit(die(a, 2, "--%s %s: that is not %s", o->name, v, kinds[o->type]));
+}
+
+/* --- the line --- */
+
+static const struct arg *find(const struct args *a, const char *name, size_t n)
+{
+    for (const struct arg *o = a->options; o->name; o++)
+        if (strlen(o->name) == n && memcmp(o->name, name, n) == 0) return o;
+    return NULL;
+}
+
+/* A flag that may be turned off: --no-name. */
+static const struct arg *find_negated(const struct args *a, const char *name, size_t n)
+{
+    const struct arg *o = n > 3 && memcmp(name, "no-", 3) == 0 ? find(a, name + 3, n - 3) : NULL;
+
+    return o && o->type == ARG_FLAG && strncmp(o->help, "[no-]", 5) == 0 ? o : NULL;
+}
+
+/* The option at argv[i], and its value; returns the index of the last word it used. */
+static int take_option(const struct args *a, int argc, char **argv, int i)
+{
+    const char *name = argv[i] + 2, *value = strchr(name, '=');
+    size_t n = value ? (size_t)(value - name) : strlen(name);
+    const struct arg *o = find(a, name, n);
+
+    if (!o && !value && (o = find_negated(a, name, n))) {
+        *(bool *)o->to = false;
+        return i;
+    }
+    if (!o && !value && strcmp(name, "help") == 0) {
+        print_help(a);
+        exit(0);
+    }
+    if (!o && !value && strcmp(name, "version") == 0) {
+        printf("%s %s\n", a->program, SWARM_VERSION);
+        exit(0);
+    }
+    if (!o) exit(die(a, 2, "unknown option --%.*s; --help lists them", (int)n, name));
+    if (o->type == ARG_FLAG) {
+        if (value) exit(die(a, 2, "--%s takes no value", o->name));
+    } else if (value) {
+        value++;
+    } else {
+        if (i + 1 >= argc) exit(die(a, 2, "--%s needs a value: %s", o->name, o->value));
+        value = argv[++i];
+    }
+    set(a, o, value);
+    return i;
+}
+
+int args_parse(const struct args *a, int argc, char **argv, const char **pos, int max_pos)
+{
+    int n = 0;
+    bool options = true;
+
+    for (int i = 1; i < argc; i++) {
+        if (options && strcmp(argv[i], "--") == 0) {
+            options = false;
+        } else if (options && strncmp(argv[i], "--", 2) == 0) {
+            i = take_option(a, argc, argv, i);
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
+            exit(die(a, 2, "unknown option %s; --help lists them", argv[i]));
+        } else {
+            if (n == max_pos) exit(die(a, 2, "unexpected argument '%s'", argv[i]));
+            pos[n++] = argv[i];
+        }
+    }
+    return n;
+}
