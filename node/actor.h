@@ -16,8 +16,8 @@
 struct note {
     struct note *next; /* the mailbox's */
     int kind;          /* the receiving actor's enum */
-    void (*drop)(
-        struct note *); /* frees it; called by the receiver, or by a failed post's caller */
+    /* Frees the note; called by its receiver, or by the caller of a post that failed. */
+    void (*drop)(struct note *n);
 };
 
 struct actor {

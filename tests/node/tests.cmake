@@ -1,1 +1,2 @@
 unit_test(node actor node)
+unit_test(node runtime_dir node)

@@ -1,0 +1,613 @@
+#include "node/peers.h"
+
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    TICK_MS = 250,
+    EXPIRE_MS = 5000,
+    ANNOUNCE_MS = 100000,   /* a third of a record's life, +- 20 % so that nodes do not march */
+    ANNOUNCE_GAP_MS = 1000, /* changes closer together are announced as one */
+    JOIN_MIN_MS = 1000,
+    JOIN_MAX_MS = 60000,
+    GET_GAP_MS = 5000,     /* everything we know is up to 8 MiB: not more often for one peer */
+    SUSPECT_MS = 60000,    /* a node that was lost is not planned with, unless heard of again */
+    SUBSTITUTE_MS = 10000, /* while a join link fails: between tries of other known nodes */
+    SUBSTITUTE_SLOW_MS = 60000,
+    LINKS_GOOD = 4,
+    LINKS_MANY = 16,
+    LINKS_MAX = 256, /* as net.c */
+};
+
+/* Rates of records: of one node (an honest one changes its mind less often), and of news from one
+ * connection (checking a signature takes 86 us). */
+#define NODE_BURST 10.0
+#define NODE_PER_MS 0.001
+#define LINK_BURST 5000.0 /* a whole directory when we connect */
+#define LINK_PER_MS 0.05
+
+struct bucket {
+    double tokens;
+    uint64_t at_ms;
+};
+
+/* A connected peer. */
+struct neighbour {
+    struct node_id id;
+    bool loopback, lan; /* the connection's address; lan: private or loopback */
+    uint64_t got_ms;    /* when it last got everything */
+    struct bucket budget;
+};
+
+/* What we remember of a node beside its record. */
+struct known {
+    struct node_id id;
+    bool loopback; /* its record came over loopback (or is ours) */
+    struct bucket budget;
+    uint64_t lost_ms; /* when it was found unreachable; 0: it was not */
+};
+
+struct join {
+    struct link link;
+    struct peers *peers;
+    bool dialing;
+    unsigned failures;
+    uint64_t next_ms;
+    struct why said;
+};
+
+struct peers {
+    struct peers_config cfg;
+    struct directory *directory; /* owned */
+    uv_timer_t tick;
+    struct join *join; /* [cfg.n_join] owned */
+    struct neighbour neighbour[LINKS_MAX];
+    uint32_t n_neighbours;
+    struct known *known; /* [n_known] owned, sorted by id */
+    uint32_t n_known, cap_known;
+    struct measured measured[DIRECTORY_MAX];
+    /* what we announce */
+    uint8_t body_bytes[RECORD_BYTES_MAX]; /* owned; body borrows from it */
+    size_t body_n;
+    struct record_body body;
+    bool announces, left;
+    uint64_t seq;
+    uint64_t announced_ms, announce_due_ms; /* due 0: nothing to announce */
+    uint64_t expired_ms, substitute_ms;
+    /* closing */
+    bool closing;
+    unsigned pending; /* dials and the timer that still point here */
+};
+
+static bool take(struct bucket *b, uint64_t now, double per_ms, double burst)
+{
+    double more = (double)(now - b->at_ms) * per_ms;
+    b->tokens = b->tokens + more > burst ? burst : b->tokens + more;
+    b->at_ms = now;
+    if (b->tokens < 1) return false;
+    b->tokens -= 1;
+    return true;
+}
+
+static void changed(struct peers *p)
+{
+    if (!p->closing) p->cfg.on_change(p->cfg.arg);
+}
+
+static uint64_t jitter(uint64_t ms)
+{
+    uint32_t r;
+    random_bytes(&r, sizeof r);
+    return ms * (80 + r % 41) / 100;
+}
+
+/* --- what is remembered of a node --- */
+
+static uint32_t known_at(const struct peers *p, const struct node_id *id)
+{
+    uint32_t lo = 0, hi = p->n_known;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (memcmp(p->known[mid].id.b, id->b, ID_BYTES) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static struct known *known_find(struct peers *p, const struct node_id *id)
+{
+    uint32_t i = known_at(p, id);
+    return i < p->n_known && node_id_equal(&p->known[i].id, id) ? &p->known[i] : NULL;
+}
+
+static struct known *known_get(struct peers *p, const struct node_id *id)
+{
+    struct known *k = known_find(p, id);
+    if (k) return k;
+    if (p->n_known == p->cap_known) {
+        uint32_t cap = p->cap_known ? p->cap_known * 2 : 64;
+        struct known *more = realloc(p->known, cap * sizeof *more);
+        if (!more) return NULL;
+        p->known = more;
+        p->cap_known = cap;
+    }
+    uint32_t at = known_at(p, id);
+    memmove(&p->known[at + 1], &p->known[at], (p->n_known - at) * sizeof *p->known);
+    p->n_known++;
+    p->known[at] = (struct known){ .id = *id, .budget = { NODE_BURST, now_ms(p->cfg.hub) } };
+    return &p->known[at];
+}
+
+/* Only nodes with a record, or lost a moment ago, are remembered. */
+static void known_prune(struct peers *p, uint64_t now)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < p->n_known; i++) {
+        const struct known *k = &p->known[i];
+        bool lost = k->lost_ms && now - k->lost_ms < SUSPECT_MS;
+        if (lost || directory_find(p->directory, &k->id)) p->known[kept++] = *k;
+    }
+    p->n_known = kept;
+}
+
+/* --- sending records --- */
+
+static struct neighbour *neighbour_find(struct peers *p, const struct node_id *id)
+{
+    for (uint32_t i = 0; i < p->n_neighbours; i++)
+        if (node_id_equal(&p->neighbour[i].id, id)) return &p->neighbour[i];
+    return NULL;
+}
+
+static bool only_loopback(const struct record_body *b)
+{
+    for (uint32_t i = 0; i < b->addrs.n; i++)
+        if (!addr_is_loopback(b->addrs.p[i])) return false;
+    return b->addrs.n > 0;
+}
+
+/* A node that is reached over loopback only means nothing to other machines; our own record still
+ * goes to whoever is connected to us, for the connection is a way to reach us. */
+static bool may_hear(const struct peers *p, const struct neighbour *to, const struct entry *e)
+{
+    if (node_id_equal(&to->id, &e->id)) return false;
+    return to->loopback || node_id_equal(&e->id, &p->cfg.me->id) || !only_loopback(&e->body);
+}
+
+/* A full queue loses the news for this peer; the next announcement reaches it. */
+static void send_records(struct peers *p, const struct neighbour *to, struct msg *m)
+{
+    if (!m->u.RECORDS.records.n) return;
+    enum err e = net_send(p->cfg.net, &to->id, m);
+    if (e) log_debug("peers: records not sent: %s", err_text(e));
+    m->u.RECORDS.records.n = 0;
+}
+
+static void add_record(struct peers *p, const struct neighbour *to, struct msg *m,
+                       const struct entry *e)
+{
+    struct bins *r = &m->u.RECORDS.records;
+
+    if (!may_hear(p, to, e)) return;
+    r->p[r->n++] = e->record;
+    if (r->n == RECORDS_MAX) send_records(p, to, m);
+}
+
+static void send_everything(struct peers *p, const struct neighbour *to, uint32_t rid,
+                            struct slice model)
+{
+    struct msg m = { .type = MSG_RECORDS, .rid = rid };
+
+    for (uint32_t i = 0; i < directory_n(p->directory); i++) {
+        const struct entry *e = directory_nth(p->directory, i);
+        if (model.n && (model.n != e->body.model.n || memcmp(model.p, e->body.model.p, model.n)))
+            continue;
+        add_record(p, to, &m, e);
+    }
+    send_records(p, to, &m);
+}
+
+/* Pass news on to everyone but the one it came from (NULL: it is ours). */
+static void pass_on(struct peers *p, const struct node_id *ids, uint32_t n,
+                    const struct node_id *from)
+{
+    for (uint32_t i = 0; i < p->n_neighbours; i++) {
+        const struct neighbour to = p->neighbour[i]; /* copied: sending may change the list */
+        struct msg m = { .type = MSG_RECORDS };
+        if (from && node_id_equal(&to.id, from)) continue;
+        for (uint32_t k = 0; k < n; k++) {
+            const struct entry *e = directory_find(p->directory, &ids[k]);
+            if (e) add_record(p, &to, &m, e);
+        }
+        send_records(p, &to, &m);
+    }
+}
+
+/* --- our own record --- */
+
+/* seq grows over restarts because it is the time; also when the clock was set back, as long as the
+ * process lives or somebody tells us what we said before. */
+static uint64_t next_seq(struct peers *p)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+    p->seq = us > p->seq ? us : p->seq + 1;
+    return p->seq;
+}
+
+static enum err publish(struct peers *p)
+{
+    uint8_t record[RECORD_BYTES_MAX];
+    uint64_t now = now_ms(p->cfg.hub), unix_s = unix_now();
+    struct why why = { "" };
+    bool news = false;
+    size_t n;
+
+    p->body.id = slice_of(p->cfg.me->id.b, ID_BYTES);
+    p->body.seq = next_seq(p);
+    p->body.made = unix_s;
+    p->body.expires = unix_s + RECORD_TTL_S;
+    p->announced_ms = now;
+    p->announce_due_ms = p->left ? 0 : now + jitter(ANNOUNCE_MS);
+
+    enum err e = record_make(p->cfg.me, &p->body, record, sizeof record, &n);
+    if (!e) e = directory_offer(p->directory, slice_of(record, n), unix_s, &news, &why);
+    if (e) {
+        log_warn("peers: our own announcement is refused: %s",
+                 why.text[0] ? why.text : err_text(e));
+        return e;
+    }
+    struct known *k = known_get(p, &p->cfg.me->id);
+    if (k) k->loopback = true;
+    pass_on(p, &p->cfg.me->id, 1, NULL);
+    changed(p);
+    return ERR_OK;
+}
+
+/* A copy of the body lives as its own encoding, whose bytes the slices then borrow. */
+enum err peers_announce(struct peers *p, const struct record_body *body)
+{
+    struct record_body b = *body;
+    uint8_t bytes[RECORD_BYTES_MAX];
+    size_t n;
+
+    b.version = 1;
+    b.id = slice_of(p->cfg.me->id.b, ID_BYTES);
+    b.seq = b.made = b.expires = 1;
+    enum err e = record_body_encode(&b, bytes, sizeof bytes, &n);
+    if (e) return e;
+    if (p->left) return ERR_CLOSED;
+    if (p->announces && n == p->body_n && memcmp(bytes, p->body_bytes, n) == 0) return ERR_OK;
+
+    memcpy(p->body_bytes, bytes, n);
+    p->body_n = n;
+    p->announces = true;
+    if ((e = record_body_decode(&p->body, slice_of(p->body_bytes, n), NULL))) return e;
+
+    uint64_t now = now_ms(p->cfg.hub);
+    if (!p->announced_ms || now - p->announced_ms >= ANNOUNCE_GAP_MS) return publish(p);
+    p->announce_due_ms = p->announced_ms + ANNOUNCE_GAP_MS;
+    return ERR_OK;
+}
+
+void peers_leave(struct peers *p)
+{
+    if (!p->announces || p->left) return;
+    p->left = true;
+    p->body.state = RECORD_GONE;
+    if (publish(p)) log_debug("peers: left without a word");
+}
+
+/* --- records of others --- */
+
+static bool believable(struct slice addr, const struct neighbour *from)
+{
+    if (addr_is_loopback(addr)) return from->loopback;
+    if (addr_is_private(addr)) return from->lan;
+    return true;
+}
+
+static void hint_all(struct peers *p, const struct entry *e, const struct neighbour *from)
+{
+    for (uint32_t i = e->body.addrs.n; i-- > 0;) /* the last hint is tried first */
+        if (believable(e->body.addrs.p[i], from)) net_hint(p->cfg.net, &e->id, e->body.addrs.p[i]);
+}
+
+/* Somebody tells us what we said ourselves, in an earlier life with a faster clock. */
+static void heard_of_ourselves(struct peers *p, const struct record_body *b)
+{
+    if (b->seq <= p->seq || !p->announces || p->left) return;
+    p->seq = b->seq;
+    p->announce_due_ms = now_ms(p->cfg.hub);
+}
+
+/* One record from a neighbour.  true: it is news; *id whose. */
+static bool take_record(struct peers *p, const struct neighbour *from, struct slice record,
+                        struct node_id *id)
+{
+    uint64_t now = now_ms(p->cfg.hub);
+    struct record_body b;
+    struct why why = { "" };
+    bool news = false;
+
+    if (record.n <= SIG_BYTES ||
+        record_body_decode(&b, slice_of(record.p + SIG_BYTES, record.n - SIG_BYTES), &why)) {
+        net_strike(p->cfg.net, &from->id, "a record that does not parse");
+        return false;
+    }
+    memcpy(id->b, b.id.p, ID_BYTES);
+    if (node_id_equal(id, &p->cfg.me->id)) {
+        heard_of_ourselves(p, &b);
+        return false;
+    }
+    const struct entry *old = directory_find(p->directory, id);
+    struct known *k = known_get(p, id);
+    if (!k) return false;
+    if ((!old || b.seq > old->body.seq) && !take(&k->budget, now, NODE_PER_MS, NODE_BURST)) {
+        log_debug("peers: a node announces itself too often");
+        return false;
+    }
+    enum err e = directory_offer(p->directory, record, unix_now(), &news, &why);
+    if (e == ERR_AUTH || e == ERR_MALFORMED) net_strike(p->cfg.net, &from->id, why.text);
+    if (e && e != ERR_EXISTS) log_debug("peers: %s", why.text[0] ? why.text : err_text(e));
+    if (!news) return false;
+
+    k->loopback = from->loopback;
+    k->lost_ms = 0;
+    hint_all(p, directory_find(p->directory, id), from);
+    return true;
+}
+
+static void take_records(struct peers *p, const struct mail *m)
+{
+    const struct bins *r = &m->m.u.RECORDS.records;
+    struct node_id news[RECORDS_MAX];
+    uint32_t n = 0, before = directory_n(p->directory);
+
+    for (uint32_t i = 0; i < r->n && i < RECORDS_MAX; i++) {
+        struct neighbour *from = neighbour_find(p, &m->from); /* looked up: a strike may end it */
+        if (!from) break;
+        if (!take(&from->budget, now_ms(p->cfg.hub), LINK_PER_MS, LINK_BURST)) break;
+        if (take_record(p, from, r->p[i], &news[n])) n++;
+    }
+    if (n) pass_on(p, news, n, &m->from);
+    /* without news a node may still have gone: one that contradicted itself */
+    if (n || directory_n(p->directory) != before) changed(p);
+}
+
+static void give_records(struct peers *p, const struct mail *m)
+{
+    struct neighbour *to = neighbour_find(p, &m->from);
+    uint64_t now = now_ms(p->cfg.hub);
+
+    if (!to) return;
+    if (to->got_ms && now - to->got_ms < GET_GAP_MS) {
+        struct msg no = { .type = MSG_ERROR, .rid = m->m.rid };
+        no.u.ERROR.code = WIRE_RATE_LIMITED;
+        no.u.ERROR.text = slice_str(wire_error_text(WIRE_RATE_LIMITED));
+        no.u.ERROR.retry_ms = GET_GAP_MS;
+        if (net_send(p->cfg.net, &m->from, &no)) log_debug("peers: no room for an ERROR");
+        return;
+    }
+    to->got_ms = now;
+    const struct neighbour copy = *to;
+    send_everything(p, &copy, m->m.rid, m->m.u.RECORDS_GET.model);
+}
+
+void peers_on_mail(struct peers *p, struct mail *m)
+{
+    if (!p->closing && m->m.type == MSG_RECORDS) take_records(p, m);
+    if (!p->closing && m->m.type == MSG_RECORDS_GET) give_records(p, m);
+    m->note.drop(&m->note);
+}
+
+/* --- neighbours come and go --- */
+
+static void ask_records(struct peers *p, const struct node_id *id)
+{
+    struct msg get = { .type = MSG_RECORDS_GET };
+    if (net_send(p->cfg.net, id, &get)) log_debug("peers: records not asked for");
+}
+
+static void neighbour_up(struct peers *p, const struct node_id *id)
+{
+    struct slice addr = net_addr(p->cfg.net, id);
+    struct neighbour *n = neighbour_find(p, id);
+
+    if (!n && p->n_neighbours == LINKS_MAX) return;
+    if (!n) n = &p->neighbour[p->n_neighbours++];
+    *n = (struct neighbour){ .id = *id, .budget = { LINK_BURST, now_ms(p->cfg.hub) } };
+    n->loopback = addr_is_loopback(addr);
+    n->lan = n->loopback || addr_is_private(addr);
+    struct known *k = known_find(p, id);
+    if (k) k->lost_ms = 0;
+    ask_records(p, id);
+}
+
+static void neighbour_down(struct peers *p, const struct node_id *id)
+{
+    struct neighbour *n = neighbour_find(p, id);
+    if (n) *n = p->neighbour[--p->n_neighbours];
+    struct known *k = known_get(p, id);
+    if (k) k->lost_ms = now_ms(p->cfg.hub);
+    for (uint32_t i = 0; i < p->cfg.n_join; i++)
+        if (node_id_equal(&p->join[i].link.id, id)) p->join[i].next_ms = 0;
+}
+
+void peers_on_peer(struct peers *p, const struct node_id *id, bool up)
+{
+    if (p->closing) return;
+    if (up)
+        neighbour_up(p, id);
+    else
+        neighbour_down(p, id);
+    changed(p);
+}
+
+/* --- joining --- */
+
+static void release(struct peers *p)
+{
+    if (--p->pending || !p->closing) return;
+    directory_close(p->directory);
+    free(p->join);
+    free(p->known);
+    free(p);
+}
+
+static void join_result(void *arg, const struct node_id *id, enum err e, const char *why)
+{
+    struct join *j = arg;
+    struct peers *p = j->peers;
+    (void)id;
+
+    j->dialing = false;
+    if (p->closing) {
+        release(p);
+        return;
+    }
+    p->pending--;
+    if (!e) {
+        j->failures = 0;
+        j->said.text[0] = 0;
+        return;
+    }
+    unsigned doublings = j->failures < 6 ? j->failures : 6;
+    uint64_t wait = (uint64_t)JOIN_MIN_MS << doublings;
+    j->failures++;
+    j->next_ms = now_ms(p->cfg.hub) + jitter(wait < JOIN_MAX_MS ? wait : JOIN_MAX_MS);
+    if (strcmp(j->said.text, why) == 0) return;
+    (void)fail(&j->said, e, "%s", why);
+    p->cfg.on_join_failed(p->cfg.arg, &j->link, j->said.text);
+}
+
+static void join_all(struct peers *p, uint64_t now)
+{
+    for (uint32_t i = 0; i < p->cfg.n_join && !p->closing; i++) {
+        struct join *j = &p->join[i];
+        if (j->dialing || now < j->next_ms || net_is_up(p->cfg.net, &j->link.id)) continue;
+        j->dialing = true;
+        p->pending++;
+        net_dial(p->cfg.net, &j->link.id, j->link.host, j->link.port, join_result, j);
+    }
+}
+
+static bool some_join_fails(const struct peers *p)
+{
+    for (uint32_t i = 0; i < p->cfg.n_join; i++)
+        if (p->join[i].failures && !net_is_up(p->cfg.net, &p->join[i].link.id)) return true;
+    return false;
+}
+
+static bool suspect(const struct known *k, uint64_t now)
+{
+    return k && k->lost_ms && now - k->lost_ms < SUSPECT_MS;
+}
+
+/* While a node that we joined by is away, a swarm can fall into parts that do not know of each
+ * other's news.  So other nodes are tried, one at a time and at random. */
+static void substitute(struct peers *p, uint64_t now)
+{
+    uint32_t n = directory_n(p->directory), start;
+
+    if (now < p->substitute_ms || p->n_neighbours >= LINKS_MANY || !n) return;
+    if (!some_join_fails(p)) return;
+    p->substitute_ms =
+        now + jitter(p->n_neighbours < LINKS_GOOD ? SUBSTITUTE_MS : SUBSTITUTE_SLOW_MS);
+    random_bytes(&start, sizeof start);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct entry *e = directory_nth(p->directory, (start % n + i) % n);
+        if (e->body.state == RECORD_GONE || net_is_up(p->cfg.net, &e->id)) continue;
+        if (suspect(known_find(p, &e->id), now)) continue;
+        struct msg get = { .type = MSG_RECORDS_GET };
+        if (!net_send(p->cfg.net, &e->id, &get)) return; /* dials it by its hints */
+    }
+}
+
+/* --- the clock --- */
+
+static void expire(struct peers *p, uint64_t now)
+{
+    uint32_t before = directory_n(p->directory);
+
+    if (now - p->expired_ms < EXPIRE_MS) return;
+    p->expired_ms = now;
+    directory_expire(p->directory, unix_now());
+    known_prune(p, now);
+    if (directory_n(p->directory) != before) changed(p);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct peers *p = timer->data;
+    uint64_t now = now_ms(p->cfg.hub);
+
+    join_all(p, now);
+    if (p->announce_due_ms && now >= p->announce_due_ms) (void)publish(p);
+    if (!p->closing) expire(p, now);
+    if (!p->closing) substitute(p, now);
+}
+
+/* --- for planning --- */
+
+const struct directory *peers_directory(const struct peers *p)
+{
+    return p->directory;
+}
+
+const struct measured *peers_measured(struct peers *p)
+{
+    uint64_t now = now_ms(p->cfg.hub);
+
+    for (uint32_t i = 0; i < directory_n(p->directory); i++) {
+        const struct node_id *id = &directory_nth(p->directory, i)->id;
+        p->measured[i] = (struct measured){
+            .rtt_us = net_rtt_us(p->cfg.net, id),
+            .banned = net_is_banned(p->cfg.net, id) || suspect(known_find(p, id), now),
+        };
+    }
+    return p->measured;
+}
+
+/* --- opening and closing --- */
+
+enum err peers_open(struct peers **out, const struct peers_config *c)
+{
+    struct peers *p = calloc(1, sizeof *p);
+
+    if (!p) return ERR_NOMEM;
+    p->cfg = *c;
+    p->join = calloc(c->n_join ? c->n_join : 1, sizeof *p->join);
+    enum err e = p->join ? directory_open(&p->directory) : ERR_NOMEM;
+    if (e) {
+        free(p->join);
+        free(p);
+        return e;
+    }
+    for (uint32_t i = 0; i < c->n_join; i++)
+        p->join[i] = (struct join){ .link = c->join[i], .peers = p };
+    p->cfg.join = NULL;
+    if (uv_timer_init(&c->hub->loop, &p->tick)) abort(); /* it cannot fail */
+    p->tick.data = p;
+    p->pending = 1;
+    p->expired_ms = now_ms(c->hub);
+    (void)uv_timer_start(&p->tick, on_tick, 0, TICK_MS);
+    *out = p;
+    return ERR_OK;
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    release(handle->data);
+}
+
+void peers_close(struct peers *p)
+{
+    p->closing = true;
+    uv_close((uv_handle_t *)&p->tick, on_tick_closed);
+}
