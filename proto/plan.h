@@ -26,7 +26,7 @@ enum {
     PLAN_HOP_US = 300,           /* sealing, framing and waking at both ends */
     PLAN_RTT_UNKNOWN_US = 80000, /* until measured: a home line far away */
     PLAN_LAYER_UNKNOWN_US = 10000,
-    PLAN_WORK = 4 << 20, /* steps of the search: some 20 ms */
+    PLAN_WORK = 4 << 20, /* steps of the search: some 5 ms */
 };
 
 /* What the planner knows of a candidate beyond its record. */

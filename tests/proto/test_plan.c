@@ -1,0 +1,434 @@
+/* The planner against trying everything, and its rules one by one. */
+#include "proto/plan.h"
+#include "tests/proto/oracle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+enum { NOW = 1700000000, NODES_MAX = 256 };
+static const uint8_t model[ID_BYTES] = { 7 }, other_model[ID_BYTES] = { 8 };
+
+/* One node as the tests write it; offered to the directory as a signed record. */
+struct node {
+    uint64_t held; /* bit per layer, below 64 */
+    uint32_t layer_us, rtt_us, measured_us, sessions, kv, context, state;
+    bool banned, other_model;
+};
+
+static struct node_id id_of(uint32_t number)
+{
+    uint8_t seed[32] = { 2 };
+    struct identity me;
+    memcpy(seed + 1, &number, sizeof number);
+    identity_from_seed(&me, seed);
+    return me.id;
+}
+
+static void ranges_of(uint64_t held, struct uints *l)
+{
+    for (uint32_t i = 0; i < 64; i++) {
+        if (!(held >> i & 1)) continue;
+        if (l->n > 0 && l->p[l->n - 1] == i)
+            l->p[l->n - 1] = i + 1;
+        else if (l->n < RANGES_MAX)
+            l->p[l->n] = i, l->p[l->n + 1] = i + 1, l->n += 2;
+    }
+}
+
+static void announce(struct directory *d, uint32_t number, const struct node *n)
+{
+    struct record_body b = { .version = 1,
+                             .seq = 1,
+                             .made = NOW,
+                             .expires = NOW + RECORD_TTL_S,
+                             .state = n->state,
+                             .model = slice_of(n->other_model ? other_model : model, ID_BYTES),
+                             .layer_us = n->layer_us,
+                             .sessions = n->sessions,
+                             .kv_tokens = n->kv,
+                             .context = n->context };
+    uint8_t seed[32] = { 2 }, record[RECORD_BYTES_MAX];
+    struct identity me;
+    bool news;
+    size_t len;
+
+    memcpy(seed + 1, &number, sizeof number);
+    identity_from_seed(&me, seed);
+    ranges_of(n->held, &b.layers);
+    assert_int_equal(record_make(&me, &b, record, sizeof record, &len), ERR_OK);
+    assert_int_equal(directory_offer(d, slice_of(record, len), NOW, &news, NULL), ERR_OK);
+}
+
+/* The directory of nodes[n], told in the order that `seed` gives, planned. */
+static enum err plan_nodes(struct plan *out, const struct node *nodes, uint32_t n,
+                           uint32_t n_layers, uint32_t max_tokens, uint64_t seed,
+                           const struct node_id *avoid, struct why *why)
+{
+    struct measured measured[NODES_MAX];
+    uint32_t order[NODES_MAX];
+    struct directory *d;
+
+    assert_int_equal(directory_open(&d), ERR_OK);
+    for (uint32_t i = 0; i < n; i++) order[i] = i;
+    for (uint32_t i = n; seed && i-- > 1;) {
+        uint32_t k = (uint32_t)(test_random(&seed) % (i + 1)), t = order[i];
+        order[i] = order[k];
+        order[k] = t;
+    }
+    for (uint32_t i = 0; i < n; i++) announce(d, order[i], &nodes[order[i]]);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct node *x = &nodes[order[i]];
+        struct node_id id = id_of(order[i]);
+        assert_true(node_id_equal(&directory_nth(d, i)->id, &id));
+        measured[i] = (struct measured){ x->rtt_us, x->measured_us, x->banned };
+    }
+    enum err e =
+        plan_make(out, d, measured, model, n_layers, max_tokens, avoid, avoid ? 1 : 0, why);
+    directory_close(d);
+    return e;
+}
+
+/* --- trying everything --- */
+
+static uint64_t hop_between(const struct node *a, const struct node *b)
+{
+    return (a->rtt_us > b->rtt_us ? a->rtt_us : b->rtt_us) / 2 + PLAN_HOP_US;
+}
+
+static uint64_t hop_home(const struct node *a)
+{
+    return a->rtt_us ? a->rtt_us / 2 + PLAN_HOP_US : 0;
+}
+
+/* Cheapest way to do layers [layer, n_layers) after node `last`; used: bits of nodes that have had
+ * their stage (all 0 and kept so: stages may come again, the relaxed problem). */
+static uint64_t try_all(const struct node *nodes, uint32_t n, uint32_t n_layers, uint32_t layer,
+                        const struct node *last, unsigned used, bool once)
+{
+    uint64_t best = UINT64_MAX;
+
+    if (layer == n_layers) return hop_home(last);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct node *x = &nodes[i];
+        if (used >> i & 1 || x == last) continue;
+        uint64_t cost = last ? hop_between(last, x) : hop_home(x);
+        for (uint32_t hi = layer; hi < n_layers && x->held >> hi & 1;) {
+            hi++;
+            cost += (uint64_t)x->layer_us * (1 + x->sessions);
+            uint64_t rest = try_all(nodes, n, n_layers, hi, x, once ? used | 1u << i : 0, once);
+            if (rest != UINT64_MAX && cost + rest < best) best = cost + rest;
+        }
+    }
+    return best;
+}
+
+static void check_plan(const struct plan *p, const struct node *nodes, uint32_t n,
+                       uint32_t n_layers)
+{
+    uint64_t total = 0, slowest = 0;
+    uint32_t at = 0;
+    const struct node *last = NULL;
+
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct plan_stage *st = &p->stage[i];
+        const struct node *x = NULL;
+        for (uint32_t k = 0; k < i; k++) assert_false(node_id_equal(&st->id, &p->stage[k].id));
+        for (uint32_t k = 0; k < n && !x; k++) {
+            struct node_id id = id_of(k);
+            if (node_id_equal(&id, &st->id)) x = &nodes[k];
+        }
+        assert_non_null(x);
+        assert_int_equal(st->lo, at);
+        assert_true(st->hi > st->lo);
+        for (; at < st->hi; at++) assert_true(x->held >> at & 1);
+        assert_int_equal(st->hop_us, last ? hop_between(last, x) : hop_home(x));
+        uint64_t compute = (uint64_t)(st->hi - st->lo) * st->layer_us;
+        if (compute > slowest) slowest = compute;
+        total += st->hop_us + compute;
+        last = x;
+    }
+    assert_int_equal(at, n_layers);
+    assert_int_equal(p->token_us, total + hop_home(last));
+    const struct plan_stage *b = &p->stage[p->bottleneck];
+    assert_int_equal((uint64_t)(b->hi - b->lo) * b->layer_us, slowest);
+}
+
+static struct node random_node(uint64_t *seed, uint32_t n_layers)
+{
+    uint64_t x = test_random(seed), y = test_random(seed);
+    struct node n = { .state = RECORD_ACTIVE,
+                      .layer_us = 1 + (uint32_t)(x % 1000),
+                      .sessions = x >> 20 & 3 ? 0 : 2,
+                      .rtt_us = (uint32_t)((x >> 32) % (x >> 24 & 1 ? 200 : 20000)) };
+    if (x >> 22 & 1) /* ranges with gaps, which make nodes come twice */
+        n.held = y & (((uint64_t)1 << n_layers) - 1);
+    else
+        for (uint64_t l = y % n_layers; l < n_layers && l <= y % n_layers + (y >> 32) % n_layers;
+             l++)
+            n.held |= (uint64_t)1 << l;
+    n.held |= (uint64_t)1 << (x >> 48) % n_layers;
+    return n;
+}
+
+static void test_against_trying_everything(void **state)
+{
+    uint64_t seed = 21;
+    unsigned found = 0, harder = 0, none = 0;
+
+    (void)state;
+    for (unsigned round = 0; round < 1500; round++) {
+        uint32_t n = 1 + (uint32_t)(test_random(&seed) % 6);
+        uint32_t n_layers = 1 + (uint32_t)(test_random(&seed) % 7);
+        struct node nodes[6];
+        struct plan p;
+        for (uint32_t i = 0; i < n; i++) {
+            nodes[i] = random_node(&seed, n_layers);
+            if (round % 3) { /* cheap hops: coming back to a fast node pays */
+                nodes[i].rtt_us %= 50;
+                nodes[i].layer_us *= 20;
+            }
+        }
+        uint64_t best = try_all(nodes, n, n_layers, 0, NULL, 0, true);
+        uint64_t relaxed = try_all(nodes, n, n_layers, 0, NULL, 0, false);
+        enum err e = plan_nodes(&p, nodes, n, n_layers, 100, round, NULL, NULL);
+        assert_int_equal(e, best == UINT64_MAX ? ERR_NOTFOUND : ERR_OK);
+        found += !e;
+        harder += !e && relaxed < best;
+        none += e && relaxed != UINT64_MAX;
+        if (e) continue;
+        check_plan(&p, nodes, n, n_layers);
+        assert_int_equal(p.token_us, best);
+    }
+    /* The search, not only the shortest path, was put to the test. */
+    assert_true(found > 300 && harder > 30 && none > 3);
+}
+
+/* The order in which records came decides nothing, also where costs are equal. */
+static void test_ties(void **state)
+{
+    uint64_t seed = 5;
+
+    (void)state;
+    for (unsigned round = 0; round < 40; round++) {
+        struct node nodes[8];
+        struct plan a, b;
+        memset(&a, 0, sizeof a);
+        memset(&b, 0, sizeof b);
+        for (uint32_t i = 0; i < 8; i++) {
+            nodes[i] = random_node(&seed, 6);
+            nodes[i].layer_us = 100;
+            nodes[i].rtt_us = 1000;
+            nodes[i].sessions = 0;
+        }
+        enum err x = plan_nodes(&a, nodes, 8, 6, 1, 0, NULL, NULL);
+        for (unsigned order = 1; order < 6; order++) {
+            assert_int_equal(plan_nodes(&b, nodes, 8, 6, 1, order, NULL, NULL), x);
+            assert_memory_equal(&a, &b, sizeof a);
+        }
+    }
+
+    /* Equal in all but their ids: one stage, by the lower id. */
+    struct node same[3];
+    struct plan p;
+    for (uint32_t i = 0; i < 3; i++)
+        same[i] =
+            (struct node){ .held = 15, .layer_us = 10, .rtt_us = 500, .state = RECORD_ACTIVE };
+    assert_int_equal(plan_nodes(&p, same, 3, 4, 1, 3, NULL, NULL), ERR_OK);
+    assert_int_equal(p.n, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct node_id id = id_of(i);
+        assert_true(memcmp(p.stage[0].id.b, id.b, ID_BYTES) <= 0);
+    }
+    assert_int_equal(p.left_out, 2);
+}
+
+/* Two nodes for a model of 8 layers: a fast one and a slow one that both hold it all. */
+static void test_who_is_usable(void **state)
+{
+    struct node fast = { .held = 255, .layer_us = 100, .rtt_us = 2000, .state = RECORD_ACTIVE };
+    struct node slow = { .held = 255, .layer_us = 300, .rtt_us = 2000, .state = RECORD_ACTIVE };
+    struct node_id fast_id = id_of(0), slow_id = id_of(1);
+    struct plan p;
+#define CHOSEN(change, whom, left)                                             \
+    do {                                                                       \
+        struct node n[2] = { fast, slow };                                     \
+        change;                                                                \
+        assert_int_equal(plan_nodes(&p, n, 2, 8, 100, 0, NULL, NULL), ERR_OK); \
+        assert_true(p.n == 1 && node_id_equal(&p.stage[0].id, &(whom)));       \
+        assert_int_equal(p.left_out, left);                                    \
+    } while (0)
+
+    (void)state;
+    CHOSEN((void)0, fast_id, 1);
+    assert_int_equal(p.token_us, 8 * 100 + 2 * (1000 + PLAN_HOP_US));
+    CHOSEN(n[0].state = RECORD_JOINING, slow_id, 0);
+    CHOSEN(n[0].state = RECORD_DRAINING, slow_id, 0);
+    CHOSEN(n[0].state = RECORD_GONE, slow_id, 0);
+    CHOSEN(n[0].other_model = true, slow_id, 0);
+    CHOSEN(n[0].banned = true, slow_id, 1);
+    CHOSEN(n[0].kv = 99, slow_id, 1);
+    CHOSEN(n[0].kv = 100, fast_id, 1);
+    CHOSEN(n[0].context = 99, slow_id, 1);
+    CHOSEN(n[0].context = 100, fast_id, 1);
+    CHOSEN(n[0].sessions = 1, fast_id, 1);
+    CHOSEN(n[0].sessions = 3, slow_id, 1);
+    CHOSEN(n[0].measured_us = 301, slow_id, 1); /* its own claim does not count any more */
+    CHOSEN(n[1].measured_us = 99, slow_id, 1);
+    CHOSEN(n[0].layer_us = 0, slow_id, 1); /* not said: taken as slow, not as free */
+    CHOSEN(n[0].rtt_us = UINT32_MAX, slow_id, 1);
+    CHOSEN(n[1].rtt_us = 0, slow_id, 1); /* the coordinator itself */
+    assert_int_equal(p.token_us, 8 * 300);
+    CHOSEN(n[0].rtt_us = 5200, slow_id, 1);
+
+    struct node n[2] = { fast, slow };
+    assert_int_equal(plan_nodes(&p, n, 2, 8, 100, 0, &fast_id, NULL), ERR_OK);
+    assert_true(node_id_equal(&p.stage[0].id, &slow_id));
+    assert_int_equal(p.left_out, 1);
+}
+
+static void test_prediction(void **state)
+{
+    struct node n[3] = {
+        { .held = 0x00f, .layer_us = 100, .rtt_us = 1000, .state = RECORD_ACTIVE },
+        { .held = 0x0ff, .layer_us = 100, .rtt_us = 5000, .state = RECORD_ACTIVE, .sessions = 1 },
+        { .held = 0xf00, .layer_us = 300, .rtt_us = 3000, .state = RECORD_ACTIVE },
+    };
+    struct plan p;
+
+    (void)state;
+    assert_int_equal(plan_nodes(&p, n, 3, 12, 1, 0, NULL, NULL), ERR_OK);
+    /* 0..3 by the first or all of 0..7 by the second: 4 * 200 saved by not hopping is less. */
+    assert_int_equal(p.n, 2);
+    assert_true(p.stage[0].lo == 0 && p.stage[0].hi == 8 && p.stage[0].layer_us == 200);
+    assert_int_equal(p.stage[0].hop_us, 2500 + PLAN_HOP_US);
+    assert_int_equal(p.stage[1].hop_us, 2500 + PLAN_HOP_US);
+    assert_int_equal(p.token_us, 1600 + 1200 + 2500 + 2500 + 1500 + 3 * PLAN_HOP_US);
+    assert_int_equal(p.bottleneck, 0);
+    assert_int_equal(p.left_out, 1);
+}
+
+static void expect_refusal(const struct node *n, uint32_t count, uint32_t n_layers,
+                           const char *sentence)
+{
+    struct plan p;
+    struct why why = { "" };
+
+    assert_int_equal(plan_nodes(&p, n, count, n_layers, 100, 0, NULL, &why), ERR_NOTFOUND);
+    assert_string_equal(why.text, sentence);
+    assert_int_equal(p.n, 0);
+}
+
+static void test_refusals(void **state)
+{
+    struct node n[3] = {
+        { .held = 0x07, .layer_us = 100, .rtt_us = 1000, .state = RECORD_ACTIVE },
+        { .held = 0x30, .layer_us = 100, .rtt_us = 1000, .state = RECORD_ACTIVE },
+        { .held = 0x08, .layer_us = 100, .rtt_us = 1000, .state = RECORD_ACTIVE, .kv = 9 },
+    };
+    struct node twice[2] = {
+        { .held = 0x5, .layer_us = 100, .rtt_us = 1000, .state = RECORD_ACTIVE },
+        { .held = 0x2, .layer_us = 100, .rtt_us = 1000, .state = RECORD_ACTIVE },
+    };
+    struct plan p;
+
+    (void)state;
+    expect_refusal(n, 0, 6, "no node of the swarm holds layer 0 of the model");
+    expect_refusal(n, 2, 6, "no node of the swarm holds layer 3 of the model");
+    expect_refusal(n, 3, 6, "layer 3 is held only by nodes that have no room or failed lately");
+    expect_refusal(n, 2, 64, "no node of the swarm holds layer 3 of the model");
+    expect_refusal(twice, 2, 3,
+                   "every layer is held, but no pipeline was found that uses each node once");
+    assert_int_equal(plan_nodes(&p, n, 3, 0, 1, 0, NULL, NULL), ERR_RANGE);
+    assert_int_equal(plan_nodes(&p, n, 3, LAYER_MAX + 1, 1, 0, NULL, NULL), ERR_RANGE);
+    assert_int_equal(plan_nodes(&p, n, 1, 3, 1, 0, NULL, NULL), ERR_OK);
+}
+
+/* The largest costs that records can claim do not wrap round. */
+static void test_absurd_claims(void **state)
+{
+    struct node n[2] = {
+        { .held = 1,
+          .layer_us = UINT32_MAX,
+          .rtt_us = UINT32_MAX - 1,
+          .sessions = 65535,
+          .state = RECORD_ACTIVE },
+        { .held = 3, .layer_us = UINT32_MAX - 2, .rtt_us = UINT32_MAX - 2, .state = RECORD_ACTIVE },
+    };
+    struct plan p;
+    struct node_id second = id_of(1);
+
+    (void)state;
+    assert_int_equal(plan_nodes(&p, n, 2, 2, 1, 0, NULL, NULL), ERR_OK);
+    assert_true(p.n == 1 && node_id_equal(&p.stage[0].id, &second));
+    assert_int_equal(p.token_us, UINT32_MAX);
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* 200 nodes, 46 layers, as a swarm would hold them and as mad as records can be. */
+static void test_a_large_swarm(void **state)
+{
+    static struct node nodes[200];
+    struct measured measured[200];
+    struct directory *d;
+
+    (void)state;
+    for (unsigned mad = 0; mad < 2; mad++) {
+        uint64_t seed = 31;
+        double worst = 0;
+        unsigned found = 0;
+        for (unsigned round = 0; round < 8; round++) {
+            assert_int_equal(directory_open(&d), ERR_OK);
+            for (uint32_t i = 0; i < 200; i++) {
+                uint64_t x = test_random(&seed), lo = x % 46, n = 2 + (x >> 8) % 9;
+                nodes[i] = random_node(&seed, 46);
+                if (!mad)
+                    nodes[i].held = ((((uint64_t)1 << n) - 1) << lo) & (((uint64_t)1 << 46) - 1);
+                if (mad) nodes[i].held &= test_random(&seed), nodes[i].rtt_us = 1;
+                nodes[i].held |= (uint64_t)1 << lo;
+                announce(d, i, &nodes[i]);
+                measured[i] = (struct measured){ nodes[i].rtt_us, 0, false };
+            }
+            struct plan p;
+            double start = now_ms();
+            enum err e = plan_make(&p, d, measured, model, 46, 100, NULL, 0, NULL);
+            double took = now_ms() - start;
+            if (took > worst) worst = took;
+            if (!e) found++;
+            directory_close(d);
+        }
+        print_message("200 nodes, 46 layers, %s: at most %.2f ms, %u of 8 planned\n",
+                      mad ? "scattered layers" : "ranges", worst, found);
+        assert_true(worst < 2000); /* only that it ends; the time is for the reader */
+        if (!mad) assert_int_equal(found, 8);
+    }
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return proto_init();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_trying_everything),
+        cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_who_is_usable),
+        cmocka_unit_test(test_prediction),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_absurd_claims),
+        cmocka_unit_test(test_a_large_swarm),
+    };
+    return cmocka_run_group_tests(tests, start, NULL);
+}
