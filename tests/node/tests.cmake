@@ -1,2 +1,3 @@
 unit_test(node actor node)
 unit_test(node runtime_dir node)
+unit_test(node pool node)

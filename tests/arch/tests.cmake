@@ -1,0 +1,1 @@
+unit_test(arch arch arch m)
