@@ -13,20 +13,12 @@ struct cpu {
     unsigned saved; /* XCR0: state that the system keeps across a task switch */
 };
 
-enum {
-    FMA = 1 << 12,
-    OSXSAVE = 1 << 27,
-    AVX = 1 << 28,
-    F16C = 1 << 29, /* leaf 1, ECX */
-    AVX2 = 1 << 5,
-    AVX512F = 1 << 16,
-    AVX512BW = 1 << 30,    /* leaf 7, EBX */
-    AVX512_VNNI = 1 << 11, /* leaf 7, ECX */
-    AVX_VNNI = 1 << 4,     /* leaf 7.1, EAX */
-    YMM_SAVED = 0x06,
-    ZMM_SAVED = 0xe6,
-};
-static const unsigned AVX512VL = 1u << 31; /* leaf 7, EBX */
+enum leaf1_c { FMA = 1 << 12, OSXSAVE = 1 << 27, AVX = 1 << 28, F16C = 1 << 29 };
+enum leaf7_b { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512BW = 1 << 30 };
+static const unsigned AVX512VL = 1u << 31; /* of leaf7_b; an enum is an int */
+enum leaf7_c { AVX512_VNNI = 1 << 11 };
+enum leaf7_1_a { AVX_VNNI = 1 << 4 };
+enum saved { YMM_SAVED = 0x06, ZMM_SAVED = 0xe6 };
 
 static unsigned saved_state(void)
 {
@@ -55,35 +47,43 @@ static bool all(unsigned have, unsigned need)
     return (have & need) == need;
 }
 
-static bool has_avx2(void)
+static bool has_avx2(const struct cpu *cpu)
 {
-    struct cpu cpu = this_cpu();
-    return all(cpu.leaf1_c, FMA | AVX | F16C) && all(cpu.leaf7_b, AVX2) &&
-           all(cpu.saved, YMM_SAVED);
+    return all(cpu->leaf1_c, FMA | AVX | F16C) && all(cpu->leaf7_b, AVX2) &&
+           all(cpu->saved, YMM_SAVED);
 }
 
-static bool has_avxvnni(void)
+static bool has_avxvnni(const struct cpu *cpu)
 {
-    return has_avx2() && all(this_cpu().leaf7_1_a, AVX_VNNI);
+    return has_avx2(cpu) && all(cpu->leaf7_1_a, AVX_VNNI);
 }
 
-static bool has_avx512(void)
+static bool has_avx512(const struct cpu *cpu)
 {
-    struct cpu cpu = this_cpu();
-    return has_avx2() && all(cpu.leaf7_b, (unsigned)(AVX512F | AVX512BW) | AVX512VL) &&
-           all(cpu.leaf7_c, AVX512_VNNI) && all(cpu.saved, ZMM_SAVED);
+    return has_avx2(cpu) && all(cpu->leaf7_b, (unsigned)AVX512F | (unsigned)AVX512BW | AVX512VL) &&
+           all(cpu->leaf7_c, AVX512_VNNI) && all(cpu->saved, ZMM_SAVED);
+}
+#else
+struct cpu {
+    int nothing_to_ask;
+};
+
+static struct cpu this_cpu(void)
+{
+    return (struct cpu){ 0 };
 }
 #endif
 
-static bool always(void)
+static bool always(const struct cpu *cpu)
 {
+    (void)cpu;
     return true;
 }
 
 /* Slowest first. */
 static const struct choice {
     const struct kernels *table;
-    bool (*runs_here)(void);
+    bool (*runs_on)(const struct cpu *cpu);
     const char *needs;
 } choices[] = {
     { &kernels_scalar, always, "nothing" },
@@ -94,12 +94,32 @@ static const struct choice {
 #endif
 };
 
-enum { N_CHOICES = sizeof choices / sizeof *choices };
+enum { N_CHOICES = sizeof choices / sizeof *choices, ASKED = 1 << 30 };
+
+/* Bit c: choices[c] runs here.  Asked once: in a virtual machine CPUID takes 20 us and more.
+ * Threads that ask at the same time find the same answer. */
+static unsigned usable(void)
+{
+    static _Atomic unsigned known;
+    unsigned bits = known;
+    if (bits & ASKED) return bits;
+
+    struct cpu cpu = this_cpu();
+    for (unsigned c = 0; c < N_CHOICES; c++)
+        if (choices[c].runs_on(&cpu)) bits |= 1u << c;
+    known = bits | ASKED;
+    return bits;
+}
+
+static bool runs_here(unsigned c)
+{
+    return usable() >> c & 1;
+}
 
 const struct kernels *kernels_nth(unsigned i)
 {
     for (unsigned c = 0; c < N_CHOICES; c++)
-        if (choices[c].runs_here() && i-- == 0) return choices[c].table;
+        if (runs_here(c) && i-- == 0) return choices[c].table;
     return NULL;
 }
 
@@ -116,7 +136,7 @@ const struct kernels *kernels_pick(const char *isa, struct why *why)
 
     for (unsigned c = 0; c < N_CHOICES; c++) {
         if (strcmp(isa, choices[c].table->isa) != 0) continue;
-        if (choices[c].runs_here()) return choices[c].table;
+        if (runs_here(c)) return choices[c].table;
         fail(why, ERR_UNSUPPORTED, "this CPU cannot run '%s', which needs %s", isa,
              choices[c].needs);
         return NULL;

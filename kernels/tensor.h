@@ -69,7 +69,7 @@ static inline const uint8_t *tensor_group(const struct tensor *w, uint32_t g)
 }
 
 /* An f32 tensor of one column as its flat array, readable to a multiple of 16.
- * Only for tensors of one tile (vectors up to 262,140 floats).  May be unaligned to 64 bytes. */
+ * Only for tensors of one tile (vectors up to 262,128 floats).  May be unaligned to 64 bytes. */
 static inline const float *tensor_vector(const struct tensor *w)
 {
     return (const float *)(const void *)w->tile[0];
