@@ -5,8 +5,9 @@
 
 #include <immintrin.h>
 
-/* How much driver.inc keeps in 32 registers: tokens per pass, and groups of f16, bf16 and f32. */
-enum { TOKENS = 8, GROUPS_ONE = 4, GROUPS_MANY = 2 };
+/* How much driver.inc keeps in 32 registers: tokens per pass; and groups of
+ * f16, bf16 and f32 that share a pass of one, two and that many tokens. */
+enum { TOKENS = 8, GROUPS_ONE = 4, GROUPS_TWO = 4, GROUPS_MANY = 2 };
 
 typedef __m512 vf;
 typedef __m512i vi;
