@@ -20,12 +20,12 @@
 
 enum {
     NET_TICK_MS = 250,
-    NET_SOCKS_MAX = 256,           /* connections in all, pending ones included */
-    NET_PENDING_MAX = 64,          /* accepted, not yet authenticated */
-    NET_PENDING_ADDR_MAX = 16,     /* of one address; loopback is exempt */
-    NET_PEERS_MAX = 8192,          /* remembered ids: the directory's 4,096 and as many again */
-    NET_HINTS_MAX = 8,             /* addresses remembered per peer */
-    NET_WAIT_MAX = CONN_QUEUE_MAX, /* bytes that may wait for a connection to one peer */
+    NET_SOCKS_MAX = 256,               /* connections in all, pending ones included */
+    NET_PENDING_MAX = 64,              /* accepted, not yet authenticated */
+    NET_PENDING_ADDR_MAX = 16,         /* of one address; loopback is exempt */
+    NET_PEERS_MAX = 8192,              /* remembered ids: the directory's 4,096 and as many again */
+    NET_HINTS_MAX = 8,                 /* addresses remembered per peer */
+    NET_WAIT_MAX = CONN_QUEUE_MAX / 2, /* bytes that may wait for a connection to one peer */
     NET_READ_BYTES = 256 << 10,
     NET_WRITE_BYTES = 256 << 10, /* handed to libuv at once when the socket is full */
     NET_NOTSENT_BYTES = 64 << 10,
@@ -33,9 +33,10 @@ enum {
     NET_STALL_MS = 15000,  /* a peer that takes no byte for so long is closed */
     NET_PING_MS = 5000,
     NET_PING_STRIKES = 3,
-    NET_FINISH_MS = 900,   /* for a peer to take the last bytes and the CLOSE */
-    NET_RETIRE_MS = 10000, /* a spare connection on which nothing moves is closed */
-    NET_BACKOFF_MS = 1000, /* after a failed dial of hints; doubles */
+    NET_MEASURE_MS = 30000, /* the round trip of a busy connection */
+    NET_FINISH_MS = 900,    /* for a peer to take the last bytes and the CLOSE */
+    NET_RETIRE_MS = 10000,  /* a spare connection on which nothing moves is closed */
+    NET_BACKOFF_MS = 1000,  /* after a failed dial of hints; doubles */
     NET_BACKOFF_MAX_MS = 60000,
     NET_STRIKES = 3,
     NET_STRIKES_MS = 600000,
@@ -43,10 +44,6 @@ enum {
     NET_SELF_MAX = 4096,     /* messages to ourselves that may wait */
     NET_HELD_MAX = 64 << 20, /* bytes of one peer's mails that the receivers still hold */
 };
-
-/* The stamp of the PING that ends a node's sending on one of two connections: whoever reads it has
- * read all that was sent there before. */
-#define NET_FENCE UINT64_MAX
 
 enum sock_state { SOCK_CONNECTING, SOCK_HANDSHAKE, SOCK_OPEN, SOCK_FINISHING, SOCK_CLOSING };
 
@@ -174,6 +171,7 @@ struct net {
     struct actor self; /* messages to ourselves */
     struct sock *socks;
     unsigned n_socks, n_pending;
+    unsigned pairs; /* how often two nodes had dialled each other at once; tests look at it */
     struct dial *dials;
     struct peer **peers; /* [n_peers] sorted by id, so that no one can choose ids that collide */
     uint32_t n_peers, cap_peers;
@@ -208,6 +206,7 @@ void sock_finish(struct sock *s, enum err e, const char *why);
 void sock_drop(struct sock *s, enum err e, const char *why);
 void sock_tick(struct sock *s, uint64_t now);
 void sock_ping(struct sock *s, uint64_t stamp);
+void sock_measure(struct sock *s); /* a PING whose answer gives the round trip */
 
 /* --- net_dial.c --- */
 void dial_start(struct net *n, const struct node_id *id, const char *host, uint16_t port,

@@ -101,12 +101,12 @@ static void answer_ping(struct sock *s, const struct msg_PING *ping)
     struct msg m = { .type = MSG_PONG, .u.PONG.stamp = ping->stamp };
 
     if (sock_send(s, &m)) log_debug("net: no room for a PONG");
-    if (ping->stamp == NET_FENCE && s->state == SOCK_OPEN) peer_fence_read(s);
+    if (ping->stamp == CONN_FENCE && s->state == SOCK_OPEN) peer_fence_read(s);
 }
 
 static void take_pong(struct sock *s, const struct msg_PONG *pong)
 {
-    if (pong->stamp == NET_FENCE) {
+    if (pong->stamp == CONN_FENCE) {
         peer_fence_answered(s);
         return;
     }

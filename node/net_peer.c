@@ -230,7 +230,7 @@ void peer_closed(struct net *n, struct peer *p)
 static void send_fence(struct sock *s)
 {
     s->fence_out = true;
-    sock_ping(s, NET_FENCE);
+    sock_ping(s, CONN_FENCE);
 }
 
 /* Close the spare when nothing can be under way on it; its other end sees a CLOSE and agrees. */
@@ -269,6 +269,7 @@ static void pair_up(struct net *n, struct peer *p, struct sock *s)
         p->held = true; /* until all that was sent on ours has been read */
     }
     s->peer = p;
+    n->pairs++;
     send_fence(p->spare);
 }
 
@@ -312,6 +313,7 @@ static void first_connection(struct net *n, struct peer *p, struct sock *s)
     p->use = s;
     p->backoff_ms = p->retry_ms = 0;
     send_waiting(p);
+    if (s->state == SOCK_OPEN) sock_measure(s);
     tell_up(n, p); /* also when that failed: then down follows, since what waited is lost */
     told_dial(s, &p->id);
 }

@@ -319,21 +319,26 @@ static void on_closed(uv_handle_t *handle)
 
 /* --- the clock --- */
 
+void sock_measure(struct sock *s)
+{
+    random_bytes(&s->ping_stamp, sizeof s->ping_stamp);
+    s->ping_stamp = (s->ping_stamp >> 1) | 1; /* never 0, never the fence */
+    s->ping_ms = net_now(s->net);
+    s->ping_ns = uv_hrtime();
+    sock_ping(s, s->ping_stamp);
+}
+
 static void tick_ping(struct sock *s, uint64_t now)
 {
     uint64_t alive = s->rx_ms > s->progress_ms ? s->rx_ms : s->progress_ms;
+    bool idle = now - alive >= NET_PING_MS;
 
-    if (now - s->ping_ms < NET_PING_MS || now - alive < NET_PING_MS) return;
+    if (now - s->ping_ms < (idle ? NET_PING_MS : NET_MEASURE_MS)) return;
     if (s->paused) return; /* its answer waits in the kernel because we do not read */
-    if (s->ping_stamp && ++s->ping_strikes >= NET_PING_STRIKES) {
+    if (idle && s->ping_stamp && ++s->ping_strikes >= NET_PING_STRIKES)
         sock_drop(s, ERR_TIMEOUT, "it did not answer three PINGs");
-        return;
-    }
-    random_bytes(&s->ping_stamp, sizeof s->ping_stamp);
-    s->ping_stamp = (s->ping_stamp >> 1) | 1; /* never 0, never the fence */
-    s->ping_ms = now;
-    s->ping_ns = uv_hrtime();
-    sock_ping(s, s->ping_stamp);
+    else
+        sock_measure(s);
 }
 
 /* Bytes that libuv has written since the last look are progress too: a write is 256 KiB. */

@@ -1,0 +1,690 @@
+/* The actor that owns the sockets, with real sockets on loopback: reaching each other, order,
+ * simultaneous dials, sizes, and everything a stranger may do to a listener. */
+#include "node/net_impl.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "nets.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool both_up(void *arg)
+{
+    struct box *b = arg; /* two of them */
+    return net_is_up(b[0].net, &b[1].me.id) && net_is_up(b[1].net, &b[0].me.id);
+}
+
+static void open_two(struct hub *hub, struct box b[2])
+{
+    memset(b, 0, 2 * sizeof *b);
+    assert_int_equal(hub_init(hub), ERR_OK);
+    box_open(&b[0], hub);
+    box_open(&b[1], hub);
+}
+
+static void close_two(struct hub *hub, struct box b[2])
+{
+    box_close(&b[0]);
+    box_close(&b[1]);
+    hub_fini(hub);
+}
+
+/* --- reaching each other --- */
+
+static void test_dial(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+
+    open_two(&hub, b);
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    assert_true(node_id_equal(&a.id, &b[1].me.id));
+    assert_true(run_until(&hub, both_up, b, 1000));
+    assert_int_equal(b[0].ups + b[1].ups, 2);
+    assert_int_equal(net_addr(b[0].net, &b[1].me.id).n, 6);
+    assert_true(addr_is_loopback(net_addr(b[1].net, &b[0].me.id)));
+
+    a = (struct answer){ 0 }; /* connected already: at once */
+    net_dial(b[0].net, &b[1].me.id, "127.0.0.1", 1, take_answer, &a);
+    assert_int_equal(a.calls, 1);
+    assert_int_equal(a.e, ERR_OK);
+
+    /* by name, and not knowing who is there: one connection remains */
+    assert_int_equal(dial_wait(&b[0], NULL, "localhost", net_port(b[1].net), &a), ERR_OK);
+    assert_true(a.has_id && node_id_equal(&a.id, &b[1].me.id));
+    run_for(&hub, 50);
+    assert_int_equal(b[0].ups + b[1].ups, 2);
+    assert_int_equal(b[0].downs + b[1].downs, 0);
+    assert_true(net_rtt_us(b[0].net, &b[1].me.id) < 100000);
+    assert_true(net_rtt_us(b[1].net, &b[0].me.id) < 100000);
+    close_two(&hub, b);
+    assert_int_equal(b[1].downs, 1); /* b[0] said goodbye before b[1] was closed */
+    assert_non_null(strstr(b[1].last_why, "closed the connection"));
+}
+
+static void test_dial_fails(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2], other = { 0 };
+    struct answer a;
+    struct swarm_key key;
+    uint16_t dead;
+
+    open_two(&hub, b);
+    swarm_key_make(&key);
+    box_open_as(&other, &hub, &key, "127.0.0.1");
+
+    /* another swarm */
+    assert_int_equal(dial_wait(&other, NULL, "127.0.0.1", net_port(b[0].net), &a), ERR_AUTH);
+    assert_non_null(strstr(a.why, "another swarm key"));
+    /* another node than dialled */
+    assert_int_equal(dial_wait(&b[0], &other.me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_AUTH);
+    assert_non_null(strstr(a.why, "answered"));
+    assert_non_null(strstr(a.why, "127.0.0.1:"));
+    /* nobody listens */
+    dead = net_port(other.net);
+    box_close(&other);
+    assert_int_equal(dial_wait(&b[0], NULL, "127.0.0.1", dead, &a), ERR_IO);
+    assert_non_null(strstr(a.why, "refused"));
+    /* no such name: .invalid never resolves (RFC 6761) */
+    assert_int_equal(dial_wait(&b[0], NULL, "nobody.invalid", 1, &a), ERR_NOTFOUND);
+    assert_non_null(strstr(a.why, "nobody.invalid"));
+    /* itself, by id and by address */
+    assert_int_equal(dial_wait(&b[0], &b[0].me.id, "127.0.0.1", net_port(b[0].net), &a), ERR_USAGE);
+    assert_int_equal(dial_wait(&b[0], NULL, "127.0.0.1", net_port(b[0].net), &a), ERR_USAGE);
+    assert_non_null(strstr(a.why, "itself"));
+    /* and after all that it serves as before */
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    assert_int_equal(b[0].downs + b[1].downs, 0);
+    close_two(&hub, b);
+}
+
+static void test_listen_fails(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct why why = { "" };
+    struct net *n;
+
+    open_two(&hub, b);
+    struct net_config c = { .me = &b[0].me,
+                            .swarm = swarm_key_public(),
+                            .listen_host = "127.0.0.1",
+                            .listen_port = net_port(b[0].net),
+                            .on_mail = box_mail,
+                            .on_peer = box_peer };
+    assert_int_equal(net_open(&n, &hub, &c, &why), ERR_EXISTS);
+    assert_non_null(strstr(why.text, "another program listens there"));
+    c.listen_host = "nobody.invalid";
+    assert_int_equal(net_open(&n, &hub, &c, &why), ERR_NOTFOUND);
+    close_two(&hub, b);
+}
+
+static void test_ipv6(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[3] = { 0 };
+    struct answer a;
+    int probe = socket(AF_INET6, SOCK_STREAM, 0);
+    struct sockaddr_in6 one = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+
+    if (probe < 0 || bind(probe, (struct sockaddr *)&one, sizeof one)) {
+        if (probe >= 0) close(probe);
+        print_message("this machine has no IPv6 loopback: skipped\n");
+        skip();
+    }
+    close(probe);
+    assert_int_equal(hub_init(&hub), ERR_OK);
+    box_open_as(&b[0], &hub, NULL, "::");
+    box_open_as(&b[1], &hub, NULL, NULL); /* does not listen */
+    box_open_as(&b[2], &hub, NULL, NULL);
+    assert_int_equal(net_port(b[1].net), 0);
+    assert_int_equal(dial_wait(&b[1], &b[0].me.id, "::1", net_port(b[0].net), &a), ERR_OK);
+    assert_int_equal(dial_wait(&b[2], &b[0].me.id, "127.0.0.1", net_port(b[0].net), &a), ERR_OK);
+    run_for(&hub, 20);
+    assert_int_equal(net_addr(b[0].net, &b[1].me.id).n, 18);
+    assert_int_equal(net_addr(b[0].net, &b[2].me.id).n, 6); /* not ::ffff:127.0.0.1 */
+    assert_true(addr_is_loopback(net_addr(b[0].net, &b[1].me.id)));
+    for (int i = 0; i < 3; i++) box_close(&b[i]);
+    hub_fini(&hub);
+}
+
+/* --- messages --- */
+
+struct sequence {
+    uint32_t next;
+    uint64_t sum;
+    bool broken;
+};
+
+static void in_order(struct box *b, struct mail *m)
+{
+    struct sequence *s = b->user;
+    if (m->m.type == MSG_ACT) {
+        if (m->m.u.ACT.step != s->next) s->broken = true;
+        s->next++;
+        s->sum += m->m.u.ACT.x.n;
+    }
+    m->note.drop(&m->note);
+}
+
+static bool has_all(void *arg)
+{
+    struct sequence *s = arg;
+    return s->next >= 1000 || s->broken;
+}
+
+/* Queued before the connection exists, sent over hints, in order. */
+static void test_hints_and_order(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct sequence s = { 0 };
+    uint8_t addr[6], x[3000] = { 0 };
+
+    open_two(&hub, b);
+    b[1].on_mail = in_order;
+    b[1].user = &s;
+    struct msg m = act(0, x, sizeof x);
+    assert_int_equal(net_send(b[0].net, &b[1].me.id, &m), ERR_NOTFOUND);
+    net_hint(b[0].net, &b[1].me.id, loopback_addr(addr, net_port(b[1].net)));
+    net_hint(b[0].net, &b[1].me.id, loopback_addr(addr, 1)); /* newer, and nobody is there */
+    net_hint(b[0].net, &b[1].me.id, slice_of(addr, 5));      /* no address at all */
+    for (uint32_t i = 0; i < 1000; i++) {
+        m = act(i, x, i % sizeof x + 1);
+        assert_int_equal(net_send(b[0].net, &b[1].me.id, &m), ERR_OK);
+        if (i % 100 == 99) run_for(&hub, 1);
+    }
+    assert_true(run_until(&hub, has_all, &s, 3000));
+    assert_false(s.broken);
+    assert_int_equal(b[0].downs + b[1].downs, 0);
+    close_two(&hub, b);
+}
+
+/* Waiting messages whose peer cannot be reached are reported as a peer that went down. */
+static void test_hint_fails(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    uint8_t addr[6], x[1] = { 0 };
+
+    open_two(&hub, b);
+    uint16_t port = net_port(b[1].net);
+    struct node_id gone = b[1].me.id;
+    box_close(&b[1]);
+    net_hint(b[0].net, &gone, loopback_addr(addr, port));
+    struct msg m = act(0, x, 1);
+    assert_int_equal(net_send(b[0].net, &gone, &m), ERR_OK);
+    run_for(&hub, 100);
+    assert_int_equal(b[0].downs, 1);
+    assert_int_equal(b[0].ups, 0);
+    assert_non_null(strstr(b[0].last_why, "refused"));
+    assert_int_equal(net_send(b[0].net, &gone, &m), ERR_NOTFOUND); /* not again so soon */
+    net_hint(b[0].net, &gone, loopback_addr(addr, port));
+    assert_int_equal(net_send(b[0].net, &gone, &m), ERR_OK); /* unless it is heard of again */
+    run_for(&hub, 100);
+    assert_int_equal(b[0].downs, 2);
+    box_close(&b[0]);
+    hub_fini(&hub);
+}
+
+static void test_self(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b = { 0 };
+    struct sequence s = { 0 };
+    uint8_t x[10] = { 0 };
+
+    assert_int_equal(hub_init(&hub), ERR_OK);
+    box_open(&b, &hub);
+    b.on_mail = in_order;
+    b.user = &s;
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct msg m = act(i, x, sizeof x);
+        assert_int_equal(net_send(b.net, &b.me.id, &m), ERR_OK);
+        assert_int_equal(s.next, 0); /* never inside net_send */
+    }
+    assert_true(run_until(&hub, has_all, &s, 1000));
+    assert_false(s.broken);
+    assert_true(net_is_up(b.net, &b.me.id));
+    assert_int_equal(net_rtt_us(b.net, &b.me.id), 0);
+    struct msg m = act(0, x, sizeof x);
+    assert_int_equal(net_send(b.net, &b.me.id, &m), ERR_OK); /* waits when the net is closed */
+    box_close(&b);
+    hub_fini(&hub);
+}
+
+/* --- large and fast --- */
+
+struct big {
+    const uint8_t *x;
+    size_t n;
+    unsigned good, bad;
+};
+
+static void check_big(struct box *b, struct mail *m)
+{
+    struct big *g = b->user;
+    if (m->m.type == MSG_ACT && m->m.u.ACT.x.n == g->n && !memcmp(m->m.u.ACT.x.p, g->x, g->n))
+        g->good++;
+    else
+        g->bad++;
+    m->note.drop(&m->note);
+}
+
+static bool eight_big(void *arg)
+{
+    struct big *g = arg;
+    return g->good + g->bad >= 7;
+}
+
+static void test_big(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    uint8_t *x = malloc(ACT_BYTES_MAX);
+    struct big g = { x, ACT_BYTES_MAX, 0, 0 };
+
+    open_two(&hub, b);
+    random_bytes(x, ACT_BYTES_MAX);
+    b[1].on_mail = check_big;
+    b[1].user = &g;
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    struct msg m = act(0, x, ACT_BYTES_MAX);
+    uint64_t t = uv_hrtime();
+    enum err e = ERR_OK;
+    for (int i = 0; i < 7; i++) assert_int_equal(net_send(b[0].net, &b[1].me.id, &m), ERR_OK);
+    for (int i = 0; i < 4 && !e; i++) e = net_send(b[0].net, &b[1].me.id, &m);
+    assert_int_equal(e, ERR_FULL); /* at most CONN_QUEUE_MAX waits */
+    assert_true(run_until(&hub, eight_big, &g, 20000));
+    double s = (double)(uv_hrtime() - t) / 1e9;
+    print_message("8 MiB messages: %.0f MB/s, sender and receiver on one core\n",
+                  7 * (double)ACT_BYTES_MAX / 1e6 / s);
+    assert_int_equal(g.bad, 0);
+    close_two(&hub, b);
+    free(x);
+}
+
+struct echo {
+    uint64_t at, sum, least;
+    unsigned left, seen;
+    uint8_t x[8192];
+    struct node_id to;
+};
+
+static void send_ping(struct box *b)
+{
+    struct echo *e = b->user;
+    struct msg m = act(e->left, e->x, sizeof e->x);
+    e->at = uv_hrtime();
+    assert_int_equal(net_send(b->net, &e->to, &m), ERR_OK);
+}
+
+static void bounce(struct box *b, struct mail *m)
+{
+    struct msg back = m->m;
+    assert_int_equal(net_send(b->net, &m->from, &back), ERR_OK);
+    m->note.drop(&m->note);
+}
+
+static void ping_back(struct box *b, struct mail *m)
+{
+    struct echo *e = b->user;
+    uint64_t took = uv_hrtime() - e->at;
+    m->note.drop(&m->note);
+    e->seen++;
+    e->sum += took;
+    if (took < e->least) e->least = took;
+    if (--e->left) send_ping(b);
+}
+
+static bool echo_done(void *arg)
+{
+    return ((struct echo *)arg)->left == 0;
+}
+
+/* One hop of a token: 8 KiB there and back, encryption and both ends' loops included. */
+static void test_latency(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    struct echo e = { .left = 2000, .least = UINT64_MAX };
+
+    open_two(&hub, b);
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    e.to = b[1].me.id;
+    b[0].user = &e;
+    b[0].on_mail = ping_back;
+    b[1].on_mail = bounce;
+    send_ping(&b[0]);
+    assert_true(run_until(&hub, echo_done, &e, 20000));
+    print_message("8 KiB hop: %.1f us on average, %.1f us at best (both nodes on one core)\n",
+                  (double)e.sum / e.seen / 2000, (double)e.least / 2000);
+    close_two(&hub, b);
+}
+
+/* The same between two processes, as in a swarm on one machine. */
+static void child_node(int out)
+{
+    struct hub hub;
+    struct box b = { .on_mail = bounce };
+    uint16_t port;
+
+    if (hub_init(&hub)) _exit(1);
+    box_open(&b, &hub);
+    port = net_port(b.net);
+    if (write(out, b.me.id.b, ID_BYTES) != ID_BYTES || write(out, &port, 2) != 2) _exit(1);
+    hub_run(&hub); /* until it is killed */
+}
+
+static void test_two_processes(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b = { 0 };
+    struct answer a;
+    struct echo e = { .left = 2000, .least = UINT64_MAX };
+    uint16_t port;
+    int fd[2];
+
+    assert_int_equal(pipe(fd), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(fd[0]);
+        child_node(fd[1]);
+        _exit(0);
+    }
+    close(fd[1]);
+    assert_int_equal(read(fd[0], e.to.b, ID_BYTES), ID_BYTES);
+    assert_int_equal(read(fd[0], &port, 2), 2);
+    close(fd[0]);
+
+    assert_int_equal(hub_init(&hub), ERR_OK);
+    box_open(&b, &hub);
+    assert_int_equal(dial_wait(&b, &e.to, "127.0.0.1", port, &a), ERR_OK);
+    b.user = &e;
+    b.on_mail = ping_back;
+    send_ping(&b);
+    assert_true(run_until(&hub, echo_done, &e, 20000));
+    print_message("8 KiB hop: %.1f us on average, %.1f us at best (two processes)\n",
+                  (double)e.sum / e.seen / 2000, (double)e.least / 2000);
+
+    /* a process that is killed is noticed at once */
+    assert_int_equal(b.downs, 0);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    run_for(&hub, 50);
+    assert_int_equal(b.downs, 1);
+    assert_true(node_id_equal(&b.last_id, &e.to));
+    assert_false(net_is_up(b.net, &e.to));
+    box_close(&b);
+    hub_fini(&hub);
+}
+
+/* --- two connections --- */
+
+struct talk {
+    struct sequence got;
+    unsigned sent;
+    uint8_t x[100];
+};
+
+static bool talk_over(void *arg)
+{
+    struct box *b = arg;
+    struct talk *t0 = b[0].user, *t1 = b[1].user;
+    return t0->got.broken || t1->got.broken ||
+           (t0->got.next >= 20 && t1->got.next >= 20 && b[0].ups && b[1].ups);
+}
+
+static void say(struct box *b, const struct box *to, unsigned n)
+{
+    struct talk *t = b->user;
+    for (unsigned i = 0; i < n; i++) {
+        struct msg m = act(t->sent++, t->x, sizeof t->x);
+        assert_int_equal(net_send(b->net, &to->me.id, &m), ERR_OK);
+    }
+}
+
+/* Both dial at the same moment and talk at once: nothing is lost, doubled or overtaken, whichever
+ * connection each of them sees first; and one connection remains. */
+static void test_simultaneous(void **state)
+{
+    (void)state;
+    unsigned pairs = 0;
+
+    for (int round = 0; round < 200; round++) {
+        struct hub hub;
+        struct box b[2];
+        struct talk t[2] = { 0 };
+        struct answer a[2] = { 0 };
+        uint8_t addr[6];
+
+        open_two(&hub, b);
+        for (int i = 0; i < 2; i++) {
+            b[i].on_mail = in_order;
+            b[i].user = &t[i]; /* whose first member is the sequence */
+            net_hint(b[i].net, &b[1 - i].me.id, loopback_addr(addr, net_port(b[1 - i].net)));
+        }
+        if (round % 2) {
+            for (int i = 0; i < 2; i++)
+                net_dial(b[i].net, &b[1 - i].me.id, "127.0.0.1", net_port(b[1 - i].net),
+                         take_answer, &a[i]);
+        }
+        say(&b[0], &b[1], 5);
+        for (int k = 0; k < round % 7; k++) uv_run(&hub.loop, UV_RUN_NOWAIT); /* ever later */
+        say(&b[1], &b[0], 5);
+        for (int k = 0; k < 15; k++) {
+            uv_run(&hub.loop, UV_RUN_NOWAIT);
+            if (round % 3 == 0) uv_sleep(0);
+            say(&b[0], &b[1], 1);
+            say(&b[1], &b[0], 1);
+        }
+        if (!run_until(&hub, talk_over, b, 2000))
+            fail_msg("round %d: %u and %u of 20", round, t[0].got.next, t[1].got.next);
+        assert_false(t[0].got.broken || t[1].got.broken);
+        if (round % 2) assert_int_equal(a[0].calls + a[1].calls, 2);
+        run_for(&hub, 2);
+        assert_int_equal(t[0].got.next, 20);
+        assert_int_equal(t[1].got.next, 20);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(b[i].ups, 1);
+            assert_int_equal(b[i].downs, 0);
+            assert_int_equal(b[i].net->n_socks, 1); /* the other is closed */
+        }
+        pairs += b[0].net->pairs;
+        close_two(&hub, b);
+    }
+    print_message("200 simultaneous dials: %u ended in two connections\n", pairs);
+}
+
+/* --- strangers --- */
+
+static int connect_raw(uint16_t port)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+/* Nothing, garbage, or a handshake that stops in the middle, 200 times; and meanwhile two nodes
+ * meet and talk. */
+static void test_junk(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    struct sequence s = { 0 };
+    int fd[200];
+    uint8_t junk[2000], x[64] = { 0 };
+
+    open_two(&hub, b);
+    b[1].on_mail = in_order;
+    b[1].user = &s;
+    for (int i = 0; i < 200; i++) {
+        fd[i] = connect_raw(net_port(b[1].net));
+        random_bytes(junk, sizeof junk);
+        size_t n = i % 4 == 0 ? 0 : i % 4 == 1 ? sizeof junk : i % 4 == 2 ? 3 : 50;
+        if (i % 2) memcpy(junk, "SWRM\1\1\0\0\0\x30", 10);
+        if (n && write(fd[i], junk, n) < 0) assert_int_equal(errno, ECONNRESET);
+        if (i % 20 == 0) run_for(&hub, 1);
+        if (i == 120)
+            assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a),
+                             ERR_OK);
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct msg m = act(i, x, sizeof x);
+        assert_int_equal(net_send(b[0].net, &b[1].me.id, &m), ERR_OK);
+    }
+    assert_true(run_until(&hub, has_all, &s, 2000));
+    assert_false(s.broken);
+
+    run_for(&hub, 6500); /* all of them have been hung up on by now */
+    for (int i = 0; i < 200; i++) {
+        ssize_t got;
+        do got = read(fd[i], junk, sizeof junk);
+        while (got > 0);
+        assert_true(got == 0 || errno == ECONNRESET);
+        close(fd[i]);
+    }
+    assert_true(net_is_up(b[0].net, &b[1].me.id));
+    assert_int_equal(b[0].downs + b[1].downs, 0);
+    close_two(&hub, b);
+}
+
+static bool is_down(void *arg)
+{
+    return ((struct box *)arg)->downs > 0;
+}
+
+/* Three strikes: closed, banned, and refused when it calls again. */
+static void test_strikes(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+
+    open_two(&hub, b);
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    assert_true(run_until(&hub, both_up, b, 1000));
+    net_strike(b[1].net, &b[0].me.id, "said something silly");
+    net_strike(b[1].net, &b[0].me.id, "said something silly");
+    run_for(&hub, 20);
+    assert_int_equal(b[1].downs, 0);
+    assert_false(net_is_banned(b[1].net, &b[0].me.id));
+    net_strike(b[1].net, &b[0].me.id, "said something silly");
+    assert_true(run_until(&hub, is_down, &b[1], 2000));
+    assert_non_null(strstr(b[1].last_why, "three times"));
+    assert_true(net_is_banned(b[1].net, &b[0].me.id));
+    assert_true(run_until(&hub, is_down, &b[0], 2000));
+    /* the initiator believes to be connected until the other hangs up */
+    (void)dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a);
+    run_for(&hub, 50);
+    assert_false(net_is_up(b[0].net, &b[1].me.id));
+    assert_int_equal(b[1].ups, 1);
+    struct msg m = { .type = MSG_RECORDS_GET };
+    assert_int_equal(net_send(b[1].net, &b[0].me.id, &m), ERR_NOTFOUND);
+    close_two(&hub, b);
+}
+
+/* A peer that stops reading: what we send piles up to the limit and no further. */
+static void test_slow_reader(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b = { 0 };
+    struct answer a;
+    struct node_id id;
+    uint16_t port;
+    int fd[2];
+    uint8_t *x = calloc(1, 1 << 20);
+
+    assert_int_equal(pipe(fd), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(fd[0]);
+        child_node(fd[1]);
+        _exit(0);
+    }
+    close(fd[1]);
+    assert_int_equal(read(fd[0], id.b, ID_BYTES), ID_BYTES);
+    assert_int_equal(read(fd[0], &port, 2), 2);
+    close(fd[0]);
+    assert_int_equal(hub_init(&hub), ERR_OK);
+    box_open(&b, &hub);
+    assert_int_equal(dial_wait(&b, &id, "127.0.0.1", port, &a), ERR_OK);
+    kill(child, SIGSTOP);
+    struct msg m = act(0, x, 1 << 20);
+    enum err e = ERR_OK;
+    unsigned sent = 0;
+    for (; !e && sent < 200; sent++) {
+        e = net_send(b.net, &id, &m);
+        uv_run(&hub.loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(e, ERR_FULL);
+    assert_in_range(sent, 60, 90);
+    uint64_t t = uv_now(&hub.loop);
+    assert_true(run_until(&hub, is_down, &b, 25000));
+    print_message("a peer that stopped: closed after %.1f s: %s\n",
+                  (double)(uv_now(&hub.loop) - t) / 1000, b.last_why);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    box_close(&b);
+    hub_fini(&hub);
+    free(x);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    return proto_init();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dial),
+        cmocka_unit_test(test_dial_fails),
+        cmocka_unit_test(test_listen_fails),
+        cmocka_unit_test(test_ipv6),
+        cmocka_unit_test(test_hints_and_order),
+        cmocka_unit_test(test_hint_fails),
+        cmocka_unit_test(test_self),
+        cmocka_unit_test(test_big),
+        cmocka_unit_test(test_latency),
+        cmocka_unit_test(test_two_processes),
+        cmocka_unit_test(test_simultaneous),
+        cmocka_unit_test(test_junk),
+        cmocka_unit_test(test_strikes),
+        cmocka_unit_test(test_slow_reader),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
