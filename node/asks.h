@@ -1,0 +1,30 @@
+/* asks.h - serves the ASK messages of clients.
+ *
+ * Only a client on this machine (loopback) or one of the allow-list is answered; another gets one
+ * sentence.  A client that goes away takes its requests with it. */
+#ifndef NODE_ASKS_H
+#define NODE_ASKS_H
+
+#include "node/coordinator.h"
+#include "node/net.h"
+
+enum { ASKS_PER_CLIENT = 16 };
+
+struct asks;
+
+struct asks_config {
+    struct net *net;                 /* borrowed until asks_close */
+    struct coordinator *coordinator; /* likewise; NULL: this node does not coordinate */
+    const char *no_coordinator;      /* then: why, in one sentence */
+    const struct node_id *allow;     /* [n_allow] borrowed: who else may ask */
+    uint32_t n_allow;
+};
+
+MUST_CHECK enum err asks_open(struct asks **out, const struct asks_config *c);
+/* Every request must be over: after coordinator_stop. */
+void asks_close(struct asks *a); /* NULL is fine */
+
+void asks_on_mail(struct asks *a, struct mail *m); /* ASK, ASK_CANCEL; takes m */
+void asks_on_peer(struct asks *a, const struct node_id *id, bool up);
+
+#endif

@@ -1,0 +1,537 @@
+#include "node/compute.h"
+
+#include "proto/identity.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    NEXT_MAX = 16,           /* tokens picked in one go */
+    ROWS_MIN = 16,           /* a batch is never cut smaller for the clock's sake */
+    ROWS_START = 64,         /* until a batch has been timed */
+    FEW_ROWS = 16,           /* a job of at most so many rows goes before a prompt's chunk */
+    BATCH_LONG_US = 400000,  /* a batch that took longer makes the next one smaller */
+    BATCH_SHORT_US = 150000, /* and one that took less, larger */
+    MEASURE_US = 200000,     /* for compute_measure */
+    MEASURE_ROUNDS = 64,
+    SCRATCH_MAX = 8, /* part ranges of our layers that keep their scratch */
+};
+
+/* Scratch for a range of the layers: all of ours, or a part that some pipelines want.  It holds
+ * nothing between two steps, so the one used least recently gives way. */
+struct range {
+    uint32_t lo, hi;
+    struct stage *stage; /* owned; NULL: free place */
+    uint64_t used;       /* number of the batch that used it last */
+};
+
+struct queue {
+    struct job *first, **last;
+    unsigned n;
+};
+
+struct compute {
+    /* set once by compute_open */
+    struct compute_config c;
+    size_t row_bytes;
+    struct ends *ends;       /* owned; NULL without ends */
+    struct sampler *sampler; /* owned */
+    pthread_t thread;
+    bool started;
+
+    /* owned, touched by the thread */
+    uint8_t *x;       /* [BATCH_MAX][row_bytes]: the batch, gathered */
+    float *logits;    /* [NEXT_MAX][vocab] */
+    struct row *rows; /* [BATCH_MAX] */
+    struct part {
+        struct rows_job *job;
+        uint32_t at, n;  /* rows [at, at + n) of the batch */
+    } * part;            /* [BATCH_MAX] */
+    uint32_t rows_limit; /* rows of a batch, by the clock */
+    struct range range[SCRATCH_MAX];
+    uint64_t n_batches;
+
+    /* guarded by lock */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct queue rows_q, next_q, call_q;
+    bool stopping;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint32_t us_since(uint64_t start_ns)
+{
+    uint64_t us = (now_ns() - start_ns) / 1000;
+    return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+/* --- the queue; callers hold the lock --- */
+
+static void queue_init(struct queue *q)
+{
+    *q = (struct queue){ .last = &q->first };
+}
+
+static void queue_put(struct queue *q, struct job *j)
+{
+    j->next = NULL;
+    *q->last = j;
+    q->last = &j->next;
+    q->n++;
+}
+
+/* Unlink the job that *at points to. */
+static struct job *queue_unlink(struct queue *q, struct job **at)
+{
+    struct job *j = *at;
+    *at = j->next;
+    if (q->last == &j->next) q->last = at;
+    j->next = NULL;
+    q->n--;
+    return j;
+}
+
+/* --- giving jobs back, without the lock --- */
+
+static void give_back(struct job *j, enum err e)
+{
+    uint32_t all_us = us_since(j->submitted_ns);
+    j->err = e;
+    j->wait_us = all_us > j->compute_us ? all_us - j->compute_us : 0;
+    /* Mailboxes are sized for all the jobs their actor submits, so this fails only when the actor
+     * has gone. */
+    if (actor_post(j->to, &j->note)) j->note.drop(&j->note);
+}
+
+static void give_all_back(struct queue *q, enum err e)
+{
+    while (q->first) give_back(queue_unlink(q, &q->first), e);
+}
+
+static void submit(struct compute *c, struct queue *q, struct job *j, enum job_kind kind)
+{
+    j->kind = kind;
+    j->err = ERR_OK;
+    j->compute_us = j->wait_us = 0;
+    j->submitted_ns = now_ns();
+
+    pthread_mutex_lock(&c->lock);
+    bool stopping = c->stopping;
+    if (!stopping) queue_put(q, j);
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    if (stopping) give_back(j, ERR_CANCELLED);
+}
+
+void compute_rows(struct compute *c, struct rows_job *j)
+{
+    j->done = 0;
+    j->in_batch = j->cancelled = false;
+    submit(c, &c->rows_q, &j->job, JOB_ROWS);
+}
+
+void compute_next(struct compute *c, struct next_job *j)
+{
+    submit(c, &c->next_q, &j->job, JOB_NEXT);
+}
+
+void compute_call(struct compute *c, struct call_job *j)
+{
+    submit(c, &c->call_q, &j->job, JOB_CALL);
+}
+
+/* Unlink the jobs of kv that are not in the batch being computed; those get a mark. */
+static void take_jobs_of(struct queue *q, const struct kv *kv, struct queue *into)
+{
+    for (struct job **at = &q->first; *at;) {
+        struct rows_job *r = (struct rows_job *)*at;
+        if (r->kv == kv) r->cancelled = true;
+        if (r->kv == kv && !r->in_batch)
+            queue_put(into, queue_unlink(q, at));
+        else
+            at = &(*at)->next;
+    }
+}
+
+void compute_cancel(struct compute *c, const struct kv *kv)
+{
+    struct queue gone;
+    queue_init(&gone);
+    pthread_mutex_lock(&c->lock);
+    take_jobs_of(&c->rows_q, kv, &gone);
+    pthread_mutex_unlock(&c->lock);
+    give_all_back(&gone, ERR_CANCELLED);
+}
+
+unsigned compute_depth(struct compute *c)
+{
+    pthread_mutex_lock(&c->lock);
+    unsigned n = c->rows_q.n + c->next_q.n + c->call_q.n;
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+/* --- ranges of layers --- */
+
+static struct range *range_find(struct compute *c, uint32_t lo, uint32_t hi)
+{
+    for (unsigned i = 0; i < SCRATCH_MAX; i++)
+        if (c->range[i].stage && c->range[i].lo == lo && c->range[i].hi == hi) return &c->range[i];
+    return NULL;
+}
+
+/* The scratch of [lo, hi), opened when it is not there. */
+static enum err range_get(struct compute *c, uint32_t lo, uint32_t hi, struct range **out)
+{
+    struct range *r = range_find(c, lo, hi);
+    if (!r) {
+        r = &c->range[0];
+        for (unsigned i = 1; i < SCRATCH_MAX && r->stage; i++)
+            if (!c->range[i].stage || c->range[i].used < r->used) r = &c->range[i];
+        if (r->stage) stage_close(r->stage);
+        *r = (struct range){ 0 };
+        enum err e = stage_open(&r->stage, c->c.arch, c->c.layers + (lo - c->c.lo), lo, hi,
+                                BATCH_MAX, c->c.kernels, c->c.workers);
+        if (e) return e;
+        r->lo = lo;
+        r->hi = hi;
+    }
+    r->used = ++c->n_batches;
+    *out = r;
+    return ERR_OK;
+}
+
+/* The range whose turn it is: of all that wait, the one served longest ago. */
+static const struct rows_job *choose_range(struct compute *c)
+{
+    const struct rows_job *best = NULL;
+    uint64_t best_used = UINT64_MAX;
+    for (const struct job *j = c->rows_q.first; j; j = j->next) {
+        const struct rows_job *r = (const struct rows_job *)j;
+        const struct range *range = range_find(c, r->lo, r->hi);
+        uint64_t used = range ? range->used : 0;
+        if (used < best_used) {
+            best = r;
+            best_used = used;
+        }
+    }
+    return best;
+}
+
+/* --- rows: gather, compute, scatter --- */
+
+/* The position that kv's next row must have, after the batch's first n parts. */
+static uint32_t next_pos(const struct compute *c, const struct kv *kv, uint32_t n_parts)
+{
+    uint32_t pos = kv_len(kv);
+    for (uint32_t i = 0; i < n_parts; i++)
+        if (c->part[i].job->kv == kv) pos += c->part[i].n;
+    return pos;
+}
+
+/* Put as much of j into the batch as its order and the limit allow. */
+static void gather(struct compute *c, struct rows_job *j, uint32_t *n_parts, uint32_t *n_rows)
+{
+    uint32_t left = j->n - j->done;
+    uint32_t room = c->rows_limit > *n_rows ? c->rows_limit - *n_rows : 0;
+    uint32_t n = left < room ? left : room;
+    if (n == 0 || j->in_batch || next_pos(c, j->kv, *n_parts) != j->pos + j->done) return;
+
+    for (uint32_t i = 0; i < n; i++)
+        c->rows[*n_rows + i] = (struct row){ j->kv, j->pos + j->done + i };
+    memcpy(c->x + *n_rows * c->row_bytes, j->x + j->done * c->row_bytes, n * c->row_bytes);
+    c->part[(*n_parts)++] = (struct part){ j, *n_rows, n };
+    *n_rows += n;
+    j->in_batch = true;
+}
+
+/* Choose the batch; its jobs stay queued until their last row is done.  Few rows go first
+ * (somebody waits for that token), but leave a quarter of the batch to the prompts. */
+static uint32_t gather_batch(struct compute *c, uint32_t *n_rows)
+{
+    uint32_t n_parts = 0;
+    *n_rows = 0;
+    const struct rows_job *turn = choose_range(c);
+    for (struct job *j = c->rows_q.first; j; j = j->next) {
+        struct rows_job *r = (struct rows_job *)j;
+        uint32_t left = r->n - r->done;
+        if (r->lo == turn->lo && r->hi == turn->hi && left <= FEW_ROWS &&
+            left + *n_rows <= c->rows_limit / 4 * 3)
+            gather(c, r, &n_parts, n_rows);
+    }
+    for (struct job *j = c->rows_q.first; j; j = j->next) {
+        struct rows_job *r = (struct rows_job *)j;
+        if (r->lo == turn->lo && r->hi == turn->hi) gather(c, r, &n_parts, n_rows);
+    }
+    return n_parts;
+}
+
+/* Unlink the jobs that can never run because the rows before them failed: the first of their kv
+ * in the queue, and not at its next position. */
+static void take_unfit(struct compute *c, struct queue *into)
+{
+    for (struct job **at = &c->rows_q.first; *at;) {
+        struct rows_job *r = (struct rows_job *)*at;
+        bool is_first = true;
+        for (struct job *k = c->rows_q.first; k != *at; k = k->next)
+            is_first &= ((struct rows_job *)k)->kv != r->kv;
+        if (is_first && r->pos + r->done != kv_len(r->kv))
+            queue_put(into, queue_unlink(&c->rows_q, at));
+        else
+            at = &(*at)->next;
+    }
+}
+
+static void adapt_limit(struct compute *c, uint32_t n_rows, uint32_t us)
+{
+    if (us > BATCH_LONG_US && n_rows > ROWS_MIN)
+        c->rows_limit = n_rows / 2 > ROWS_MIN ? n_rows / 2 : ROWS_MIN;
+    else if (us < BATCH_SHORT_US && n_rows == c->rows_limit)
+        c->rows_limit = c->rows_limit * 2 < BATCH_MAX ? c->rows_limit * 2 : BATCH_MAX;
+}
+
+/* Compute rows of one part alone, to find out which session of a batch was at fault. */
+static enum err compute_alone(struct compute *c, const struct range *r, const struct part *p,
+                              struct nonfinite *bad)
+{
+    memcpy(c->x + p->at * c->row_bytes, p->job->x + p->job->done * c->row_bytes,
+           p->n * c->row_bytes);
+    return stage_forward(r->stage, c->rows + p->at, p->n, c->x + p->at * c->row_bytes, bad);
+}
+
+/* After the step: a job that is complete, failed or cancelled leaves the queue. */
+static void scatter(struct compute *c, const struct part *p, enum err e,
+                    const struct nonfinite *bad, uint32_t us, struct queue *finished)
+{
+    struct rows_job *j = p->job;
+    j->job.compute_us += us;
+    if (!e) {
+        memcpy(j->x + j->done * c->row_bytes, c->x + p->at * c->row_bytes, p->n * c->row_bytes);
+        j->done += p->n;
+    }
+
+    pthread_mutex_lock(&c->lock);
+    j->in_batch = false;
+    if (!e && j->done < j->n && j->cancelled) e = ERR_CANCELLED;
+    j->job.err = e;
+    if (e) j->job.bad = *bad;
+    if (e || j->done == j->n) {
+        struct job **at = &c->rows_q.first;
+        while (*at != &j->job) at = &(*at)->next;
+        queue_put(finished, queue_unlink(&c->rows_q, at));
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
+{
+    struct nonfinite bad = { 0 };
+    struct queue finished;
+    queue_init(&finished);
+
+    uint64_t start = now_ns();
+    struct range *range = NULL;
+    enum err e = range_get(c, c->part[0].job->lo, c->part[0].job->hi, &range);
+    if (!e) e = stage_forward(range->stage, c->rows, n_rows, c->x, &bad);
+    bool alone = e && range && n_parts > 1;
+    uint32_t us = us_since(start);
+    adapt_limit(c, n_rows, us);
+
+    for (uint32_t i = 0; i < n_parts; i++) {
+        enum err of_part = e;
+        uint64_t part_start = now_ns();
+        if (alone) of_part = compute_alone(c, range, &c->part[i], &bad);
+        scatter(c, &c->part[i], of_part, &bad, alone ? us_since(part_start) : us, &finished);
+    }
+    while (finished.first) {
+        struct job *j = queue_unlink(&finished, &finished.first);
+        give_back(j, j->err);
+    }
+}
+
+/* --- tokens --- */
+
+static enum err next_token(struct compute *c, struct next_job *j, const float *logits)
+{
+    j->token = (int32_t)sampler_pick(c->sampler, &j->sampling, logits, j->usable, j->position);
+    return ends_embed(c->ends, &j->token, 1, j->x);
+}
+
+static void run_next(struct compute *c, struct queue *jobs)
+{
+    uint64_t start = now_ns();
+    struct nonfinite bad = { 0 };
+    uint32_t n = 0;
+    for (struct job *j = jobs->first; j; j = j->next)
+        memcpy(c->x + n++ * c->row_bytes, ((struct next_job *)j)->x, c->row_bytes);
+    enum err e = ends_logits(c->ends, c->x, n, c->logits, &bad);
+
+    for (uint32_t i = 0; jobs->first; i++) {
+        struct next_job *j = (struct next_job *)queue_unlink(jobs, &jobs->first);
+        const float *logits = c->logits + (size_t)i * c->c.arch->vocab;
+        enum err of_job = e;
+        if (e && n > 1) /* one of them is at fault: find out which */
+            of_job = ends_logits(c->ends, c->x + i * c->row_bytes, 1,
+                                 c->logits + (size_t)i * c->c.arch->vocab, &bad);
+        if (!of_job) of_job = next_token(c, j, logits);
+        if (of_job) j->job.bad = (struct nonfinite){ ARCH_ENDS, (uint32_t)j->position - 1 };
+        j->job.compute_us = us_since(start);
+        give_back(&j->job, of_job);
+    }
+}
+
+static void run_call(struct compute *c, struct call_job *j)
+{
+    uint64_t start = now_ns();
+    enum err e = j->run(j, c->ends);
+    j->job.compute_us = us_since(start);
+    give_back(&j->job, e);
+}
+
+/* --- the thread --- */
+
+/* Called with the lock; returns with it.  Tokens first (they are short and start the next step),
+ * then calls, then layers. */
+static void run_some(struct compute *c)
+{
+    if (c->next_q.first) {
+        struct queue jobs;
+        queue_init(&jobs);
+        while (c->next_q.first && jobs.n < NEXT_MAX)
+            queue_put(&jobs, queue_unlink(&c->next_q, &c->next_q.first));
+        pthread_mutex_unlock(&c->lock);
+        run_next(c, &jobs);
+    } else if (c->call_q.first) {
+        struct call_job *j = (struct call_job *)queue_unlink(&c->call_q, &c->call_q.first);
+        pthread_mutex_unlock(&c->lock);
+        run_call(c, j);
+    } else {
+        struct queue unfit;
+        queue_init(&unfit);
+        take_unfit(c, &unfit);
+        uint32_t n_rows = 0, n_parts = c->rows_q.first ? gather_batch(c, &n_rows) : 0;
+        pthread_mutex_unlock(&c->lock);
+        give_all_back(&unfit, ERR_RANGE);
+        if (n_parts > 0) run_rows(c, n_parts, n_rows);
+    }
+    pthread_mutex_lock(&c->lock);
+}
+
+static void *thread_main(void *arg)
+{
+    struct compute *c = arg;
+    pthread_mutex_lock(&c->lock);
+    while (!c->stopping) {
+        if (c->rows_q.first || c->next_q.first || c->call_q.first)
+            run_some(c);
+        else
+            pthread_cond_wait(&c->wake, &c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+/* --- opening and closing --- */
+
+static enum err open_parts(struct compute *c, struct why *why)
+{
+    const struct compute_config *k = &c->c;
+    enum err e = ERR_OK;
+    c->x = malloc(BATCH_MAX * c->row_bytes);
+    c->rows = calloc(BATCH_MAX, sizeof *c->rows);
+    c->part = calloc(BATCH_MAX, sizeof *c->part);
+    if (!c->x || !c->rows || !c->part) e = ERR_NOMEM;
+    struct range *all;
+    if (!e && k->lo < k->hi) e = range_get(c, k->lo, k->hi, &all);
+    if (!e && k->ends) {
+        c->logits = malloc(sizeof(float) * NEXT_MAX * k->arch->vocab);
+        e = c->logits ? ends_open(&c->ends, k->arch, k->ends, BATCH_MAX, k->kernels, k->workers)
+                      : ERR_NOMEM;
+        if (!e) e = sampler_open(&c->sampler, k->arch->vocab, draw_hash);
+    }
+    if (!e && pthread_create(&c->thread, NULL, thread_main, c)) e = ERR_NOMEM;
+    if (e) return fail(why, e, "the compute thread cannot start: %s", err_text(e));
+    c->started = true;
+    return ERR_OK;
+}
+
+enum err compute_open(struct compute **out, const struct compute_config *config, struct why *why)
+{
+    struct compute *c = calloc(1, sizeof *c);
+    if (!c) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    c->c = *config;
+    c->row_bytes = arch_row_bytes(config->arch);
+    c->rows_limit = ROWS_START;
+    queue_init(&c->rows_q);
+    queue_init(&c->next_q);
+    queue_init(&c->call_q);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+
+    enum err e = open_parts(c, why);
+    if (e) {
+        compute_close(c);
+        return e;
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+void compute_close(struct compute *c)
+{
+    if (!c) return;
+    pthread_mutex_lock(&c->lock);
+    c->stopping = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    if (c->started) pthread_join(c->thread, NULL);
+
+    give_all_back(&c->rows_q, ERR_CANCELLED);
+    give_all_back(&c->next_q, ERR_CANCELLED);
+    give_all_back(&c->call_q, ERR_CANCELLED);
+    if (c->sampler) sampler_close(c->sampler);
+    if (c->ends) ends_close(c->ends);
+    for (unsigned i = 0; i < SCRATCH_MAX; i++)
+        if (c->range[i].stage) stage_close(c->range[i].stage);
+    free(c->logits);
+    free(c->part);
+    free(c->rows);
+    free(c->x);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+/* --- how fast is this machine --- */
+
+uint32_t compute_measure(struct compute *c)
+{
+    const struct compute_config *k = &c->c;
+    struct kv *kv;
+    if (k->lo >= k->hi || kv_open(&kv, k->arch, k->lo, k->hi, MEASURE_ROUNDS)) return 0;
+
+    /* The best of some rounds: the first ones bring the weights into memory. */
+    uint32_t best_us = UINT32_MAX;
+    uint64_t start = now_ns();
+    for (uint32_t i = 0; i < MEASURE_ROUNDS && us_since(start) < MEASURE_US; i++) {
+        struct row row = { kv, i };
+        struct nonfinite bad;
+        memset(c->x, 0, c->row_bytes);
+        uint64_t round = now_ns();
+        if (stage_forward(c->range[0].stage, &row, 1, c->x, &bad)) break;
+        uint32_t us = us_since(round);
+        if (us < best_us) best_us = us;
+    }
+    kv_close(kv);
+    if (best_us == UINT32_MAX) return 0;
+    uint32_t layer_us = best_us / (k->hi - k->lo);
+    return layer_us ? layer_us : 1;
+}

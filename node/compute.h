@@ -1,0 +1,95 @@
+/* compute.h - the worker thread that computes: jobs go in, finished jobs come back as notes.
+ *
+ *     stage actor ----rows_job---->  queue  ----> one thread + the pool ----note----> who asked
+ *     coordinator --next, call---->
+ *
+ * One thread owns the layers' scratch, the ends and the sampler; it forks into the pool's threads
+ * inside a step.  It does no I/O.  Rows of all sessions that are ready go through the layers
+ * together; a prompt's chunk is cut when it would take longer than a moment, so that other
+ * sessions' tokens pass in between.  None of this changes a bit of any result.
+ *
+ * Submitting moves a job's ownership to the thread, its note moves it back.  The queue has the
+ * only lock besides the mailboxes'. */
+#ifndef NODE_COMPUTE_H
+#define NODE_COMPUTE_H
+
+#include "model/forward.h"
+#include "model/sampler.h"
+#include "node/actor.h"
+
+struct compute;
+
+enum job_kind { JOB_ROWS, JOB_NEXT, JOB_CALL };
+
+struct job {
+    struct note note;     /* first; kind and drop are the submitter's */
+    struct actor *to;     /* gets the note; the job is dropped when that actor has gone */
+    enum job_kind kind;   /* set by compute_submit_... */
+    enum err err;         /* result; ERR_CANCELLED: by compute_cancel, or the node is stopping */
+    struct nonfinite bad; /* with ERR_NONFINITE */
+    uint32_t wait_us, compute_us;
+    /* the queue's */
+    struct job *next;
+    uint64_t submitted_ns;
+};
+
+/* Rows through the layers, in place.  A session's jobs are submitted in order of position. */
+struct rows_job {
+    struct job job;
+    uint32_t lo, hi; /* which of the layers; also the kv's */
+    struct kv *kv;   /* touched by the thread until the job is back */
+    uint32_t pos, n;
+    uint8_t *x; /* [n][arch_row_bytes], any alignment; borrowed until the job is back */
+    /* compute's */
+    uint32_t done; /* rows already computed */
+    bool in_batch, cancelled;
+};
+
+/* One hidden row to the next token, and that token's embedding row. */
+struct next_job {
+    struct job job;
+    uint8_t *x; /* [arch_row_bytes] hidden row in, embedding of token out; borrowed */
+    struct sampling sampling;
+    uint32_t usable;   /* ids at or past it are never picked */
+    uint64_t position; /* of the token to be picked */
+    int32_t token;     /* result */
+};
+
+/* Anything else that needs the ends or takes longer than the loop may wait. */
+struct call_job {
+    struct job job;
+    /* On the compute thread; e is NULL when the node holds no ends.  Returns job.err. */
+    enum err (*run)(struct call_job *j, struct ends *e);
+};
+
+struct compute_config {
+    const struct arch *arch;    /* all borrowed until compute_close */
+    const struct layer *layers; /* [hi - lo]; may be NULL when lo == hi */
+    uint32_t lo, hi;
+    const struct layer *ends; /* NULL: none */
+    const struct kernels *kernels;
+    struct workers *workers;
+};
+
+/* Starts the thread.  ERR_NOMEM. */
+MUST_CHECK enum err compute_open(struct compute **out, const struct compute_config *c,
+                                 struct why *why);
+/* Cancels what waits, finishes the step being computed, joins the thread. */
+void compute_close(struct compute *c); /* NULL is fine */
+
+void compute_rows(struct compute *c, struct rows_job *j);
+void compute_next(struct compute *c, struct next_job *j);
+void compute_call(struct compute *c, struct call_job *j);
+
+/* Send back, cancelled, every waiting job of this kv; the one being computed comes back by itself.
+ */
+void compute_cancel(struct compute *c, const struct kv *kv);
+
+/* Jobs that wait, for announcements and PONGs. */
+unsigned compute_depth(struct compute *c);
+
+/* Microseconds that one row takes through one of the layers, from a short run on the calling
+ * thread.  Only before the first job; 0 without layers. */
+uint32_t compute_measure(struct compute *c);
+
+#endif

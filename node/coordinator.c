@@ -1,0 +1,539 @@
+#include "node/coordinator.h"
+
+#include "base/log.h"
+#include "node/answer.h"
+#include "node/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT };
+enum { CHUNK_MIN = 32, CHUNK_MAX = 256 }; /* prompt rows in one step */
+enum { WAITING_MAX = 4 * REQUESTS_MAX };  /* their jobs fit into a mailbox */
+enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
+
+/* One request.  Its three jobs are part of it: at most one of each is under way. */
+struct request {
+    /* identity */
+    struct coordinator *c;
+    struct request *next;
+    struct request_events on;
+
+    /* what is asked */
+    char *conversation; /* owned JSON; freed when read */
+    size_t conversation_n;
+    enum think think;
+    struct sampling sampling;
+    uint32_t max_new; /* 0: as many as fit */
+    bool plan_only;
+
+    /* jobs on the compute thread, which touches what they point to */
+    struct prompt_job {
+        struct call_job call;
+        struct request *r;
+        struct ids ids; /* result */
+        struct why why; /* with an error */
+    } prompt;
+    struct embed_job {
+        struct call_job call;
+        struct request *r;
+        uint32_t lo, n; /* ids [lo, lo + n) of the prompt */
+        uint8_t *x;     /* [CHUNK_MAX][row_bytes] owned */
+    } embed;
+    struct pick_job {
+        struct next_job next;
+        struct request *r;
+        uint8_t *x; /* [row_bytes] owned */
+    } pick;
+    unsigned n_holds; /* jobs under way, and calls of ours that still need the request */
+
+    /* progress */
+    struct pipeline *pipeline; /* owned */
+    uint32_t n_prompt;         /* ids of the prompt */
+    uint32_t chunk;            /* rows of a prefill step */
+    uint32_t n_embedded;       /* prompt rows given to the pipeline, or being embedded */
+    bool is_embedding;
+    uint32_t n_tokens;    /* generated */
+    uint32_t limit;       /* tokens that may be generated */
+    struct answer answer; /* the text */
+    bool has_answer;
+    uint64_t asked_ns, first_ns, last_ns, pick_us;
+    bool is_over; /* the last event has been said; freed when nothing holds it */
+};
+
+struct coordinator {
+    struct actor actor; /* first */
+    struct coordinator_config c;
+    size_t row_bytes;
+    struct request *first; /* owned */
+    uint32_t n_requests;   /* not over */
+    uint32_t n_all;        /* with those whose jobs are not back yet */
+    bool stopping;
+};
+
+/* --- the end of a request --- */
+
+static void free_request(struct request *r)
+{
+    if (r->has_answer) answer_fini(&r->answer);
+    free(r->prompt.ids.p);
+    free(r->embed.x);
+    free(r->pick.x);
+    free(r->conversation);
+    free(r);
+}
+
+static void hold(struct request *r)
+{
+    r->n_holds++;
+}
+
+static void release(struct request *r)
+{
+    if (--r->n_holds > 0 || !r->is_over) return;
+    r->c->n_all--;
+    struct request **at = &r->c->first;
+    while (*at != r) at = &(*at)->next;
+    *at = r->next;
+    free_request(r);
+}
+
+/* Close the pipeline; the caller, who holds r, says the last event. */
+static void end_request(struct request *r)
+{
+    r->is_over = true;
+    r->c->n_requests--;
+    pipeline_close(r->pipeline);
+    r->pipeline = NULL;
+}
+
+static void fail_request(struct request *r, enum wire_error code, const char *text)
+{
+    if (r->is_over) return;
+    hold(r);
+    end_request(r);
+    r->on.on_fail(r->on.arg, code, text);
+    release(r);
+}
+
+static void say_piece(void *arg, struct slice text, bool is_thinking)
+{
+    struct request *r = arg;
+    r->on.on_text(r->on.arg, r->n_tokens, text, is_thinking);
+}
+
+static void say_done(struct request *r, unsigned reason)
+{
+    struct report_times t = { .n_prompt = r->n_prompt,
+                              .n_tokens = r->n_tokens,
+                              .pick_us = r->pick_us };
+    struct text stats = { 0 };
+    if (r->n_tokens > 0) {
+        t.prefill_us = (r->first_ns - r->asked_ns) / 1000;
+        t.decode_us = (r->last_ns - r->first_ns) / 1000;
+        report_stats(&stats, r->pipeline, &t);
+    }
+    struct msg_ASK_DONE done = { .reason = reason,
+                                 .n_prompt = r->n_prompt,
+                                 .n_tokens = r->n_tokens,
+                                 .prefill_us = t.prefill_us,
+                                 .decode_us = t.decode_us };
+    if (!stats.failed) done.stats = slice_of(stats.p, stats.n);
+    end_request(r);
+    r->on.on_done(r->on.arg, &done);
+    free(stats.p);
+}
+
+static void finish(struct request *r, unsigned reason)
+{
+    if (r->is_over) return;
+    hold(r);
+    if (r->has_answer) answer_flush(&r->answer, say_piece, r);
+    if (!r->is_over) say_done(r, reason); /* else the asker went away at the last word */
+    release(r);
+}
+
+/* --- 1: the question arrives --- */
+
+static void no_drop(struct note *n)
+{
+    (void)n; /* jobs are part of their request */
+}
+
+static void prepare(struct job *j, struct coordinator *c, int kind)
+{
+    j->note = (struct note){ .kind = kind, .drop = no_drop };
+    j->to = &c->actor;
+}
+
+/* The model's advice, with what the client sets. */
+static struct sampling sampling_of(const struct manifest *m, const struct msg_ASK *q)
+{
+    const struct sampling_defaults *d = &m->sampling;
+    struct sampling s = { .temperature = d->sample ? d->temperature : 0,
+                          .top_p = d->sample ? d->top_p : 1,
+                          .min_p = d->sample ? d->min_p : 0,
+                          .top_k = d->sample ? d->top_k : 0 };
+    random_bytes(&s.seed, sizeof s.seed);
+    if (q->sampling & 1) s.temperature = q->temperature;
+    if (q->sampling & 2) s.top_p = q->top_p;
+    if (q->sampling & 4) s.min_p = q->min_p;
+    if (q->sampling & 8) s.top_k = (uint32_t)q->top_k;
+    if (q->sampling & 16) s.seed = q->seed;
+    return s;
+}
+
+static enum err check_ask(const struct coordinator *c, const struct msg_ASK *q,
+                          const struct sampling *s, struct why *why)
+{
+    const char *name = c->c.weights->name.name;
+    if (c->stopping) return fail(why, ERR_CLOSED, "this node is shutting down");
+    if (c->n_requests >= REQUESTS_MAX || c->n_all >= WAITING_MAX)
+        return fail(why, ERR_BUSY, "this node answers %u requests already", c->n_requests);
+    if (q->model.n > 0 && !slice_is(q->model, name))
+        return fail(why, ERR_NOTFOUND, "this node holds %s, not %.*s", name, (int)q->model.n,
+                    (const char *)q->model.p);
+    if (c->c.form == CHAT_NONE && !q->plan_only)
+        return fail(why, ERR_UNSUPPORTED, "%s has no chat form, so it cannot be asked", name);
+    return sampling_check(s, why);
+}
+
+static enum err read_prompt(struct call_job *call, struct ends *e);
+
+enum err coordinator_ask(struct coordinator *c, const struct msg_ASK *q,
+                         const struct request_events *on, struct request **out, struct why *why)
+{
+    struct sampling s = sampling_of(&c->c.weights->manifest, q);
+    enum err e = check_ask(c, q, &s, why);
+    if (e) return e;
+
+    struct request *r = calloc(1, sizeof *r);
+    if (r) {
+        r->conversation = malloc(q->conversation.n);
+        r->embed.x = malloc(CHUNK_MAX * c->row_bytes);
+        r->pick.x = malloc(c->row_bytes);
+    }
+    if (!r || !r->conversation || !r->embed.x || !r->pick.x) {
+        if (r) free_request(r);
+        return fail(why, ERR_NOMEM, "this node is out of memory");
+    }
+    memcpy(r->conversation, q->conversation.p, q->conversation.n);
+    r->conversation_n = q->conversation.n;
+    r->c = c;
+    r->on = *on;
+    r->think = (enum think)q->think;
+    r->sampling = s;
+    r->max_new = (uint32_t)q->max_tokens;
+    r->plan_only = q->plan_only;
+    r->asked_ns = uv_hrtime();
+    r->prompt.r = r->embed.r = r->pick.r = r;
+    prepare(&r->prompt.call.job, c, NOTE_PROMPT);
+    prepare(&r->embed.call.job, c, NOTE_EMBEDDED);
+    prepare(&r->pick.next.job, c, NOTE_NEXT);
+    r->next = c->first;
+    c->first = r;
+    c->n_requests++;
+    c->n_all++;
+    *out = r;
+    r->prompt.call.run = read_prompt;
+    hold(r);
+    compute_call(c->c.compute, &r->prompt.call);
+    return ERR_OK;
+}
+
+/* --- 2: the conversation becomes ids; on the compute thread --- */
+
+static enum err read_prompt(struct call_job *call, struct ends *e)
+{
+    (void)e;
+    struct prompt_job *j = (struct prompt_job *)call;
+    const struct request *r = j->r;
+    const struct coordinator_config *c = &r->c->c;
+    if (r->plan_only) return ERR_OK;
+    struct json_doc *doc = NULL;
+    struct chat_text text = { 0 };
+    enum err err =
+        json_parse(&doc, slice_of(r->conversation, r->conversation_n), "the conversation", &j->why);
+    const struct json *messages = err ? NULL : json_get(json_root(doc), "messages");
+    if (!err && !messages)
+        err = fail(&j->why, ERR_MALFORMED, "the conversation holds no \"messages\"");
+    if (!err)
+        err = chat_render(c->form, messages, json_get(json_root(doc), "tools"), r->think, true,
+                          &text, &j->why);
+    if (!err) {
+        err = chat_encode(c->tokenizer, &text, &j->ids);
+        if (err) fail(&j->why, err, "the conversation cannot be tokenized: %s", err_text(err));
+    }
+    chat_text_fini(&text);
+    json_free(doc);
+    return err;
+}
+
+static void start_planning(struct request *r);
+
+static void on_prompt(struct request *r)
+{
+    struct prompt_job *j = &r->prompt;
+    const struct arch *a = &r->c->c.weights->manifest.arch;
+    char text[160];
+    free(r->conversation);
+    r->conversation = NULL;
+    if (j->call.job.err == ERR_CANCELLED) {
+        fail_request(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
+        return;
+    }
+    if (j->call.job.err) {
+        fail_request(r, j->call.job.err == ERR_NOMEM ? WIRE_NO_MEMORY : WIRE_BAD_REQUEST,
+                     j->why.text);
+        return;
+    }
+    if (r->plan_only) {
+        start_planning(r);
+        return;
+    }
+    r->n_prompt = j->ids.n;
+    if (r->n_prompt == 0 || r->n_prompt >= a->context) {
+        snprintf(text, sizeof text, "this conversation needs %u positions, the model has %u in all",
+                 r->n_prompt + 1, a->context);
+        fail_request(r, WIRE_KV_FULL, text);
+        return;
+    }
+    answer_init(&r->answer, r->c->c.tokenizer, j->ids.p, j->ids.n);
+    r->has_answer = true;
+    start_planning(r);
+}
+
+/* --- 3: a pipeline --- */
+
+static void on_open(void *arg);
+static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x);
+static void prefill(void *arg);
+
+static void on_pipeline_fail(void *arg, enum wire_error code, const char *text)
+{
+    fail_request(arg, code, text);
+}
+
+static void start_planning(struct request *r)
+{
+    const struct arch *a = &r->c->c.weights->manifest.arch;
+    uint64_t most = (uint64_t)r->n_prompt + (r->max_new ? r->max_new : ANSWER_TOKENS);
+    struct pipeline_wish wish = { .min_tokens = r->n_prompt + 1,
+                                  .max_tokens = most < a->context ? (uint32_t)most : a->context,
+                                  .plan_only = r->plan_only };
+    struct pipeline_events on = { .arg = r,
+                                  .on_open = on_open,
+                                  .on_rows = on_rows,
+                                  .on_room = prefill,
+                                  .on_fail = on_pipeline_fail };
+    if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->pipeline))
+        fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
+}
+
+/* Chunks small enough that every stage has work at the same time, large enough to be efficient. */
+static uint32_t chunk_rows(const struct request *r)
+{
+    uint32_t n = r->n_prompt / (2 * pipeline_plan(r->pipeline)->n);
+    uint32_t fits = (uint32_t)(ACT_BYTES_MAX / r->c->row_bytes);
+    if (n < CHUNK_MIN) n = CHUNK_MIN;
+    if (n > CHUNK_MAX) n = CHUNK_MAX;
+    return n < fits ? n : fits;
+}
+
+static void on_open(void *arg)
+{
+    struct request *r = arg;
+    hold(r);
+    struct text json = { 0 };
+    report_plan(&json, r->c->c.weights->name.name, pipeline_plan(r->pipeline));
+    if (!json.failed) r->on.on_plan(r->on.arg, slice_of(json.p, json.n));
+    free(json.p);
+    if (r->plan_only) {
+        finish(r, DONE_STOPPED);
+    } else if (!r->is_over) {
+        r->limit = pipeline_tokens(r->pipeline) - r->n_prompt;
+        r->chunk = chunk_rows(r);
+        prefill(r);
+    }
+    release(r);
+}
+
+/* --- 4: the prompt's rows, as many chunks under way as the stages can work on --- */
+
+static enum err embed_chunk(struct call_job *call, struct ends *e)
+{
+    struct embed_job *j = (struct embed_job *)call;
+    return ends_embed(e, j->r->prompt.ids.p + j->lo, j->n, j->x);
+}
+
+static void prefill(void *arg)
+{
+    struct request *r = arg;
+    uint32_t left = r->n_prompt - r->n_embedded;
+    if (r->is_over || r->is_embedding || left == 0 || !pipeline_has_room(r->pipeline)) return;
+    struct embed_job *j = &r->embed;
+    j->lo = r->n_embedded;
+    j->n = left < r->chunk ? left : r->chunk;
+    j->call.run = embed_chunk;
+    r->n_embedded += j->n;
+    r->is_embedding = true;
+    hold(r);
+    compute_call(r->c->c.compute, &j->call);
+}
+
+static void on_embedded(struct request *r)
+{
+    struct embed_job *j = &r->embed;
+    r->is_embedding = false;
+    if (j->call.job.err) {
+        fail_request(r, WIRE_INTERNAL, err_text(j->call.job.err));
+        return;
+    }
+    bool is_last = j->lo + j->n == r->n_prompt;
+    pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
+    prefill(r);
+}
+
+/* --- 5: a hidden row comes home, becomes a token, and the token a row --- */
+
+static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
+{
+    struct request *r = arg;
+    struct pick_job *j = &r->pick;
+    (void)n; /* the one that was wanted */
+    memcpy(j->x, x.p, r->c->row_bytes);
+    j->next.x = j->x;
+    j->next.sampling = r->sampling;
+    j->next.usable = tokenizer_size(r->c->c.tokenizer);
+    j->next.position = pos + 1;
+    hold(r);
+    compute_next(r->c->c.compute, &j->next);
+}
+
+static bool is_end(const struct manifest *m, int32_t token)
+{
+    for (uint32_t i = 0; i < m->n_eos; i++)
+        if (m->eos[i] == token) return true;
+    return false;
+}
+
+static void on_next(struct request *r)
+{
+    const struct next_job *j = &r->pick.next;
+    char text[120];
+    if (j->job.err == ERR_NONFINITE) {
+        snprintf(text, sizeof text, "a logit is not finite at position %u", j->job.bad.pos);
+        fail_request(r, WIRE_NONFINITE, text);
+        return;
+    }
+    if (j->job.err) {
+        fail_request(r, j->job.err == ERR_CANCELLED ? WIRE_SHUTTING_DOWN : WIRE_INTERNAL,
+                     err_text(j->job.err));
+        return;
+    }
+    r->last_ns = uv_hrtime();
+    if (r->n_tokens == 0) r->first_ns = r->last_ns;
+    r->pick_us += j->job.compute_us;
+    r->n_tokens++;
+    if (is_end(&r->c->c.weights->manifest, j->token)) {
+        finish(r, DONE_STOPPED);
+        return;
+    }
+    answer_feed(&r->answer, j->token, say_piece, r);
+    if (r->is_over) return; /* the asker went away while we spoke */
+    if (r->n_tokens >= r->limit)
+        finish(r, DONE_LENGTH);
+    else
+        pipeline_send(r->pipeline, r->n_prompt + r->n_tokens - 1, 1, j->x, 1);
+}
+
+static void on_note(struct actor *a, struct note *n)
+{
+    (void)a;
+    struct request *r = NULL;
+    switch (n->kind) {
+    case NOTE_PROMPT: r = ((struct prompt_job *)n)->r; break;
+    case NOTE_EMBEDDED: r = ((struct embed_job *)n)->r; break;
+    default: r = ((struct pick_job *)n)->r; break;
+    }
+    if (!r->is_over) switch (n->kind) {
+        case NOTE_PROMPT: on_prompt(r); break;
+        case NOTE_EMBEDDED: on_embedded(r); break;
+        default: on_next(r); break;
+        }
+    release(r); /* the job's hold */
+}
+
+/* --- somebody loses interest --- */
+
+static void ignore_plan(void *arg, struct slice json)
+{
+    (void)arg, (void)json;
+}
+static void ignore_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
+{
+    (void)arg, (void)index, (void)text, (void)is_thinking;
+}
+static void ignore_done(void *arg, const struct msg_ASK_DONE *done)
+{
+    (void)arg, (void)done;
+}
+static void ignore_fail(void *arg, enum wire_error code, const char *text)
+{
+    (void)arg, (void)code, (void)text;
+}
+
+void coordinator_cancel(struct request *r)
+{
+    finish(r, DONE_CANCELLED);
+}
+
+void coordinator_drop(struct request *r)
+{
+    r->on = (struct request_events){ NULL, ignore_plan, ignore_text, ignore_done, ignore_fail };
+    finish(r, DONE_CANCELLED);
+}
+
+/* --- life of the coordinator --- */
+
+uint32_t coordinator_requests(const struct coordinator *c)
+{
+    return c->n_requests;
+}
+
+enum err coordinator_open(struct coordinator **out, const struct coordinator_config *config)
+{
+    struct coordinator *c = calloc(1, sizeof *c);
+    if (!c) return ERR_NOMEM;
+    c->c = *config;
+    c->row_bytes = arch_row_bytes(&config->weights->manifest.arch);
+    /* Each request has at most three jobs, also those that are over but not yet back. */
+    enum err e = actor_init(&c->actor, config->hub, "coordinator", 0, on_note);
+    if (e) {
+        free(c);
+        return e;
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+void coordinator_stop(struct coordinator *c)
+{
+    c->stopping = true;
+    for (struct request *r = c->first, *next; r; r = next) {
+        next = r->next;
+        fail_request(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
+    }
+}
+
+void coordinator_close(struct coordinator *c)
+{
+    if (!c) return;
+    actor_fini(&c->actor);
+    while (c->first) {
+        struct request *r = c->first;
+        c->first = r->next;
+        free_request(r);
+    }
+    free(c);
+}

@@ -1,0 +1,63 @@
+/* coordinator.h - one request's life, from a conversation to a streamed answer.
+ *
+ *     ask -> read the prompt -> open a pipeline -> prefill in chunks -> [row -> token -> text ->
+ * row]
+ *
+ * Text and tokens stay on this node; stages see hidden rows.  What takes long (tokenizing,
+ * embedding, logits, sampling) runs on the compute thread.  Requests are independent: each has its
+ * own pipeline, stages and the compute thread put together what is ready. */
+#ifndef NODE_COORDINATOR_H
+#define NODE_COORDINATOR_H
+
+#include "model/chat.h"
+#include "node/compute.h"
+#include "node/pipeline.h"
+#include "node/weights.h"
+
+enum {
+    REQUESTS_MAX = 64,    /* answered at once */
+    ANSWER_TOKENS = 8192, /* reserved for an answer whose length nobody limited */
+};
+
+struct coordinator;
+struct request;
+
+struct coordinator_config {
+    struct hub *hub;
+    struct pipelines *pipelines;   /* all borrowed until coordinator_close */
+    struct compute *compute;       /* opened with ends */
+    const struct weights *weights; /* with ends */
+    const struct tokenizer *tokenizer;
+    enum chat_form form;
+};
+
+MUST_CHECK enum err coordinator_open(struct coordinator **out, const struct coordinator_config *c);
+/* Ends every request (on_fail, SHUTTING_DOWN) and takes no new ones. */
+void coordinator_stop(struct coordinator *c);
+/* After compute_close: frees everything. */
+void coordinator_close(struct coordinator *c); /* NULL is fine */
+
+/* What the asker hears, on the loop, never from inside coordinator_ask.  The last one is on_done or
+ * on_fail; the request must not be used after it. */
+struct request_events {
+    void *arg;
+    void (*on_plan)(void *arg, struct slice json);
+    void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
+    void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
+    void (*on_fail)(void *arg, enum wire_error code, const char *text);
+};
+
+/* Take a request; q's slices are copied.  ERR_BUSY, ERR_RANGE (a sampling number), ERR_NOTFOUND
+ * (another model), ERR_UNSUPPORTED (a model without chat form) with why. */
+MUST_CHECK enum err coordinator_ask(struct coordinator *c, const struct msg_ASK *q,
+                                    const struct request_events *on, struct request **out,
+                                    struct why *why);
+/* Stop answering: sessions are closed at once, on_done with reason "cancelled" is the last event.
+ */
+void coordinator_cancel(struct request *r);
+/* The same for an asker who has gone: no event any more. */
+void coordinator_drop(struct request *r);
+
+uint32_t coordinator_requests(const struct coordinator *c);
+
+#endif

@@ -1,0 +1,509 @@
+#include "node/node.h"
+
+#include "base/log.h"
+#include "node/asks.h"
+#include "node/keys.h"
+#include "node/peers.h"
+#include "node/pool.h"
+#include "node/reached.h"
+#include "node/runtime_dir.h"
+#include "node/stage.h"
+#include "store/file.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { N_SIGNALS = 3, NAME_MAX_BYTES = 32 };
+enum { JOIN_WAIT_MS = 5000 }; /* before a node that joins says it is ready, at most */
+
+struct node {
+    /* what it is told */
+    const struct node_config *c;
+    struct swarm_key swarm;
+    struct link join[NODE_JOIN_MAX];
+    struct node_id allow[NODE_ALLOW_MAX];
+    char listen_host[256], advertise_host[256];
+    uint16_t listen_port, advertise_port;
+
+    /* what it holds */
+    struct identity me;
+    struct store *store;
+    struct weights weights;
+    struct tokenizer *tokenizer; /* NULL: it does not coordinate */
+    enum chat_form form;
+    const char *no_coordinator; /* then why */
+    uint32_t context;
+    uint64_t kv_bytes;
+
+    /* what it does */
+    const struct kernels *kernels;
+    struct pool *pool;
+    struct hub hub;
+    bool has_hub;
+    struct compute *compute;
+    uint32_t layer_us;
+    struct net *net;
+    struct peers *peers;
+    struct stage_server *stage;
+    struct pipelines *pipelines;
+    struct coordinator *coordinator;
+    struct asks *asks;
+    struct reached reached;
+
+    uv_signal_t signal[N_SIGNALS];
+    uv_timer_t join_timer;
+    bool has_handles;               /* these are open */
+    bool is_settled[NODE_JOIN_MAX]; /* a join link is up, or has failed once */
+    bool is_ready, is_stopping;
+};
+
+/* --- 1: what it is told --- */
+
+static enum err read_config(struct node *n, struct why *why)
+{
+    const struct node_config *c = n->c;
+    enum err e = hostport_parse(n->listen_host, &n->listen_port, c->listen, why);
+    if (!e && c->advertise)
+        e = hostport_parse(n->advertise_host, &n->advertise_port, c->advertise, why);
+    for (unsigned i = 0; i < c->n_join && !e; i++) e = link_parse(&n->join[i], c->join[i], why);
+    for (unsigned i = 0; i < c->n_allow && !e; i++)
+        e = node_id_parse(&n->allow[i], c->allow[i], why);
+    if (!e) e = keys_swarm(&n->swarm, c->swarm_key, why);
+    if (!e && c->name && strlen(c->name) > NAME_MAX_BYTES)
+        e = fail(why, ERR_USAGE, "--name %s: at most %d bytes", c->name, NAME_MAX_BYTES);
+    return e;
+}
+
+/* --- 2: what it holds --- */
+
+/* The first layers without a gap that the store holds wholly. */
+static void find_layers(struct store *s, const struct manifest *m, uint32_t *lo, uint32_t *hi)
+{
+    uint32_t n = m->arch.n_layers;
+    *lo = 0;
+    while (*lo < n && !store_holds_layer(s, m, *lo)) ++*lo;
+    *hi = *lo;
+    while (*hi < n && store_holds_layer(s, m, *hi)) ++*hi;
+    if (*lo == n) *lo = *hi = 0;
+}
+
+static enum err open_weights(struct node *n, struct why *why)
+{
+    const struct node_config *c = n->c;
+    struct store_name name;
+    static struct manifest m; /* large; used once, before any thread */
+    enum err e = store_open(&n->store, c->store_dir, STORE_READ, why);
+    if (!e) e = store_find_model(n->store, c->model, &name, &m, why);
+    if (e) return e;
+
+    uint32_t lo = c->lo, hi = c->hi;
+    if (!c->has_layers) find_layers(n->store, &m, &lo, &hi);
+    if (c->has_layers && hi > m.arch.n_layers)
+        return fail(why, ERR_RANGE, "--layers %u-%u: %s has layers 0-%u", lo, hi - 1, name.name,
+                    m.arch.n_layers - 1);
+    bool with_ends = !c->no_ends && store_holds_layer(n->store, &m, ARCH_ENDS);
+    if (lo == hi && !with_ends)
+        return fail(why, ERR_NOTFOUND, "%s holds no whole layer of %s%s", c->store_dir, name.name,
+                    c->no_ends ? "" : " and not its ends either");
+    e = weights_open(&n->weights, n->store, c->model, lo, hi, with_ends, why);
+    if (e) return e;
+
+    char layers[48] = "no layers";
+    if (lo < hi) snprintf(layers, sizeof layers, "layers %u-%u", lo, hi - 1);
+    log_info("holding %s of %s%s", layers, name.name, with_ends ? " and the ends" : "");
+    return ERR_OK;
+}
+
+/* With the ends and a tokenizer it coordinates; else n->no_coordinator says why not. */
+static enum err open_tokenizer(struct node *n, struct why *why)
+{
+    const struct manifest *m = &n->weights.manifest;
+    if (!n->weights.ends.t) {
+        n->no_coordinator = n->c->no_ends ? "this node was started with --no-ends, so it does not "
+                                            "coordinate; ask another node of the swarm"
+                                          : "this node does not hold the ends of the model, so it "
+                                            "does not coordinate; ask another node of the swarm";
+        return ERR_OK;
+    }
+    if (m->tokenizer_bytes == 0) {
+        n->no_coordinator = "the model has no tokenizer, so it cannot be asked";
+        return ERR_OK;
+    }
+    uint8_t *json;
+    size_t size;
+    if (!chat_form_parse(m->chat, &n->form))
+        return fail(why, ERR_UNSUPPORTED, "the chat form %s is not known to this version", m->chat);
+    enum err e = store_tokenizer(n->store, m, &json, &size, why);
+    if (e) return e;
+    e = tokenizer_open(&n->tokenizer, slice_of(json, size), why);
+    free(json);
+    return e;
+}
+
+static enum err open_identity(struct node *n, struct why *why)
+{
+    char path[FILE_PATH_MAX];
+    const char *file = n->c->identity;
+    bool created;
+    if (!file) {
+        enum err e = file_path(path, n->c->store_dir, "identity.key", why);
+        if (e) return e;
+        file = path;
+    }
+    enum err e = keys_identity(&n->me, file, true, &created, why);
+    if (!e && created) log_info("made a new identity in %s", file);
+    return e;
+}
+
+static uint64_t quarter_of_memory(void)
+{
+    return uv_get_total_memory() / 4;
+}
+
+static void choose_limits(struct node *n)
+{
+    const struct arch *a = &n->weights.manifest.arch;
+    n->kv_bytes = n->c->kv_bytes ? n->c->kv_bytes : quarter_of_memory();
+    n->context = n->c->context && n->c->context < a->context ? n->c->context : a->context;
+    if (n->context > CONTEXT_MAX) n->context = CONTEXT_MAX;
+}
+
+/* --- 3: how it computes --- */
+
+static enum err open_compute(struct node *n, struct why *why)
+{
+    enum err e = pool_open(&n->pool, n->c->threads);
+    if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
+    struct compute_config cc = { .arch = &n->weights.manifest.arch,
+                                 .layers = n->weights.layer,
+                                 .lo = n->weights.lo,
+                                 .hi = n->weights.hi,
+                                 .ends = n->tokenizer ? &n->weights.ends : NULL,
+                                 .kernels = n->kernels,
+                                 .workers = pool_workers(n->pool) };
+    e = compute_open(&n->compute, &cc, why);
+    if (e) return e;
+    n->layer_us = compute_measure(n->compute);
+    log_info("computing with %u threads, %s%s", pool_workers(n->pool)->n, n->kernels->isa,
+             n->layer_us ? "" : "; no layers to serve");
+    if (n->layer_us) log_info("a layer takes %u us for one token", n->layer_us);
+    return ERR_OK;
+}
+
+static void settle_join(struct node *n, const struct node_id *id);
+
+/* --- 4: whom it talks to --- */
+
+/* Say to the swarm what has changed; peers.c gathers changes that come close together. */
+static void announce(void *arg)
+{
+    struct node *n = arg;
+    if (n->is_stopping || !n->peers) return;
+    const struct weights *w = &n->weights;
+    struct record_body r = { .version = 1, .state = RECORD_ACTIVE, .ends = n->coordinator != NULL };
+    for (uint32_t i = 0; i < n->reached.n; i++)
+        r.addrs.p[r.addrs.n++] = slice_of(n->reached.addr[i].b, n->reached.addr[i].n);
+    r.model = slice_of(w->name.id.b, HASH_BYTES);
+    r.model_name = slice_str(w->name.name);
+    if (w->lo < w->hi) {
+        r.layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
+        r.layer_us = n->layer_us;
+        r.kv_tokens = stage_server_free_tokens(n->stage);
+        r.context = n->context;
+        r.sessions = stage_server_sessions(n->stage);
+    }
+    r.agent = slice_str("swarm-node " SWARM_VERSION);
+    if (n->c->name) r.name = slice_str(n->c->name);
+    enum err e = peers_announce(n->peers, &r);
+    if (e) log_warn("this node cannot announce itself: %s", err_text(e));
+}
+
+static void on_mail(void *arg, struct mail *m)
+{
+    struct node *n = arg;
+    if (n->is_stopping) {
+        m->note.drop(&m->note);
+        return;
+    }
+    switch (m->m.type) {
+    case MSG_RECORDS:
+    case MSG_RECORDS_GET: peers_on_mail(n->peers, m); break;
+    case MSG_ACT:
+        /* Rows that come home carry the number of SESS_OPEN; rows for a stage carry none. */
+        if (m->m.rid == 0)
+            stage_server_on_mail(n->stage, m);
+        else
+            pipelines_on_mail(n->pipelines, m);
+        break;
+    case MSG_SESS_OPEN:
+    case MSG_KV_TRIM:
+    case MSG_SESS_CLOSE: stage_server_on_mail(n->stage, m); break;
+    case MSG_SESS_OK:
+    case MSG_STEP_DONE:
+    case MSG_SESS_FAIL:
+    case MSG_ERROR: pipelines_on_mail(n->pipelines, m); break;
+    case MSG_ASK:
+    case MSG_ASK_CANCEL: asks_on_mail(n->asks, m); break;
+    default: m->note.drop(&m->note); break;
+    }
+}
+
+static void on_peer(void *arg, const struct node_id *id, bool up, const char *why)
+{
+    struct node *n = arg;
+    char name[NODE_ID_SHORT];
+    if (n->is_stopping) return;
+    node_id_short(name, id);
+    if (up)
+        log_info("connected to %s", name);
+    else
+        log_info("no longer connected to %s%s%s", name, *why ? ": " : "", why);
+    peers_on_peer(n->peers, id, up);
+    pipelines_on_peer(n->pipelines, id, up, why);
+    stage_server_on_peer(n->stage, id, up, why);
+    asks_on_peer(n->asks, id, up);
+    if (up) settle_join(n, id);
+}
+
+static void on_directory(void *arg)
+{
+    struct node *n = arg;
+    if (n->pipelines && !n->is_stopping) pipelines_on_change(n->pipelines);
+}
+
+static void on_join_failed(void *arg, const struct link *l, const char *why)
+{
+    char text[400];
+    link_text(text, sizeof text, l);
+    log_warn("cannot join %s: %s (trying again now and then)", text, why);
+    settle_join(arg, &l->id);
+}
+
+static enum err open_net(struct node *n, struct why *why)
+{
+    struct net_config nc = { .me = &n->me,
+                             .swarm = &n->swarm,
+                             .listen_host = n->listen_host,
+                             .listen_port = n->listen_port,
+                             .agent = "swarm-node " SWARM_VERSION,
+                             .role = 1,
+                             .arg = n,
+                             .on_mail = on_mail,
+                             .on_peer = on_peer };
+    enum err e = net_open(&n->net, &n->hub, &nc, why);
+    if (!e)
+        e = reached_find(&n->reached, &n->hub, n->c->advertise ? n->advertise_host : NULL,
+                         n->advertise_port, n->listen_host, net_port(n->net), why);
+    if (e) return e;
+    struct peers_config pc = { .hub = &n->hub,
+                               .net = n->net,
+                               .me = &n->me,
+                               .join = n->join,
+                               .n_join = n->c->n_join,
+                               .arg = n,
+                               .on_change = on_directory,
+                               .on_join_failed = on_join_failed };
+    e = peers_open(&n->peers, &pc);
+    return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
+}
+
+/* --- 5: what it serves --- */
+
+static enum err open_services(struct node *n, struct why *why)
+{
+    const struct arch *a = &n->weights.manifest.arch;
+    struct stage_server_config sc = { .hub = &n->hub,
+                                      .net = n->net,
+                                      .compute = n->compute,
+                                      .weights = &n->weights,
+                                      .me = n->me.id,
+                                      .context = n->context,
+                                      .kv_bytes = n->kv_bytes,
+                                      .arg = n,
+                                      .on_change = announce };
+    struct pipelines_config pc = { .hub = &n->hub,
+                                   .net = n->net,
+                                   .peers = n->peers,
+                                   .me = n->me.id,
+                                   .n_layers = a->n_layers,
+                                   .row_bytes = arch_row_bytes(a) };
+    memcpy(pc.model, n->weights.name.id.b, ID_BYTES);
+    enum err e = stage_server_open(&n->stage, &sc);
+    if (!e) e = pipelines_open(&n->pipelines, &pc);
+    if (!e && n->tokenizer) {
+        struct coordinator_config cc = { .hub = &n->hub,
+                                         .pipelines = n->pipelines,
+                                         .compute = n->compute,
+                                         .weights = &n->weights,
+                                         .tokenizer = n->tokenizer,
+                                         .form = n->form };
+        e = coordinator_open(&n->coordinator, &cc);
+    }
+    struct asks_config ac = { .net = n->net,
+                              .coordinator = n->coordinator,
+                              .no_coordinator = n->no_coordinator,
+                              .allow = n->allow,
+                              .n_allow = n->c->n_allow };
+    if (!e) e = asks_open(&n->asks, &ac);
+    return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
+}
+
+/* --- 6: ready --- */
+
+/* swarm-ask on this machine finds us by this; over loopback when we listen there. */
+static void publish_here(struct node *n)
+{
+    struct why why;
+    struct link l = { .id = n->me.id, .port = net_port(n->net) };
+    bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
+    snprintf(l.host, sizeof l.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
+    if (n->coordinator && runtime_publish(&l, n->weights.name.name, &why))
+        log_warn("swarm-ask will not find this node by itself: %s", why.text);
+}
+
+static void say_ready(struct node *n)
+{
+    char text[400];
+    struct link l = { .id = n->me.id, .port = n->reached.port };
+    snprintf(l.host, sizeof l.host, "%s", n->reached.host);
+    link_text(text, sizeof text, &l);
+    n->is_ready = true;
+    publish_here(n);
+    if (n->weights.lo < n->weights.hi)
+        log_info("room for %u positions of conversations, at most %u in one",
+                 stage_server_free_tokens(n->stage), n->context);
+    log_info("ready%s",
+             n->coordinator ? "; swarm-ask on this machine finds this node by itself" : "");
+    printf("%s\n", text);
+    fflush(stdout);
+}
+
+/* A node that joins is ready when it has met those it was told of, or could not. */
+static void ready_when_settled(struct node *n)
+{
+    for (unsigned i = 0; i < n->c->n_join; i++)
+        if (!n->is_settled[i]) return;
+    if (!n->is_ready && !n->is_stopping) say_ready(n);
+}
+
+static void settle_join(struct node *n, const struct node_id *id)
+{
+    for (unsigned i = 0; i < n->c->n_join; i++)
+        if (node_id_equal(&n->join[i].id, id)) n->is_settled[i] = true;
+    ready_when_settled(n);
+}
+
+static void on_join_timer(uv_timer_t *t)
+{
+    struct node *n = t->data;
+    for (unsigned i = 0; i < n->c->n_join; i++) n->is_settled[i] = true;
+    ready_when_settled(n);
+}
+
+/* --- 7: the end --- */
+
+static void on_net_closed(void *arg)
+{
+    struct node *n = arg;
+    compute_close(n->compute);
+    coordinator_close(n->coordinator);
+    stage_server_close(n->stage);
+    n->compute = NULL;
+    hub_stop(&n->hub);
+}
+
+/* In the order in which they depend on each other: who asks, who serves, who talks. */
+static void stop(struct node *n)
+{
+    if (n->is_stopping) return;
+    n->is_stopping = true;
+    runtime_withdraw();
+    if (n->coordinator) coordinator_stop(n->coordinator);
+    if (n->stage) stage_server_stop(n->stage);
+    asks_close(n->asks);
+    pipelines_close(n->pipelines);
+    if (n->peers) {
+        peers_leave(n->peers);
+        peers_close(n->peers);
+    }
+    if (n->has_handles) {
+        for (int i = 0; i < N_SIGNALS; i++) uv_close((uv_handle_t *)&n->signal[i], NULL);
+        uv_close((uv_handle_t *)&n->join_timer, NULL);
+    }
+    if (n->net)
+        net_close(n->net, on_net_closed, n);
+    else if (n->has_hub)
+        on_net_closed(n);
+}
+
+static void on_signal(uv_signal_t *s, int number)
+{
+    struct node *n = s->data;
+    log_info("stopping (%s)", strsignal(number));
+    stop(n);
+}
+
+static void open_handles(struct node *n)
+{
+    static const int number[N_SIGNALS] = { SIGINT, SIGTERM, SIGHUP };
+    for (int i = 0; i < N_SIGNALS; i++) {
+        uv_signal_init(&n->hub.loop, &n->signal[i]);
+        n->signal[i].data = n;
+        uv_signal_start(&n->signal[i], on_signal, number[i]);
+    }
+    uv_timer_init(&n->hub.loop, &n->join_timer);
+    n->join_timer.data = n;
+    uv_timer_start(&n->join_timer, on_join_timer, JOIN_WAIT_MS, 0);
+    n->has_handles = true;
+}
+
+/* --- the life --- */
+
+static enum err start(struct node *n, struct why *why)
+{
+    n->kernels = kernels_pick(NULL, why);
+    if (!n->kernels) return ERR_UNSUPPORTED;
+    enum err e = kernels_selftest(n->kernels, why);
+    if (!e) e = read_config(n, why);
+    if (!e) e = open_weights(n, why);
+    if (!e) e = open_tokenizer(n, why);
+    if (!e) e = open_identity(n, why);
+    if (e) return e;
+    choose_limits(n);
+
+    e = hub_init(&n->hub);
+    if (e) return fail(why, e, "the loop cannot start: %s", err_text(e));
+    n->has_hub = true;
+    e = open_compute(n, why);
+    if (!e) e = open_net(n, why);
+    if (!e) e = open_services(n, why);
+    if (e) return e;
+    open_handles(n);
+    announce(n);
+    ready_when_settled(n);
+    return ERR_OK;
+}
+
+enum err node_run(const struct node_config *c, struct why *why)
+{
+    struct node *n = calloc(1, sizeof *n);
+    if (!n) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    n->c = c;
+    signal(SIGPIPE, SIG_IGN);
+
+    enum err e = start(n, why);
+    if (e) stop(n);
+    if (n->has_hub) {
+        if (!e || n->net) hub_run(&n->hub); /* after an error: until the sockets are closed */
+        hub_fini(&n->hub);
+    }
+    if (n->pool) pool_close(n->pool);
+    if (n->tokenizer) tokenizer_close(n->tokenizer);
+    weights_close(&n->weights);
+    if (n->store) store_close(n->store);
+    identity_fini(&n->me);
+    explicit_bzero(&n->swarm, sizeof n->swarm);
+    free(n);
+    return e;
+}

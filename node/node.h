@@ -1,0 +1,42 @@
+/* node.h - a swarm-node, from the store it opens to the last socket it closes.
+ *
+ *     store, weights, identity   what it holds and who it is
+ *     pool, compute              how it computes
+ *     net, peers                 whom it talks to, what they say
+ *     stage_server               sessions of its layers
+ *     pipelines, coordinator, asks   requests, when it holds the ends
+ *
+ * All actors live on one loop; node_run returns when the node has been told to stop. */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include "proto/identity.h"
+
+enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16 };
+
+/* What the command line says; strings are borrowed until node_run returns. */
+struct node_config {
+    const char *store_dir;
+    const char *listen;              /* HOST:PORT */
+    const char *advertise;           /* HOST:PORT or NULL */
+    const char *join[NODE_JOIN_MAX]; /* links */
+    unsigned n_join;
+    const char *allow[NODE_ALLOW_MAX]; /* ids */
+    unsigned n_allow;
+    const char *model; /* NULL: the only one */
+    bool has_layers;
+    uint32_t lo, hi;   /* [lo, hi), with has_layers */
+    uint32_t threads;  /* 0: every core */
+    uint32_t context;  /* 0: the model's */
+    uint64_t kv_bytes; /* 0: a quarter of the memory */
+    bool no_ends;
+    const char *identity;  /* file; NULL: identity.key in the store */
+    const char *swarm_key; /* see keys.h */
+    const char *name;      /* a label, or NULL */
+};
+
+/* Run a node until SIGINT or SIGTERM; when it is ready its link goes to stdout, a word on a line of
+ * its own.  ERR_OK: it stopped as it was told to; else why says in one sentence what is wrong. */
+MUST_CHECK enum err node_run(const struct node_config *c, struct why *why);
+
+#endif

@@ -1,0 +1,85 @@
+/* pipeline.h - the coordinator's side of sessions: one pipeline per request, from plan to close.
+ *
+ *     PLANNING -> OPENING --every stage granted--> OPEN --rows in, rows out--> (pipeline_close)
+ *        ^           |                               |
+ *        +--refused, once; that node is avoided      +--> FAILED: a stage refused, failed, vanished
+ *
+ * A plan is made over the announcements of the moment; when layers are missing, the pipeline waits
+ * a few seconds for them (a swarm that is just starting).  All stages are asked at once.  Rows go
+ * to the first stage; each stage forwards to the next by itself; the last one sends the rows that
+ * were wanted back, and every stage says how long it took.
+ *
+ * On the wire the session's random id ties it together; the rid of SESS_OPEN comes back in every
+ * answer, also in the ACT that the last stage sends home (an ACT between stages has rid 0), so
+ * that a node that is both coordinator and stage can tell them apart. */
+#ifndef NODE_PIPELINE_H
+#define NODE_PIPELINE_H
+
+#include "node/net.h"
+#include "node/peers.h"
+
+struct pipelines; /* all of this node's; an actor of the loop */
+struct pipeline;  /* one */
+
+struct pipelines_config {
+    struct hub *hub;
+    struct net *net;     /* borrowed until pipelines_close */
+    struct peers *peers; /* likewise */
+    struct node_id me;
+    uint8_t model[ID_BYTES];
+    uint32_t n_layers;
+    size_t row_bytes;
+};
+
+MUST_CHECK enum err pipelines_open(struct pipelines **out, const struct pipelines_config *c);
+/* Every pipeline must have been closed. */
+void pipelines_close(struct pipelines *ps); /* NULL is fine */
+
+/* SESS_OK, STEP_DONE, SESS_FAIL, ERROR, and ACT with a rid; takes m. */
+void pipelines_on_mail(struct pipelines *ps, struct mail *m);
+void pipelines_on_peer(struct pipelines *ps, const struct node_id *id, bool up, const char *why);
+/* The directory changed: pipelines that wait for layers try again. */
+void pipelines_on_change(struct pipelines *ps);
+
+/* What the owner hears; all on the loop, never from inside pipeline_open or pipeline_send. */
+struct pipeline_events {
+    void *arg;
+    void (*on_open)(void *arg);
+    /* The wanted rows of one step; x is borrowed for the call. */
+    void (*on_rows)(void *arg, uint32_t pos, uint32_t n, struct slice x);
+    /* A step has passed the last stage: pipeline_has_room is true again. */
+    void (*on_room)(void *arg);
+    /* The end: sessions are closed; the owner still calls pipeline_close. */
+    void (*on_fail)(void *arg, enum wire_error code, const char *text);
+};
+
+struct pipeline_wish {
+    uint32_t min_tokens, max_tokens; /* as many positions of this range as a plan exists for */
+    bool plan_only;                  /* on_open when there is a plan; no session is opened */
+};
+MUST_CHECK enum err pipeline_open(struct pipelines *ps, const struct pipeline_wish *wish,
+                                  const struct pipeline_events *on, struct pipeline **out);
+
+/* Close the session on every stage and free p.  Allowed inside its events. */
+void pipeline_close(struct pipeline *p); /* NULL is fine */
+
+/* Send rows x [n][row_bytes] for positions pos .. pos + n - 1, the last `want` of which come back.
+ * A failure comes as on_fail. */
+void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want);
+
+/* May another step be sent before those under way have come through?  Enough steps for every stage
+ * to have one, and no more. */
+bool pipeline_has_room(const struct pipeline *p);
+
+/* The plan; good from on_open on. */
+const struct plan *pipeline_plan(const struct pipeline *p);
+uint32_t pipeline_tokens(const struct pipeline *p); /* positions reserved */
+
+/* What the stages said about their work. */
+struct stage_time {
+    uint64_t compute_us, wait_us;
+    uint32_t steps;
+};
+struct stage_time pipeline_time(const struct pipeline *p, uint32_t stage);
+
+#endif

@@ -1,0 +1,23 @@
+/* report.h - what a coordinator tells its client about a pipeline, as JSON. */
+#ifndef NODE_REPORT_H
+#define NODE_REPORT_H
+
+#include "base/json.h"
+#include "node/pipeline.h"
+
+/* {"model", "stages": [{"id", "lo", "hi", "layer_us", "hop_us"}], "token_us", "tokens_per_s",
+ *  "bottleneck", "left_out"}; layers [lo, hi); bottleneck is an index into stages. */
+void report_plan(struct text *out, const char *model, const struct plan *plan);
+
+struct report_times {
+    uint32_t n_prompt, n_tokens;
+    uint64_t prefill_us; /* from the question to the first token */
+    uint64_t decode_us;  /* from the first token to the last */
+    uint64_t pick_us;    /* of which picking tokens, at the coordinator */
+};
+
+/* {"tokens_per_s", "predicted_tokens_per_s", "first_token_ms", "pick_ms",
+ *  "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms"}]}; stages in the plan's order. */
+void report_stats(struct text *out, const struct pipeline *p, const struct report_times *t);
+
+#endif

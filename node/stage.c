@@ -1,0 +1,524 @@
+#include "node/stage.h"
+
+#include "base/log.h"
+#include "node/words.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { NOTE_COMPUTED = 1 };
+enum { TICK_MS = 10000 };
+
+struct session {
+    /* identity */
+    struct session *next;
+    struct stage_server *server;
+    uint8_t id[SESSION_BYTES];
+    uint32_t rid; /* of SESS_OPEN, for the coordinator's answers */
+    uint32_t epoch;
+    struct node_id coordinator, prev;
+    struct node_id following; /* the next stage; the coordinator after the last */
+    bool is_last;
+    uint32_t lo, hi; /* [lo, hi) of our layers */
+    uint64_t cost;   /* bytes of K and V */
+
+    /* live state */
+    struct kv *kv;     /* owned; touched by the compute thread while n_jobs > 0 */
+    uint32_t tokens;   /* positions granted */
+    uint32_t accepted; /* positions given to the compute thread */
+    uint32_t n_jobs;   /* on the compute thread */
+    uint64_t used_ms;  /* when somebody last wanted something of it */
+    bool is_over;      /* unlinked from the world; freed when the last job is back */
+};
+
+/* A chunk of a session on its way through the compute thread, with the message it came in, whose
+ * rows are computed in place. */
+struct step_job {
+    struct rows_job rows; /* first */
+    struct session *session;
+    struct mail *mail; /* owned */
+};
+
+struct stage_server {
+    struct actor actor; /* first */
+    struct stage_server_config c;
+    size_t row_bytes;
+    uv_timer_t *timer;
+    struct session *first; /* owned */
+    uint32_t n_sessions;   /* not over */
+    uint32_t n_jobs;
+    uint64_t kv_used; /* bytes */
+    bool stopping;
+};
+
+/* --- answers --- */
+
+static void answer(struct stage_server *s, const struct node_id *to, const struct msg *m)
+{
+    enum err e = net_send(s->c.net, to, m);
+    if (e) log_debug("an answer was not sent: %s", err_text(e));
+}
+
+static void send_error(struct stage_server *s, const struct mail *m, enum wire_error code,
+                       const char *text)
+{
+    struct msg r = { .type = MSG_ERROR, .rid = m->m.rid };
+    r.u.ERROR.code = code;
+    struct words words;
+    r.u.ERROR.text = words_for_wire(&words, text);
+    answer(s, &m->from, &r);
+}
+
+/* --- the end of a session --- */
+
+static void free_session(struct session *x)
+{
+    struct stage_server *s = x->server;
+    struct session **at = &s->first;
+    while (*at != x) at = &(*at)->next;
+    *at = x->next;
+    s->kv_used -= x->cost;
+    kv_close(x->kv);
+    free(x);
+    s->c.on_change(s->c.arg);
+}
+
+static void end_session(struct session *x)
+{
+    if (x->is_over) return;
+    x->is_over = true;
+    x->server->n_sessions--;
+    if (x->n_jobs > 0)
+        compute_cancel(x->server->c.compute, x->kv);
+    else
+        free_session(x);
+}
+
+/* End it and tell the coordinator why. */
+static void fail_session(struct session *x, enum wire_error code, const char *text)
+{
+    struct msg m = { .type = MSG_SESS_FAIL, .rid = x->rid };
+    m.u.SESS_FAIL.session = slice_of(x->id, SESSION_BYTES);
+    m.u.SESS_FAIL.epoch = x->epoch;
+    m.u.SESS_FAIL.code = code;
+    struct words words;
+    m.u.SESS_FAIL.text = words_for_wire(&words, text);
+    answer(x->server, &x->coordinator, &m);
+    log_info("a session ended: %s", text);
+    end_session(x);
+}
+
+static struct session *find(struct stage_server *s, struct slice id)
+{
+    for (struct session *x = s->first; x; x = x->next)
+        if (!x->is_over && memcmp(x->id, id.p, SESSION_BYTES) == 0) return x;
+    return NULL;
+}
+
+/* --- opening --- */
+
+static uint64_t bytes_per_token(const struct stage_server *s)
+{
+    return arch_kv_bytes(&s->c.weights->manifest.arch) * (s->c.weights->hi - s->c.weights->lo);
+}
+
+uint32_t stage_server_sessions(const struct stage_server *s)
+{
+    return s->n_sessions;
+}
+
+uint32_t stage_server_free_tokens(const struct stage_server *s)
+{
+    uint64_t per_token = bytes_per_token(s);
+    if (per_token == 0 || s->kv_used >= s->c.kv_bytes) return 0;
+    uint64_t n = (s->c.kv_bytes - s->kv_used) / per_token;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+/* May this session be opened?  0, or the code with why in words. */
+static unsigned check_open(struct stage_server *s, const struct msg_SESS_OPEN *o, struct why *why)
+{
+    const struct weights *w = s->c.weights;
+    char me[NODE_ID_SHORT];
+    node_id_short(me, &s->c.me);
+    if (s->stopping) {
+        fail(why, ERR_CLOSED, "it is shutting down");
+        return WIRE_SHUTTING_DOWN;
+    }
+    if (memcmp(o->model.p, w->name.id.b, ID_BYTES) != 0) {
+        fail(why, ERR_NOTFOUND, "node %s holds %s, which is another model", me, w->name.name);
+        return WIRE_NO_SUCH_MODEL;
+    }
+    if (w->lo == w->hi) {
+        fail(why, ERR_NOTFOUND, "node %s holds no layers", me);
+        return WIRE_NO_SUCH_LAYERS;
+    }
+    if (o->layer_lo >= o->layer_hi || o->layer_lo < w->lo || o->layer_hi > w->hi) {
+        fail(why, ERR_NOTFOUND, "node %s holds layers %u-%u, not all of %u-%u", me, w->lo,
+             w->hi - 1, (unsigned)o->layer_lo, (unsigned)o->layer_hi - 1);
+        return WIRE_NO_SUCH_LAYERS;
+    }
+    if (o->max_tokens > s->c.context) {
+        fail(why, ERR_FULL, "this conversation needs %u positions, node %s grants %u",
+             (unsigned)o->max_tokens, me, s->c.context);
+        return WIRE_KV_FULL;
+    }
+    if (s->n_sessions >= STAGE_SESSIONS_MAX) {
+        fail(why, ERR_BUSY, "node %s serves %u sessions already", me, s->n_sessions);
+        return WIRE_BUSY;
+    }
+    return 0;
+}
+
+static enum err make_session(struct stage_server *s, const struct mail *m, struct why *why)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    const struct arch *a = &s->c.weights->manifest.arch;
+    uint32_t lo = (uint32_t)o->layer_lo, hi = (uint32_t)o->layer_hi;
+    uint32_t tokens = (uint32_t)o->max_tokens;
+    uint64_t cost = kv_cost(a, lo, hi, tokens);
+    if (s->kv_used + cost > s->c.kv_bytes) {
+        char me[NODE_ID_SHORT];
+        node_id_short(me, &s->c.me);
+        return fail(why, ERR_FULL, "this conversation needs %u positions, node %s has room for %u",
+                    tokens, me, stage_server_free_tokens(s));
+    }
+    struct session *x = calloc(1, sizeof *x);
+    if (!x || kv_open(&x->kv, a, lo, hi, tokens)) {
+        free(x);
+        return fail(why, ERR_NOMEM, "no memory for a conversation of %u positions", tokens);
+    }
+    memcpy(x->id, o->session.p, SESSION_BYTES);
+    memcpy(x->prev.b, o->prev_id.p, ID_BYTES);
+    x->server = s;
+    x->rid = m->m.rid;
+    x->epoch = (uint32_t)o->epoch;
+    x->coordinator = x->following = m->from;
+    x->is_last = o->next_id.n == 0;
+    if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
+    x->lo = lo;
+    x->hi = hi;
+    x->cost = cost;
+    x->tokens = tokens;
+    x->used_ms = now_ms(s->c.hub);
+    x->next = s->first;
+    s->first = x;
+    s->n_sessions++;
+    s->kv_used += cost;
+    return ERR_OK;
+}
+
+/* The next stage could not be dialled. */
+static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
+{
+    if (e) stage_server_on_peer(arg, id, false, why);
+}
+
+/* Connect to the next stage already while the others open their sessions. */
+static void reach_next(struct stage_server *s, const struct session *x, struct slice addr)
+{
+    if (x->is_last || node_id_equal(&x->following, &s->c.me) || net_is_up(s->c.net, &x->following))
+        return;
+    char host[256], text[80];
+    uint16_t port;
+    if (!addr.n || !addr_text(text, sizeof text, addr) || hostport_parse(host, &port, text, NULL))
+        return; /* it may still dial us; else the first rows find out */
+    net_hint(s->c.net, &x->following, addr);
+    net_dial(s->c.net, &x->following, host, port, on_dialled, s);
+}
+
+static void on_open(struct stage_server *s, const struct mail *m)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    struct why why;
+    if (m->m.rid == 0 || (o->next_id.n != 0 && o->next_id.n != ID_BYTES)) {
+        send_error(s, m, WIRE_BAD_MESSAGE, "SESS_OPEN needs a request number and a whole next id");
+        return;
+    }
+    struct session *old = find(s, o->session);
+    if (old) {
+        send_error(s, m, WIRE_NOT_ALLOWED, "a session of that id is open");
+        return;
+    }
+    unsigned code = check_open(s, o, &why);
+    if (!code) {
+        enum err e = make_session(s, m, &why);
+        if (e) code = e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_MEMORY;
+    }
+    if (code) {
+        send_error(s, m, (enum wire_error)code, why.text);
+        return;
+    }
+    struct session *x = s->first;
+    reach_next(s, x, o->next_addr);
+
+    struct msg ok = { .type = MSG_SESS_OK, .rid = x->rid };
+    ok.u.SESS_OK.session = o->session;
+    ok.u.SESS_OK.epoch = x->epoch;
+    ok.u.SESS_OK.limit = x->tokens;
+    answer(s, &m->from, &ok);
+    s->c.on_change(s->c.arg);
+}
+
+/* --- rows --- */
+
+static void drop_step(struct note *n)
+{
+    struct step_job *j = (struct step_job *)n;
+    j->mail->note.drop(&j->mail->note);
+    free(j);
+}
+
+/* May these rows enter?  false: the sender or the session has been told. */
+static bool check_act(struct stage_server *s, struct session *x, const struct mail *m)
+{
+    const struct msg_ACT *a = &m->m.u.ACT;
+    if (!node_id_equal(&m->from, &x->prev)) {
+        send_error(s, m, WIRE_NOT_ALLOWED, "another node is this session's previous stage");
+        net_strike(s->c.net, &m->from, "rows for a session of others");
+        return false;
+    }
+    char text[160], me[NODE_ID_SHORT];
+    node_id_short(me, &s->c.me);
+    if (a->pos != x->accepted) {
+        snprintf(text, sizeof text, "rows came out of order: position %u where %u is next",
+                 (unsigned)a->pos, x->accepted);
+        fail_session(x, WIRE_OUT_OF_ORDER, text);
+    } else if (a->x.n != a->rows * s->row_bytes || a->want > a->rows) {
+        snprintf(text, sizeof text, "%u rows in %zu bytes, a row has %zu", (unsigned)a->rows,
+                 a->x.n, s->row_bytes);
+        fail_session(x, WIRE_BAD_MESSAGE, text);
+    } else if (a->pos + a->rows > x->tokens) {
+        snprintf(text, sizeof text, "position %u is past the %u that this session was granted",
+                 (unsigned)(a->pos + a->rows - 1), x->tokens);
+        fail_session(x, WIRE_KV_FULL, text);
+    } else if (s->n_jobs >= STAGE_JOBS_MAX) {
+        fail_session(x, WIRE_BUSY, "too many steps wait here");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* Takes m when it returns true. */
+static bool on_act(struct stage_server *s, struct mail *m)
+{
+    const struct msg_ACT *a = &m->m.u.ACT;
+    struct session *x = find(s, a->session);
+    if (!x || !check_act(s, x, m)) return false; /* no session: it was closed on the way */
+
+    struct step_job *j = calloc(1, sizeof *j);
+    if (!j) {
+        fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
+        return false;
+    }
+    j->rows.job.note = (struct note){ .kind = NOTE_COMPUTED, .drop = drop_step };
+    j->rows.job.to = &s->actor;
+    j->rows.lo = x->lo;
+    j->rows.hi = x->hi;
+    j->rows.kv = x->kv;
+    j->rows.pos = (uint32_t)a->pos;
+    j->rows.n = (uint32_t)a->rows;
+    j->rows.x = m->bytes + (a->x.p - m->bytes);
+    j->session = x;
+    j->mail = m;
+    x->accepted += (uint32_t)a->rows;
+    x->used_ms = now_ms(s->c.hub);
+    x->n_jobs++;
+    s->n_jobs++;
+    compute_rows(s->c.compute, &j->rows);
+    return true;
+}
+
+/* The result goes on: all rows to the next stage, or those wanted to the coordinator. */
+static enum err send_on(struct stage_server *s, const struct session *x, const struct mail *in)
+{
+    struct msg m = { .type = MSG_ACT };
+    struct msg_ACT *a = &m.u.ACT;
+    *a = in->m.u.ACT;
+    if (x->is_last) {
+        if (a->want == 0) return ERR_OK;
+        m.rid = x->rid;
+        size_t skipped = (size_t)(a->rows - a->want);
+        a->pos += skipped;
+        a->rows = a->want;
+        a->x = slice_of(a->x.p + skipped * s->row_bytes, a->want * s->row_bytes);
+    }
+    return net_send(s->c.net, &x->following, &m);
+}
+
+static void send_step_done(struct stage_server *s, const struct session *x,
+                           const struct step_job *j)
+{
+    struct msg m = { .type = MSG_STEP_DONE };
+    m.u.STEP_DONE.session = slice_of(x->id, SESSION_BYTES);
+    m.u.STEP_DONE.epoch = x->epoch;
+    m.u.STEP_DONE.step = j->mail->m.u.ACT.step;
+    m.u.STEP_DONE.compute_us = j->rows.job.compute_us;
+    m.u.STEP_DONE.wait_us = j->rows.job.wait_us;
+    answer(s, &x->coordinator, &m);
+}
+
+static void on_failed_step(struct session *x, const struct step_job *j)
+{
+    char text[160];
+    switch (j->rows.job.err) {
+    case ERR_NONFINITE:
+        snprintf(text, sizeof text, "a number is not finite in layer %u at position %u",
+                 j->rows.job.bad.layer, j->rows.job.bad.pos);
+        fail_session(x, WIRE_NONFINITE, text);
+        break;
+    case ERR_NOMEM: fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM)); break;
+    case ERR_CANCELLED: fail_session(x, WIRE_SHUTTING_DOWN, "it is shutting down"); break;
+    default: fail_session(x, WIRE_INTERNAL, err_text(j->rows.job.err)); break;
+    }
+}
+
+static void on_computed(struct stage_server *s, const struct step_job *j)
+{
+    struct session *x = j->session;
+    x->n_jobs--;
+    s->n_jobs--;
+    if (x->is_over) {
+        if (x->n_jobs == 0) free_session(x);
+        return;
+    }
+    x->used_ms = now_ms(s->c.hub);
+    if (j->rows.job.err) {
+        on_failed_step(x, j);
+        return;
+    }
+    enum err e = send_on(s, x, j->mail);
+    if (e) {
+        char id[NODE_ID_SHORT], text[160];
+        node_id_short(id, &x->following);
+        snprintf(text, sizeof text, "the next stage %s %s", id,
+                 e == ERR_FULL ? "reads too slowly" : "cannot be reached");
+        fail_session(x, e == ERR_FULL ? WIRE_BUSY : WIRE_LOST_STAGE, text);
+        return;
+    }
+    send_step_done(s, x, j);
+}
+
+static void on_note(struct actor *a, struct note *n)
+{
+    on_computed((struct stage_server *)a, (struct step_job *)n);
+    n->drop(n);
+}
+
+/* --- other messages --- */
+
+static void on_trim(struct stage_server *s, const struct mail *m)
+{
+    const struct msg_KV_TRIM *t = &m->m.u.KV_TRIM;
+    struct session *x = find(s, t->session);
+    if (!x || !node_id_equal(&m->from, &x->coordinator)) {
+        send_error(s, m, WIRE_NO_SUCH_SESSION, "no such session here");
+    } else if (x->n_jobs > 0 || t->len > x->accepted) {
+        send_error(s, m, WIRE_OUT_OF_ORDER, "steps of the session are under way");
+    } else {
+        kv_trim(x->kv, (uint32_t)t->len);
+        x->accepted = (uint32_t)t->len;
+    }
+}
+
+static void on_close(struct stage_server *s, const struct mail *m)
+{
+    struct session *x = find(s, m->m.u.SESS_CLOSE.session);
+    if (x && node_id_equal(&m->from, &x->coordinator)) end_session(x);
+}
+
+void stage_server_on_mail(struct stage_server *s, struct mail *m)
+{
+    bool is_taken = false;
+    switch (m->m.type) {
+    case MSG_SESS_OPEN: on_open(s, m); break;
+    case MSG_ACT: is_taken = on_act(s, m); break;
+    case MSG_KV_TRIM: on_trim(s, m); break;
+    case MSG_SESS_CLOSE: on_close(s, m); break;
+    default: break;
+    }
+    if (!is_taken) m->note.drop(&m->note);
+}
+
+/* Someone has gone: sessions that he coordinated end at once, sessions that would send to him
+ * fail.  A previous stage that vanishes is the coordinator's to notice. */
+void stage_server_on_peer(struct stage_server *s, const struct node_id *id, bool up,
+                          const char *why)
+{
+    if (up) return;
+    char short_id[NODE_ID_SHORT], text[300];
+    node_id_short(short_id, id);
+    snprintf(text, sizeof text, "the next stage %s cannot be reached: %.200s", short_id,
+             why && *why ? why : "the connection is lost");
+    for (struct session *x = s->first, *next; x; x = next) {
+        next = x->next;
+        if (x->is_over) continue;
+        if (node_id_equal(&x->coordinator, id))
+            end_session(x);
+        else if (node_id_equal(&x->following, id))
+            fail_session(x, WIRE_LOST_STAGE, text);
+    }
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct stage_server *s = t->data;
+    uint64_t now = now_ms(s->c.hub);
+    for (struct session *x = s->first, *next; x; x = next) {
+        next = x->next;
+        if (!x->is_over && x->n_jobs == 0 && now - x->used_ms > STAGE_IDLE_MS)
+            fail_session(x, WIRE_TIMEOUT, "nobody used the session for ten minutes");
+    }
+}
+
+/* --- life --- */
+
+enum err stage_server_open(struct stage_server **out, const struct stage_server_config *c)
+{
+    struct stage_server *s = calloc(1, sizeof *s);
+    if (!s) return ERR_NOMEM;
+    s->c = *c;
+    s->row_bytes = arch_row_bytes(&c->weights->manifest.arch);
+    s->timer = malloc(sizeof *s->timer);
+    enum err e =
+        s->timer ? actor_init(&s->actor, c->hub, "stage", STAGE_JOBS_MAX, on_note) : ERR_NOMEM;
+    if (e) {
+        free(s->timer);
+        free(s);
+        return e;
+    }
+    uv_timer_init(&c->hub->loop, s->timer);
+    s->timer->data = s;
+    uv_timer_start(s->timer, on_tick, TICK_MS, TICK_MS);
+    *out = s;
+    return ERR_OK;
+}
+
+void stage_server_stop(struct stage_server *s)
+{
+    s->stopping = true;
+    for (struct session *x = s->first, *next; x; x = next) {
+        next = x->next;
+        if (!x->is_over) fail_session(x, WIRE_SHUTTING_DOWN, "it is shutting down");
+    }
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    free(h);
+}
+
+void stage_server_close(struct stage_server *s)
+{
+    if (!s) return;
+    actor_fini(&s->actor); /* drops finished steps that nobody waits for any more */
+    while (s->first) {
+        struct session *x = s->first;
+        s->first = x->next;
+        kv_close(x->kv);
+        free(x);
+    }
+    uv_close((uv_handle_t *)s->timer, on_timer_closed);
+    free(s);
+}

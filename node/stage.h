@@ -1,0 +1,56 @@
+/* stage.h - the actor that serves sessions of this node's layers.
+ *
+ *     SESS_OPEN -> admit: model, layers, length, memory -> SESS_OK
+ *     ACT       -> from the previous stage only, at the next position only -> compute ->
+ *                  ACT to the next stage, or the wanted rows back to the coordinator;
+ *                  STEP_DONE to the coordinator
+ *     the end   -> SESS_CLOSE; the coordinator's connection is gone; idle for too long; or
+ * SESS_FAIL, which names the reason in one sentence
+ *
+ * A session belongs to the id that opened it.  Its K and V live until the last job of it is back
+ * from the compute thread.  model/forward.h calls the layers' scratch `struct stage`; here is the
+ * server around it. */
+#ifndef NODE_STAGE_H
+#define NODE_STAGE_H
+
+#include "node/compute.h"
+#include "node/net.h"
+#include "node/weights.h"
+
+enum {
+    STAGE_SESSIONS_MAX = 256,
+    STAGE_JOBS_MAX = 4096,          /* chunks and tokens that may wait, of all sessions */
+    STAGE_IDLE_MS = 10 * 60 * 1000, /* a session that nobody used for so long is freed */
+};
+
+struct stage_server;
+
+struct stage_server_config {
+    struct hub *hub;
+    struct net *net;               /* borrowed until stage_server_close */
+    struct compute *compute;       /* likewise */
+    const struct weights *weights; /* likewise; layers [lo, hi) */
+    struct node_id me;
+    uint32_t context;  /* largest session granted */
+    uint64_t kv_bytes; /* memory for K and V of all sessions */
+    void *arg;
+    void (*on_change)(void *arg); /* sessions came or went: announce it */
+};
+
+MUST_CHECK enum err stage_server_open(struct stage_server **out,
+                                      const struct stage_server_config *c);
+/* Ends every session with SESS_FAIL and refuses new ones from now on. */
+void stage_server_stop(struct stage_server *s);
+/* After compute_close: frees everything. */
+void stage_server_close(struct stage_server *s); /* NULL is fine */
+
+/* SESS_OPEN, ACT, KV_TRIM, SESS_CLOSE; takes m. */
+void stage_server_on_mail(struct stage_server *s, struct mail *m);
+void stage_server_on_peer(struct stage_server *s, const struct node_id *id, bool up,
+                          const char *why);
+
+/* For announcements. */
+uint32_t stage_server_sessions(const struct stage_server *s);
+uint32_t stage_server_free_tokens(const struct stage_server *s);
+
+#endif

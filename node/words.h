@@ -1,0 +1,17 @@
+/* words.h - sentences that go to peers, and names of nodes in them. */
+#ifndef NODE_WORDS_H
+#define NODE_WORDS_H
+
+#include "proto/identity.h"
+
+/* text as an ERROR or SESS_FAIL may carry it: at most 300 bytes of printable ASCII, whatever it
+ * quotes.  The slice borrows from out. */
+struct words {
+    char text[301];
+};
+struct slice words_for_wire(struct words *out, const char *text);
+
+/* "node swm1abcd...wxyz (layers 3-5)" for layers [lo, hi). */
+void words_stage(struct words *out, const struct node_id *id, uint32_t lo, uint32_t hi);
+
+#endif
