@@ -1,4 +1,5 @@
 unit_test(node actor node)
 unit_test(node runtime_dir node)
-unit_test(node pool node)
+unit_test(node pool base Threads::Threads)
+target_sources(test_pool PRIVATE ${CMAKE_SOURCE_DIR}/node/pool.c)
 unit_test(node net node)
