@@ -1,10 +1,11 @@
 #include "base/json.h"
 
+#include "base/hash.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <yajl/yajl_parse.h>
 
 enum {
@@ -124,24 +125,6 @@ static enum err check_text(struct slice text, const char *what, struct why *why)
     return ERR_OK;
 }
 
-/* A hash with a key of this parse, so that no file can be written to make one long chain. */
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    __uint128_t m = (__uint128_t)a * b;
-    return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
-static uint64_t hash(struct slice s, const uint64_t seed[2])
-{
-    uint64_t h = seed[0] ^ s.n;
-    for (size_t i = 0; i < s.n; i += 8) {
-        uint64_t v = 0;
-        memcpy(&v, s.p + i, s.n - i < 8 ? s.n - i : 8);
-        h = mix(h ^ v, seed[1] | 1) + seed[0];
-    }
-    return mix(h, 0x9e3779b97f4a7c15u);
-}
-
 /* ---- building -------------------------------------------------------------------------- */
 
 struct frame {
@@ -156,7 +139,7 @@ struct build {
     struct why *why;
     enum err e;
     yajl_handle y;
-    uint64_t seed[2];
+    struct hash_key hash_key; /* of this parse */
     struct frame frame[JSON_DEPTH_MAX];
     uint32_t depth;
     uint32_t *slot; /* owned; the hash table of check_keys, 1 + index of a child */
@@ -191,7 +174,7 @@ static enum err check_keys_hashed(struct build *b, const struct json *v)
     memset(b->slot, 0, slots * sizeof *b->slot);
     uint32_t n = 0;
     for (const struct json *c = v->child; c; c = c->next) {
-        uint64_t h = hash(c->key, b->seed);
+        uint64_t h = hash_bytes(c->key, &b->hash_key);
         size_t i = h & (slots - 1);
         for (; b->slot[i]; i = (i + 1) & (slots - 1))
             if (same(b->kid[b->slot[i] - 1]->key, c->key)) return duplicate(b, c->key);
@@ -354,7 +337,7 @@ enum err json_parse(struct json_doc **out, struct slice text, const char *what, 
         e = ERR_NOMEM;
         goto out;
     }
-    if (getrandom(b.seed, sizeof b.seed, 0) != sizeof b.seed) {
+    if (!hash_key_draw(&b.hash_key)) {
         e = fail(why, ERR_IO, "%s: the system gives no random numbers", what);
         goto out;
     }

@@ -2,7 +2,9 @@
  *
  * Any pre-tokenizer pattern the file contains (pcre2, with \s, \p{L}, \p{N} replaced by our own
  * Unicode table: model-facts C.2), Split + ByteLevel sequences, normalizers NFC and none, added
- * tokens, ignore_merges.  What the file asks for and we do not do is refused by name. */
+ * tokens, ignore_merges.  What the file asks for and we do not do is refused by name.
+ *
+ * A tokenizer is only read after tokenizer_open, so threads may share one. */
 #ifndef MODEL_TOKENIZER_H
 #define MODEL_TOKENIZER_H
 
@@ -34,7 +36,12 @@ struct ids {
 MUST_CHECK enum err tokenizer_encode(const struct tokenizer *t, struct slice text, bool special,
                                      struct ids *out);
 
-/* As above, but an added token counts only where it lies wholly inside one of the ranges
+/* A whole document, as the reference's encode(text) gives it: added tokens recognised, and the ids
+ * around it that a TemplateProcessing post-processor asks for.  A chat form writes its own. */
+MUST_CHECK enum err tokenizer_encode_document(const struct tokenizer *t, struct slice text,
+                                              struct ids *out);
+
+/* As tokenizer_encode, but an added token counts only where it lies wholly inside one of the ranges
  * [lo, hi) of text (ascending, not overlapping; adjoining ranges count as one). */
 struct span {
     size_t lo, hi;
