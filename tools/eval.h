@@ -37,6 +37,16 @@ struct eval_options {
 MUST_CHECK enum err eval_open_local(struct eval_model **out, const struct eval_options *o,
                                     struct why *why);
 
+/* All layers in a live swarm, the ends in this process (eval_swarm.c). */
+struct eval_swarm_options {
+    struct eval_options local;
+    const char *link;
+    const char *swarm_key, *identity; /* NULL: the public swarm, a fresh identity */
+    uint32_t positions;               /* of the session */
+};
+MUST_CHECK enum err eval_open_swarm(struct eval_model **out, const struct eval_swarm_options *o,
+                                    struct why *why);
+
 double eval_seconds(void); /* a clock for rates */
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *store, *model, *ids_path, *out_path, *isa;
+static const char *store, *model, *ids_path, *out_path, *isa, *connect_to, *swarm_key, *identity;
 static uint32_t greedy, threads;
 static bool stats;
 
@@ -21,6 +21,9 @@ static const struct arg options[] = {
     { "greedy", ARG_U32, &greedy, "N", "go on for N tokens, the most likely one each time" },
     { "threads", ARG_U32, &threads, "T", "threads that compute (default: every core)" },
     { "isa", ARG_STR, &isa, "NAME", "scalar, avx2, avxvnni, avx512 or neon (default: the best)" },
+    { "connect", ARG_STR, &connect_to, "LINK", "let a live swarm compute the layers" },
+    { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "which swarm (default: the public one)" },
+    { "identity", ARG_STR, &identity, "FILE", "connect as this node (default: a fresh identity)" },
     { "stats", ARG_FLAG, &stats, NULL, "print tokens per second on stderr" },
     { 0 },
 };
@@ -142,7 +145,12 @@ static enum err run(struct work *w, struct eval_model **m, struct why *why)
     struct eval_options o = { store, model, isa, threads, BATCH_MAX };
     enum err e = read_ids(w, why);
 
-    if (!e) e = eval_open_local(m, &o, why);
+    if (!e && connect_to) {
+        struct eval_swarm_options s = { o, connect_to, swarm_key, identity, w->n };
+        e = eval_open_swarm(m, &s, why);
+    } else if (!e) {
+        e = eval_open_local(m, &o, why);
+    }
     if (!e) e = check_ids(w, *m, why);
     if (!e) e = compute(w, *m, why);
     if (!e) e = write_out(w, (*m)->vocab, why);
