@@ -24,11 +24,12 @@ static inline size_t ftype_bytes(enum ftype t)
 
 /* n input vectors of a product.  For f16, bf16 and f32 weights f is read; for q40 and q80 the
  * quantized form, made by quantize(): a = max|x| of a block; a < 2^-100: all zero and d = 0, else
- * q = round-to-even(x * (127/a)), d = a/127. */
+ * q = round-to-even(x * (127/a)), d = a/127.  A block with a value that is not finite gets d = NaN,
+ * so that the product is not finite either. */
 struct acts {
-    uint32_t n;      /* vectors */
-    uint32_t cols;   /* inputs of each */
-    const float *f;  /* [n][f_stride] */
+    uint32_t n;     /* vectors */
+    uint32_t cols;  /* inputs of each */
+    const float *f; /* [n][f_stride] */
     size_t f_stride;
     const int8_t *q;    /* [n][blocks * 32], padding 0 */
     const float *d;     /* [n][blocks] */
@@ -41,7 +42,7 @@ struct kernels {
 
     /* y[t][r] = sum over c of w[r][c] x[t][c] + bias[r], rows of groups [g0, g1) of w.
      *   y      [x->n][y_stride]; rows at or past w->rows are not written
-     *   bias   [rows] readable to a multiple of 16, or NULL
+     *   bias   [rows] readable to a multiple of 16, or NULL: nothing is added
      *   order  quantized: acc = fma((float)isum, dw * dx, acc), blocks in order;
      *          else acc = fma(w, x, acc), inputs in order; y = acc + bias */
     void (*product)(float *y, size_t y_stride, const struct tensor *w, const float *bias,
@@ -66,16 +67,17 @@ struct kernels {
      * happens: 1 * x = x).  Returns false when any result is not finite. */
     bool (*exchange)(float *y, const float *x, float s, uint32_t n, enum ftype t);
 
-    /* f32 <-> stored elements: round to nearest even, and widen exactly. */
+    /* f32 <-> stored elements: round to nearest even (beyond the range: infinite), and widen
+     * exactly. */
     void (*narrow)(void *y, const float *x, uint32_t n, enum ftype t);
     void (*widen)(float *y, const void *x, uint32_t n, enum ftype t);
 
     /* Scores of one query head: s[t] = red16(q * k_t) * scale for t in [t0, t1).
      *   k   [positions][hd] of one KV head, type kv (FT_F16 or FT_F32) */
-    void (*scores)(float *s, const float *q, const void *k, enum ftype kv, uint32_t hd,
-                   uint32_t t0, uint32_t t1, float scale);
+    void (*scores)(float *s, const float *q, const void *k, enum ftype kv, uint32_t hd, uint32_t t0,
+                   uint32_t t1, float scale);
 
-    /* The largest of s[0..n); n >= 1. */
+    /* The largest of s[0..n), -0 below +0; n >= 1. */
     float (*max)(const float *s, uint32_t n);
 
     /* One chunk of at most KV_CHUNK positions: s[i] = exp(s[i] - max), returns red16(s). */
@@ -108,8 +110,8 @@ float exp_f32(float x);
 void rope_angles(float *cos_out, float *sin_out, const double *freq, uint32_t n, uint32_t position,
                  double scale);
 
-/* Rotate the first 2*half elements of one head in place: a' = fma(a, c, -(b*s)), b' = fma(b, c, a*s).
- * interleaved: pairs (2i, 2i+1); else (i, i + half). */
+/* Rotate the first 2*half elements of one head in place: a' = fma(a, c, -(b*s)), b' = fma(b, c,
+ * a*s). interleaved: pairs (2i, 2i+1); else (i, i + half). */
 void rope_rotate(float *head, const float *cos_in, const float *sin_in, uint32_t half,
                  bool interleaved);
 

@@ -30,9 +30,9 @@ enum wtype { WT_F32 = 0, WT_F16 = 1, WT_BF16 = 2, WT_Q40 = 3, WT_Q80 = 4, WT_COU
 
 enum {
     GROUP_ROWS = 16,
-    BLOCK = 32,               /* inputs that share a scale */
-    TILE_BYTES = 1048560,     /* fills 256 pages of LMDB exactly, see store/ */
-    TILE_WIRE_MAX = 4 << 20,  /* a single group may be wider than TILE_BYTES, never than this */
+    BLOCK = 32,              /* inputs that share a scale */
+    TILE_BYTES = 1048560,    /* fills 256 pages of LMDB exactly, see store/ */
+    TILE_WIRE_MAX = 4 << 20, /* a single group may be wider than TILE_BYTES, never than this */
 };
 
 const char *wtype_name(enum wtype t); /* "q40", ...; static */
@@ -59,7 +59,8 @@ struct tensor {
     enum wtype type;
     uint32_t rows, cols;
     struct tiling tiling;
-    const uint8_t *const *tile; /* [tiling.tiles] borrowed from the store's read transaction; NULL: not held */
+    const uint8_t *const
+        *tile; /* [tiling.tiles] borrowed from the store's read transaction; NULL: not held */
 };
 
 static inline const uint8_t *tensor_group(const struct tensor *w, uint32_t g)
@@ -84,7 +85,8 @@ bool tile_finite(enum wtype t, uint32_t cols, const uint8_t *p, size_t n);
  *   rows      [n_rows][stride], n_rows in 1..16, cols used of each; missing rows become zero rows
  *   out       wtype_group_bytes(t, cols) bytes
  *   returns   ERR_NONFINITE when a value or a scale is not finite (an f16 that overflows too)
- *   source    rounding: ggml's reference Q4_0 and Q8_0, see model-facts D.6 and docs/arithmetic.md */
+ *   source    rounding: ggml's reference Q4_0 and Q8_0, see model-facts D.6 and docs/arithmetic.md
+ */
 MUST_CHECK enum err group_pack(enum wtype t, const float *rows, size_t stride, uint32_t n_rows,
                                uint32_t cols, uint8_t *out);
 

@@ -1,7 +1,7 @@
 /* Every table against the scalar one, bit for bit, over ordinary and nasty finite inputs; and the
  * scalar one against plain double arithmetic. */
 #include "kernels/kernels.h"
-#include "kernels/tables.h"
+#include "kernels/workers.h"
 #include "tests/kernels/random.h"
 
 #include <setjmp.h>
@@ -547,6 +547,22 @@ static void picks_by_name(void **state)
     assert_null(kernels_pick("", NULL));
 }
 
+static void count(void *arg, uint32_t i)
+{
+    ((unsigned *)arg)[i]++;
+}
+
+static void inline_workers_do_each_task_once(void **state)
+{
+    (void)state;
+    unsigned done[9] = { 0 };
+    struct workers *w = workers_inline();
+    assert_int_equal(w->n, 1);
+    w->run(w, count, done, 8);
+    w->run(w, count, done, 0);
+    for (unsigned i = 0; i < 9; i++) assert_int_equal(done[i], i < 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -564,6 +580,7 @@ int main(void)
         cmocka_unit_test(selftest_sees_flush_to_zero),
 #endif
         cmocka_unit_test(picks_by_name),
+        cmocka_unit_test(inline_workers_do_each_task_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
