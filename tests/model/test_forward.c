@@ -108,6 +108,28 @@ static void all_shapes(void **state)
         }
 }
 
+/* Experts and groups that score the same: the lower index wins. */
+static void ties(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct toy t = { 0 };
+        toy_shape(i, &t.a);
+        toy_fill(&t, 5);
+        for (uint32_t l = 1; l < 3; l++) {
+            struct tensor *bias = &t.layer[l].t[arch_find(&t.a, l, T_ROUTER_BIAS, 0)];
+            struct tensor *router = &t.layer[l].t[arch_find(&t.a, l, T_ROUTER, 0)];
+            memset((void *)(uintptr_t)bias->tile[0], 0, bias->tiling.group_bytes);
+            memset((void *)(uintptr_t)router->tile[0], 0, router->tiling.group_bytes);
+            if (l == 2) ((float *)(uintptr_t)bias->tile[0])[5] = 0.25f;
+        }
+        struct seq q = make_seq(&t, kernels_nth(0), 5, 1);
+        same(&t, kernels_pick(NULL, NULL), workers_inline(), &q, whole, 8);
+        free_seq(&q);
+        toy_free(&t);
+    }
+}
+
 /* Types may differ by role. */
 static void mixed_types(void **state)
 {
@@ -405,11 +427,11 @@ static void the_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_shapes),      cmocka_unit_test(mixed_types),
-        cmocka_unit_test(long_context),    cmocka_unit_test(shared_batch),
-        cmocka_unit_test(cut_into_stages), cmocka_unit_test(trimmed),
-        cmocka_unit_test(refused),         cmocka_unit_test(not_finite),
-        cmocka_unit_test(the_ends),
+        cmocka_unit_test(all_shapes),   cmocka_unit_test(mixed_types),
+        cmocka_unit_test(ties),         cmocka_unit_test(long_context),
+        cmocka_unit_test(shared_batch), cmocka_unit_test(cut_into_stages),
+        cmocka_unit_test(trimmed),      cmocka_unit_test(refused),
+        cmocka_unit_test(not_finite),   cmocka_unit_test(the_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
