@@ -67,7 +67,7 @@ enum {
     F(not_after,    "na",   U,     REQ, 1, UINT64_MAX,          "unix seconds until which cert holds") \
     F(agent,        "ag",   STR,   REQ, 0, 32,                  "program and version")            \
     F(role,         "role", U,     REQ, 0, 15,                  "bits: 1 serves, 2 asks, 4 relays, 8 gateway") \
-    F(observed,     "obs",  BIN,   OPT, ADDR_MIN, ADDR_MAX,         "your address as I see it")       \
+    F(observed,     "obs",  BIN,   OPT, ADDR_MIN, ADDR_MAX,         "your address as I see it")   \
     F(features,     "feat", U,     OPT, 0, UINT64_MAX,          "bits for later")
 
 #define PING_FIELDS(F)                                                                            \
@@ -98,34 +98,34 @@ enum {
     F(prev_id,      "pv",   BIN,   REQ, ID_BYTES, ID_BYTES,     "who may send ACT")               \
     F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual")
 #define SESS_OK_FIELDS(F)                                                                         \
-    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
-    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(held,         "kv",   U,     REQ, 0, CONTEXT_MAX,         "positions already held")         \
     F(limit,        "lim",  U,     REQ, 1, CONTEXT_MAX,         "positions this stage grants")
 #define ACT_FIELDS(F)                                                                             \
-    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
-    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(pos,          "p",    U,     REQ, 0, CONTEXT_MAX,         "position of the first row")      \
     F(rows,         "n",    U,     REQ, 1, ROWS_MAX,            "number of rows")                 \
     F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "counts the session's steps")     \
     F(want,         "w",    U,     REQ, 0, ROWS_MAX,            "rows at the end that the coordinator wants back") \
     F(x,            "x",    BIN,   REQ, 1, ACT_BYTES_MAX,       "[rows][hidden] in the model's exchange type")
 #define STEP_DONE_FIELDS(F)                                                                       \
-    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
-    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
-    F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
+    F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "as in ACT")                      \
     F(compute_us,   "us",   U,     REQ, 0, UINT32_MAX,          "computing")                      \
     F(wait_us,      "wus",  U,     REQ, 0, UINT32_MAX,          "waiting for the processor")
 #define KV_TRIM_FIELDS(F)                                                                         \
-    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
-    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(len,          "len",  U,     REQ, 0, CONTEXT_MAX,         "positions to keep")
 #define SESS_CLOSE_FIELDS(F)                                                                      \
-    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
-    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")
 #define SESS_FAIL_FIELDS(F)                                                                       \
-    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "")                         \
-    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "")                               \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(code,         "c",    U,     REQ, 1, 255,                 "an error code")                  \
     F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
 
@@ -135,10 +135,10 @@ enum {
     F(think,        "th",   U,     OPT, 0, 2,                   "0 as the model does, 1 on, 2 off") \
     F(sampling,     "smp",  U,     REQ, 0, 31,                  "bits: which of the next five fields are set, in order") \
     F(temperature,  "temp", DBL,   OPT, 0, 100,                 "0: greedy")                      \
-    F(top_p,        "topp", DBL,   OPT, 0, 1,                   "")                               \
-    F(min_p,        "minp", DBL,   OPT, 0, 1,                   "")                               \
-    F(top_k,        "topk", U,     OPT, 0, UINT32_MAX,          "")                               \
-    F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "")                               \
+    F(top_p,        "topp", DBL,   OPT, 0, 1,                   "keep the most probable tokens up to this sum") \
+    F(min_p,        "minp", DBL,   OPT, 0, 1,                   "drop tokens below this share of the most probable one") \
+    F(top_k,        "topk", U,     OPT, 0, UINT32_MAX,          "keep so many of the most probable tokens; 0: all") \
+    F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "the same seed gives the same answer") \
     F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
     F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing")
 #define ASK_PLAN_FIELDS(F)                                                                        \
@@ -155,12 +155,12 @@ enum {
     F(decode_us,    "dus",  U,     REQ, 0, UINT64_MAX,          "the rest")                       \
     F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")
 #define ASK_CANCEL_FIELDS(F)                                                                      \
-    F(unused,       "x",    U,     OPT, 0, 0,                   "")
+    F(unused,       "x",    U,     OPT, 0, 0,                   "nothing yet")
 
 /* The body of a signed record (directory.h): the same kind of table, but canonical: minimal
  * integers, keys in this order, no unknown keys. */
 #define RECORD_FIELDS(F)                                                                          \
-    F(version,      "v",    U,     REQ, 1, 1,                   "")                               \
+    F(version,      "v",    U,     REQ, 1, 1,                   "of this table")                  \
     F(id,           "id",   BIN,   REQ, ID_BYTES, ID_BYTES,     "whose record this is")           \
     F(seq,          "seq",  U,     REQ, 1, UINT64_MAX,          "grows with every new record")    \
     F(made,         "ts",   U,     REQ, 1, UINT64_MAX,          "unix seconds")                   \
@@ -176,7 +176,7 @@ enum {
     F(kv_tokens,    "kv",   U,     OPT, 0, UINT32_MAX,          "free positions")                 \
     F(context,      "ctx",  U,     OPT, 0, CONTEXT_MAX,         "largest session granted")        \
     F(sessions,     "ss",   U,     OPT, 0, 65535,               "open sessions")                  \
-    F(agent,        "ag",   STR,   OPT, 0, 32,                  "")                               \
+    F(agent,        "ag",   STR,   OPT, 0, 32,                  "program and version")            \
     F(name,         "nm",   STR,   OPT, 0, 32,                  "a label only")
 
 /*    name            code  text for people */
@@ -226,9 +226,9 @@ struct uints {
 #define FIELD_C_UINTS struct uints
 #define FIELD_MEMBER(name, key, type, opt, min, max, meaning) FIELD_C_##type name;
 
-#define M(NAME, id, limit, meaning)    \
-    struct msg_##NAME {                \
-        NAME##_FIELDS(FIELD_MEMBER)    \
+#define M(NAME, id, limit, meaning)                                                               \
+    struct msg_##NAME {                                                                           \
+        NAME##_FIELDS(FIELD_MEMBER)                                                               \
     };
 MESSAGE_LIST(M)
 #undef M

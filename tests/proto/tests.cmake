@@ -8,3 +8,10 @@ unit_test(proto directory proto base ${MSGPACK_LIBRARY})
 unit_test(proto plan proto base)
 unit_test(proto conn proto)
 unit_test(proto conn_hostile proto)
+
+# docs/protocol.md is what protodoc prints today.
+add_executable(protodoc ${CMAKE_SOURCE_DIR}/tools/protodoc.c)
+target_link_libraries(protodoc PRIVATE proto base)
+add_test(NAME protocol_doc
+  COMMAND sh -c "$<TARGET_FILE:protodoc> docs/protocol-intro.md | diff -u docs/protocol.md -"
+  WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
