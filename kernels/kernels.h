@@ -110,8 +110,9 @@ float exp_f32(float x);
 void rope_angles(float *cos_out, float *sin_out, const double *freq, uint32_t n, uint32_t position,
                  double scale);
 
-/* Rotate the first 2*half elements of one head in place: a' = fma(a, c, -(b*s)), b' = fma(b, c,
- * a*s). interleaved: pairs (2i, 2i+1); else (i, i + half). */
+/* Rotate the first 2*half elements of one head in place: a pair (a, b) becomes
+ *     a' = fma(a, c, -(b*s)),  b' = fma(b, c, a*s)
+ * interleaved: pairs (2i, 2i+1); else (i, i + half). */
 void rope_rotate(float *head, const float *cos_in, const float *sin_in, uint32_t half,
                  bool interleaved);
 
