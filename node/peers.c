@@ -171,11 +171,12 @@ static bool only_loopback(const struct record_body *b)
 }
 
 /* A node that is reached over loopback only means nothing to other machines; our own record still
- * goes to whoever is connected to us, for the connection is a way to reach us. */
+ * goes to whoever is connected to us, for the connection is a way to reach us.  A node does hear
+ * its own record from others: that is how it learns what it said in an earlier life. */
 static bool may_hear(const struct peers *p, const struct neighbour *to, const struct entry *e)
 {
-    if (node_id_equal(&to->id, &e->id)) return false;
-    return to->loopback || node_id_equal(&e->id, &p->cfg.me->id) || !only_loopback(&e->body);
+    return to->loopback || !only_loopback(&e->body) || node_id_equal(&e->id, &p->cfg.me->id) ||
+           node_id_equal(&e->id, &to->id);
 }
 
 /* A full queue loses the news for this peer; the next announcement reaches it. */
@@ -318,12 +319,21 @@ static void hint_all(struct peers *p, const struct entry *e, const struct neighb
         if (believable(e->body.addrs.p[i], from)) net_hint(p->cfg.net, &e->id, e->body.addrs.p[i]);
 }
 
-/* Somebody tells us what we said ourselves, in an earlier life with a faster clock. */
-static void heard_of_ourselves(struct peers *p, const struct record_body *b)
+/* Somebody tells us what we said ourselves, in an earlier life with a faster clock: from now on we
+ * count from there.  Believed only if we really signed it; a directory of its own checks that,
+ * since in ours the record would stand for what we hold now. */
+static void heard_of_ourselves(struct peers *p, const struct record_body *b, struct slice record)
 {
-    if (b->seq <= p->seq || !p->announces || p->left) return;
+    struct directory *scratch;
+    bool ours = false;
+
+    if (b->seq <= p->seq || directory_open(&scratch)) return;
+    if (directory_offer(scratch, record, unix_now(), &ours, NULL))
+        log_debug("peers: a false record in our name");
+    directory_close(scratch);
+    if (!ours) return;
     p->seq = b->seq;
-    p->announce_due_ms = now_ms(p->cfg.hub);
+    if (p->announces && !p->left) p->announce_due_ms = now_ms(p->cfg.hub);
 }
 
 /* One record from a neighbour.  true: it is news; *id whose. */
@@ -342,7 +352,7 @@ static bool take_record(struct peers *p, const struct neighbour *from, struct sl
     }
     memcpy(id->b, b.id.p, ID_BYTES);
     if (node_id_equal(id, &p->cfg.me->id)) {
-        heard_of_ourselves(p, &b);
+        heard_of_ourselves(p, &b, record);
         return false;
     }
     const struct entry *old = directory_find(p->directory, id);

@@ -121,16 +121,16 @@ static unsigned turns;
 static void on_relay(struct actor *a, struct note *n)
 {
     struct relay *r = (struct relay *)a;
-    struct number *m = (struct number *)n;
+    int value = ((struct number *)n)->value;
 
+    n->drop(n);
     r->seen++;
     if (r->to) {
-        assert_int_equal(number_post(&r->to->actor, 0, m->value), ERR_OK);
-    } else if (m->value == 9) {
+        assert_int_equal(number_post(&r->to->actor, 0, value), ERR_OK);
+    } else if (value == 9) {
         hub_stop(a->hub);
     }
-    n->drop(n);
-    if (r->ends && m->value == 9) actor_fini(&r->ends->actor);
+    if (r->ends && value == 9) actor_fini(&r->ends->actor);
 }
 
 static void on_turn(uv_prepare_t *p)
