@@ -43,6 +43,7 @@ static size_t seal(struct conn *c, uint8_t *to, const struct header *h, const ui
 {
     uint8_t *p = to + 2;
 
+    assert(!c->last_n); /* nothing follows CLOSE */
     put_be16(to, plain_n + NOISE_TAG);
     p[0] = h->kind;
     p[1] = h->flags;
@@ -95,7 +96,6 @@ void records_say_close(struct conn *c, int code)
     const struct header h = { .kind = RECORD_CLOSE, .dlen = 1, .mlen = 1 };
     uint8_t byte = (uint8_t)code;
 
-    assert(c->last_n == 0);
     c->last_n = seal(c, c->last, &h, &byte, PAD_TO);
 }
 
@@ -145,7 +145,7 @@ static void seal_next(struct conn *c)
 
 void records_pump(struct conn *c)
 {
-    while (c->send.has_key && has_room(c)) {
+    while (c->send.has_key && !c->last_n && has_room(c)) {
         if (c->send.n >= RECORDS_MAX_EVER) {
             (void)conn_die(c, ERR_FULL, 0, "the connection has carried 2^32 records; reconnect");
             return;

@@ -102,9 +102,9 @@ void noise_hkdf(const uint8_t ck[NOISE_HASH], struct slice input, uint8_t out1[N
 {
     static const uint8_t one = 1, two = 2, three = 3;
     uint8_t temp[NOISE_HASH];
-    struct slice key = slice_of(temp, NOISE_HASH);
 
     noise_hmac(temp, slice_of(ck, NOISE_HASH), input, slice_of(NULL, 0));
+    struct slice key = slice_of(temp, NOISE_HASH);
     noise_hmac(out1, key, slice_of(&one, 1), slice_of(NULL, 0));
     if (out2) noise_hmac(out2, key, slice_of(out1, NOISE_HASH), slice_of(&two, 1));
     if (out3) noise_hmac(out3, key, slice_of(out2, NOISE_HASH), slice_of(&three, 1));

@@ -1,7 +1,7 @@
 /* Two connections over a simulated byte pipe: that what is sent arrives, in which order, and at
  * what cost; and that a changed, cut, repeated or foreign byte never becomes a message.
  * TEST_SEED=n runs the random parts with another seed. */
-#include "tests/proto/conn_world.h"
+#include "tests/proto/conn_by_hand.h"
 #include "tests/proto/vectors.h"
 
 #include <time.h>
@@ -312,6 +312,31 @@ static void test_shutdown(void **state)
     close_both();
 }
 
+/* CLOSE is the last record, whatever else falls due with it. */
+static void test_shutdown_and_rekey(void **state)
+{
+    (void)state;
+    for (uint32_t every = 1; every < 8; every++)
+        for (unsigned n = 0; n < 8; n++) {
+            struct conn_config ca = config_a();
+            enum err e = ERR_OK;
+            struct why why;
+            struct msg m;
+            unsigned got = 0;
+            ca.rekey_records = every;
+            open_with(ca, config_b());
+            settle();
+            for (unsigned i = 0; i < n; i++) send_ok(a, ping(i));
+            conn_shutdown(a);
+            while (move(a, b, 10, &e, &why)) {
+            }
+            assert_int_equal(e, ERR_CLOSED);
+            while (next(b, &m)) got++;
+            assert_int_equal(got, n);
+            close_both();
+        }
+}
+
 static void test_queue_limit(void **state)
 {
     struct msg m = act(1, 0, ACT_BYTES_MAX), p;
@@ -614,13 +639,12 @@ static unsigned play(unsigned who, struct slice bytes, enum err *e)
 }
 
 /* A flip in a length may only make the receiver wait for bytes that never come. */
-static void flip_all(struct tape *t, unsigned who, size_t from, size_t to, unsigned good,
-                     size_t length_at)
+static void flip_all(struct tape *t, unsigned who, size_t from, size_t to, size_t length_at)
 {
     for (size_t bit = from * 8; bit < to * 8; bit++) {
         enum err e;
         t->bytes[who][bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(play(who, slice_of(t->bytes[who], t->n[who]), &e), good);
+        assert_int_equal(play(who, slice_of(t->bytes[who], t->n[who]), &e), 0);
         bool is_length = bit / 8 == length_at || bit / 8 == length_at + 1;
         if (!is_length) assert_int_not_equal(e, ERR_OK);
         t->bytes[who][bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -637,21 +661,58 @@ static void test_flips_in_handshake(void **state)
     assert_int_equal(play(0, slice_of(t.bytes[0], t.n[0]), &e), TAPE_RECORDS);
     assert_int_equal(e, ERR_OK);
     size_t msg3 = 8 + 2 + 48;
-    flip_all(&t, 0, 0, 8, 0, SIZE_MAX - 1);
-    flip_all(&t, 0, 8, msg3, 0, 8);
-    flip_all(&t, 0, msg3, t.handshake[0], 0, msg3);
-    flip_all(&t, 1, 0, t.handshake[1], 0, 0);
+    flip_all(&t, 0, 0, 8, SIZE_MAX - 1);
+    flip_all(&t, 0, 8, msg3, 8);
+    flip_all(&t, 0, msg3, t.handshake[0], msg3);
+    flip_all(&t, 1, 0, t.handshake[1], 0);
 }
 
+/* Each bit of twenty records, among them a message of three fragments and a REKEY: what came before
+ * is delivered, what comes from there on is not. */
 static void test_flips_in_records(void **state)
 {
-    static struct tape t;
+    static uint8_t wire[1 << 16];
+    size_t n = 0, end[TAPE_RECORDS], at = 0;
+    unsigned whole[TAPE_RECORDS] = { 0 };
+    struct conn_config config = config_b();
     (void)state;
 
-    record_tape(&t);
-    for (unsigned i = 0; i < t.records; i++) {
-        size_t end = i + 1 < t.records ? t.record[i + 1] : t.n[0];
-        flip_all(&t, 0, t.record[i], end, i, t.record[i]);
+    config.rekey_records = 12;
+    a = conn_by_hand(config);
+    for (unsigned i = 0; i < TAPE_RECORDS - 3; i++) /* and two fragments more, and a REKEY */
+        send_ok(a, i == 4 ? act(1, 9, 33000) : ping(i));
+    for (struct slice p; (p = conn_pending(a)).n; conn_sent(a, p.n)) {
+        memcpy(wire + n, p.p, p.n);
+        n += p.n;
+    }
+    conn_close(a);
+    b = conn_by_hand(config_b()); /* where records end, and how many messages are whole then */
+    for (unsigned i = 0, count = 0; i < TAPE_RECORDS; i++) {
+        struct slice s;
+        size_t len = 2 + ((size_t)wire[at] << 8 | wire[at + 1]);
+        assert_int_equal(conn_feed(b, slice_of(wire + at, len), 0, NULL), ERR_OK);
+        whole[i] = count;
+        while (conn_next(b, &s)) count++;
+        end[i] = at += len;
+    }
+    assert_int_equal(at, n);
+    conn_close(b);
+
+    for (size_t bit = 0; bit < n * 8; bit++) {
+        unsigned i = 0, count = 0;
+        struct slice s;
+        while (bit / 8 >= end[i]) i++;
+        size_t begin = i ? end[i - 1] : 0;
+        if (end[i] - begin > 1000 && bit % 61 && bit / 8 > begin + 20 && bit / 8 + 20 < end[i])
+            continue; /* of the long fragments the ends in full, of the rest every 61st bit */
+        wire[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        b = conn_by_hand(config_b());
+        enum err e = conn_feed(b, slice_of(wire, n), 0, NULL);
+        while (conn_next(b, &s)) count++;
+        assert_int_equal(count, whole[i]);
+        if (bit / 8 > begin + 1) assert_int_equal(e, ERR_AUTH);
+        conn_close(b);
+        wire[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
 }
 
@@ -769,6 +830,7 @@ int main(void)
         cmocka_unit_test(test_interleaved),
         cmocka_unit_test(test_padding),
         cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_shutdown_and_rekey),
         cmocka_unit_test(test_queue_limit),
         cmocka_unit_test(test_refuses_own_mistakes),
         cmocka_unit_test(test_rekey_by_time),
