@@ -27,18 +27,26 @@ bool store_has(struct store *s, const struct hash *h)
     return store_get(s, DB_TILES, hash_slice(h), &v) == ERR_OK;
 }
 
+static enum err check_length(struct slice bytes, struct why *why)
+{
+    if (bytes.n > 0 && bytes.n <= TILE_WIRE_MAX) return ERR_OK;
+    return fail(why, ERR_RANGE, "a tile of %zu bytes, 1 to %d are possible", bytes.n,
+                TILE_WIRE_MAX);
+}
+
 enum err store_put_hashed(struct store *s, struct slice bytes, const struct hash *h,
                           struct why *why)
 {
-    if (bytes.n == 0 || bytes.n > TILE_WIRE_MAX)
-        return fail(why, ERR_RANGE, "a tile of %zu bytes, 1 to %d are possible", bytes.n,
-                    TILE_WIRE_MAX);
+    enum err e = check_length(bytes, why);
+    if (e) return e;
     if (store_has(s, h)) return ERR_OK;
     return store_add(s, DB_TILES, hash_slice(h), bytes, why);
 }
 
 enum err store_put(struct store *s, struct slice bytes, struct hash *out, struct why *why)
 {
+    enum err e = check_length(bytes, why);
+    if (e) return e;
     *out = hash_of(bytes);
     return store_put_hashed(s, bytes, out, why);
 }

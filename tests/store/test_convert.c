@@ -4,11 +4,13 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -1021,6 +1023,39 @@ static void progress_reaches_the_end(void **state)
     store_close(s);
 }
 
+/* In a namespace of its own: a tmpfs of 8 MiB. */
+static int convert_on_small_disk(void)
+{
+    struct convert_options o = plain(WT_F32);
+    struct hash id;
+    struct why why = { "" };
+
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return 77;
+    if (mkdir(dir2, 0700) != 0) return 1;
+    if (mount("tmpfs", dir2, "tmpfs", 0, "size=8m") != 0) return 77;
+    if (convert_to(dir2, ATLAS, &o, &id, &why) != ERR_DISKFULL) return 2;
+    if (!strstr(why.text, "MiB more, the disk has 7 MiB free")) return 3;
+    if (mount("tmpfs", dir2, "tmpfs", MS_REMOUNT, "size=80m") != 0) return 4;
+    return convert_to(dir2, ATLAS, &o, &id, &why) ? 5 : 0;
+}
+
+static void no_room_is_said_before(void **state)
+{
+    (void)state;
+    int status;
+    remove_dir(dir2);
+    pid_t pid = fork();
+    if (pid == 0) _exit(convert_on_small_disk());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: mounting a small tmpfs is not allowed here\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static int cleanup(void **state)
 {
     (void)state;
@@ -1048,6 +1083,7 @@ int main(void)
         cmocka_unit_test(killed_conversions_are_resumed),
         cmocka_unit_test(a_source_that_changes_meanwhile),
         cmocka_unit_test(progress_reaches_the_end),
+        cmocka_unit_test(no_room_is_said_before),
     };
     snprintf(src, sizeof src, "/tmp/test_convert-%ld.src", (long)getpid());
     snprintf(dir, sizeof dir, "/tmp/test_convert-%ld.store", (long)getpid());
