@@ -7,15 +7,7 @@
 #include "store/manifest.h"
 
 #include <msgpack.h>
-#include <sodium.h>
 #include <stdlib.h>
-
-struct hash hash_of(struct slice s)
-{
-    struct hash h;
-    crypto_generichash_blake2b(h.b, sizeof h.b, s.p, s.n, NULL, 0);
-    return h;
-}
 
 uint32_t manifest_n_tiles(const struct arch *a, uint32_t layer)
 {

@@ -52,6 +52,9 @@ MUST_CHECK enum err manifest_decode(struct manifest *m, struct slice body, struc
 /* Number of tiles in the table of layer (or ARCH_ENDS). */
 uint32_t manifest_n_tiles(const struct arch *a, uint32_t layer);
 
-struct hash hash_of(struct slice s); /* plain BLAKE2b-256, as b2sum -l 256 prints */
+/* Plain BLAKE2b-256, as b2sum -l 256 prints.  Right without hash_init too, but then slow: store_open
+ * calls it.  ERR_UNSUPPORTED: libsodium does not start. */
+struct hash hash_of(struct slice s);
+MUST_CHECK enum err hash_init(void);
 
 #endif

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -212,7 +211,7 @@ enum err store_open_map(struct store **out, const char *dir, enum store_mode mod
     if (!s) return fail(why, ERR_NOMEM, "store %s: out of memory", dir);
     s->mode = mode;
     s->lock_fd = -1;
-    if (sodium_init() < 0) {
+    if (hash_init()) {
         free(s);
         return fail(why, ERR_UNSUPPORTED, "libsodium does not start");
     }
