@@ -110,7 +110,7 @@ void rope_fill(struct arch *a, const struct rope *r)
     a->rope_half = r->dims / 2;
     a->rope_scale = 1;
     if (r->type == ROPE_YARN)
-        a->rope_scale = r->attention ? r->attention : 0.1 * exact_log(r->factor) + 1;
+        a->rope_scale = r->attention > 0 ? r->attention : 0.1 * exact_log(r->factor) + 1;
     for (uint32_t i = 0; i < a->rope_half; i++) {
         double f = exact_pow(r->theta, -2.0 * i, r->dims);
         switch (r->type) {
