@@ -108,7 +108,7 @@ struct job {
     struct convert_options options;
     struct hf_config cfg;
     uint8_t *tokenizer_json;     /* owned */
-    struct tokenizer *tokenizer; /* owned */
+    struct tokenizer *tokenizer; /* owned while the folder is read */
     struct identity publisher;
     struct store *store;     /* owned */
     struct pool *pool;       /* owned */
@@ -187,6 +187,9 @@ static enum err read_folder(struct job *j, struct why *why)
     if (!e) e = load_tokenizer(j, why);
     if (!e) e = choose_chat(j, &form, why);
     if (!e) e = add_named_eos(j, form, why);
+    /* Only its text is needed from here on, and it can be large. */
+    if (j->tokenizer) tokenizer_close(j->tokenizer);
+    j->tokenizer = NULL;
     return e;
 }
 
@@ -246,7 +249,7 @@ static void print_plan(const struct job *j)
     size_text(room, z->bytes_room);
     fprintf(stderr, "%s: %u layers%s, %u tensors of %s; chat form %s%s\n", j->src, a->n_layers,
             a->n_predict ? " and a prediction layer" : "", z->tensors, source, j->options.chat,
-            j->tokenizer ? "" : ", no tokenizer");
+            j->options.tokenizer.n ? "" : ", no tokenizer");
     fprintf(stderr, "%s: %s to keep, %s still to write, %s free\n", store_dir, kept, more, room);
     if (z->bytes_read < z->bytes_source / 2)
         fprintf(stderr, "going on where an earlier run stopped\n");
@@ -351,7 +354,6 @@ int main(int argc, char **argv)
     convert_close(j.convert);
     store_close(j.store);
     if (j.pool) pool_close(j.pool);
-    if (j.tokenizer) tokenizer_close(j.tokenizer);
     free(j.tokenizer_json);
     identity_fini(&j.publisher);
     if (!e && fflush(stdout) != 0) return die(&args, 1, "standard output cannot be written");
