@@ -29,7 +29,7 @@ struct convert {
     struct hf_config *cfg;           /* borrowed */
     const struct convert_options *o; /* borrowed */
     struct source *source;           /* owned */
-    struct weight *item;               /* owned; all tensors of all layers, then of the ends */
+    struct weight *item;             /* owned; all tensors of all layers, then of the ends */
     uint32_t n_items;
     struct hash *hash;                     /* owned; all tables, one after the other */
     uint32_t n_tiles[ARCH_LAYERS_MAX + 1]; /* [arch_all_layers], then the ends */
@@ -127,7 +127,7 @@ static void count_item(struct convert *c, const struct weight *i)
     struct convert_sizes *z = &c->sizes;
     uint64_t read = (uint64_t)i->spec.rows * i->spec.cols * region_elem_bytes(&i->region);
 
-    if (!i->done) z->bytes_read += read;
+    *(i->done ? &z->bytes_earlier : &z->bytes_read) += read;
     if (!i->keep) return;
     for (uint32_t t = 0; t < i->tiling.tiles; t++) {
         size_t n = tiling_tile_bytes(&i->tiling, t);
@@ -136,8 +136,8 @@ static void count_item(struct convert *c, const struct weight *i)
     }
 }
 
-static enum err plan_layer(struct convert *c, uint32_t table, struct weight **next, struct hash *hash,
-                           struct why *why)
+static enum err plan_layer(struct convert *c, uint32_t table, struct weight **next,
+                           struct hash *hash, struct why *why)
 {
     const struct arch *a = &c->cfg->arch;
     uint32_t layer = layer_of_table(c, table), n = arch_n_specs(a, layer);

@@ -35,12 +35,13 @@ struct convert_options {
 };
 
 struct convert_sizes {
-    uint32_t tensors;      /* in the source */
-    uint64_t bytes_source; /* all of them */
-    uint64_t bytes_read;   /* what this run reads */
-    uint64_t bytes_kept;   /* tiles that the store will hold of this model */
-    uint64_t bytes_write;  /* what this run adds to the file, whole pages */
-    uint64_t bytes_room;   /* free on the file system */
+    uint32_t tensors;       /* in the source */
+    uint64_t bytes_source;  /* all of them */
+    uint64_t bytes_earlier; /* what an earlier run has done already */
+    uint64_t bytes_read;    /* what this run reads */
+    uint64_t bytes_kept;    /* tiles that the store will hold of this model */
+    uint64_t bytes_write;   /* what this run adds to the file, whole pages */
+    uint64_t bytes_room;    /* free on the file system */
 };
 
 struct convert;

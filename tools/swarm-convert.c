@@ -251,8 +251,10 @@ static void print_plan(const struct job *j)
             a->n_predict ? " and a prediction layer" : "", z->tensors, source, j->options.chat,
             j->options.tokenizer.n ? "" : ", no tokenizer");
     fprintf(stderr, "%s: %s to keep, %s still to write, %s free\n", store_dir, kept, more, room);
-    if (z->bytes_read < z->bytes_source / 2)
-        fprintf(stderr, "going on where an earlier run stopped\n");
+    if (z->bytes_earlier) {
+        size_text(source, z->bytes_earlier);
+        fprintf(stderr, "going on where an earlier run stopped, %s of the source done\n", source);
+    }
 }
 
 /* A name that another model has does not move by itself. */
