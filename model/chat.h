@@ -2,7 +2,10 @@
  *
  * Native forms (model-facts C.5 to C.8), no template engine: glm-4.5 (GLM-4.5, Air, 4.6),
  * glm-4 (GLM-4-0414), intellect-3 (ChatML).  The result is a list of segments, markers apart from
- * the text of users, tools and history, so that no text can smuggle a special token. */
+ * the text of users, tools and history, so that no text can smuggle a special token.
+ *
+ * What an OpenAI client sends is read as it means it: content null, absent or a list of text parts,
+ * arguments as an object or as its JSON text, role tool also where a form says observation. */
 #ifndef MODEL_CHAT_H
 #define MODEL_CHAT_H
 
@@ -36,8 +39,7 @@ void chat_text_fini(struct chat_text *c);
  *   ERR_MALFORMED with why: not such a list, an unknown role, arguments that are no object, ... */
 MUST_CHECK enum err chat_render(enum chat_form f, const struct json *messages,
                                 const struct json *tools, enum think think,
-                                bool add_generation_prompt, struct chat_text *out,
-                                struct why *why);
+                                bool add_generation_prompt, struct chat_text *out, struct why *why);
 
 /* The ids of a rendered conversation.  An added token is recognised only where it lies wholly
  * inside marker parts; the text between recognised tokens is pre-tokenized as one piece, across
