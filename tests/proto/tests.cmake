@@ -8,6 +8,8 @@ unit_test(proto directory proto base ${MSGPACK_LIBRARY})
 unit_test(proto plan proto base)
 unit_test(proto conn proto)
 unit_test(proto conn_hostile proto)
+add_executable(conn_stdio proto/conn_stdio.c) # for tests/interop_noise.py, by hand
+target_link_libraries(conn_stdio PRIVATE proto)
 
 # docs/protocol.md is what protodoc prints today.
 add_executable(protodoc ${CMAKE_SOURCE_DIR}/tools/protodoc.c)
