@@ -3,7 +3,7 @@
 
     python3 tests/interop_noise.py build/bin/conn_stdio
 
-Everything but Noise itself is written here a second time from proto/README.md: preamble, frames,
+Everything but Noise itself is written here a second time from docs/protocol.md: preamble, frames,
 certificate, psk, records, fragments, REKEY, CLOSE.  Exit 77: noiseprotocol is not installed."""
 import hashlib
 import os
