@@ -110,6 +110,35 @@ static void test_typing_errors(void **state)
     assert_int_equal(node_id_parse(&id, text, NULL), ERR_OK); /* all upper case is allowed */
 }
 
+/* Strings with a good checksum that are no node id all the same. */
+static void test_wrong_lengths(void **state)
+{
+    static const struct {
+        const char *what, *text;
+        bool good;
+    } cases[] = {
+        { "spare bits that are not zero",
+          "swm1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqpsqvc57", false },
+        { "spare bits that are not zero",
+          "swm1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqgnzuph3", false },
+        { "a group too few", "swm1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqu8c5av",
+          false },
+        { "a group too many", "swm1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq5pa5pd",
+          false },
+        { "the checksum of the older bech32",
+          "swm1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqc2gpvw", false },
+        { "another prefix", "swn1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq9tpz88",
+          false },
+        { "a good one", "swm1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqdkcdfv", true },
+    };
+    struct node_id id;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if ((node_id_parse(&id, cases[i].text, NULL) == ERR_OK) != cases[i].good)
+            fail_msg("%s", cases[i].what);
+}
+
 static void test_keys_are_not_mixed_up(void **state)
 {
     struct swarm_key k, back;
@@ -324,10 +353,15 @@ static void test_draw(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bip350),        cmocka_unit_test(test_node_id_examples),
-        cmocka_unit_test(test_typing_errors), cmocka_unit_test(test_keys_are_not_mixed_up),
-        cmocka_unit_test(test_identity_file), cmocka_unit_test(test_sign),
-        cmocka_unit_test(test_links),         cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_bip350),
+        cmocka_unit_test(test_node_id_examples),
+        cmocka_unit_test(test_typing_errors),
+        cmocka_unit_test(test_wrong_lengths),
+        cmocka_unit_test(test_keys_are_not_mixed_up),
+        cmocka_unit_test(test_identity_file),
+        cmocka_unit_test(test_sign),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_draw),
     };
     if (proto_init()) return 2;
