@@ -61,7 +61,8 @@ struct link {
 };
 MUST_CHECK enum err link_parse(struct link *out, const char *text, struct why *why);
 void link_text(char *out, size_t cap, const struct link *l);
-/* "HOST:PORT" or "[V6]:PORT" alone; port 0 passes (listen: any free port), in a link it does not. */
+/* "HOST:PORT" or "[V6]:PORT" alone; port 0 passes (listen: any free port), in a link it does not.
+ */
 MUST_CHECK enum err hostport_parse(char host[256], uint16_t *port, const char *text,
                                    struct why *why);
 
