@@ -1,6 +1,7 @@
 /* The actor that owns the sockets, with real sockets on loopback: reaching each other, order,
  * simultaneous dials, sizes, and everything a stranger may do to a listener. */
 #include "node/net_impl.h"
+#include "proto/conn_impl.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include "nets.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -614,14 +616,323 @@ static void test_strikes(void **state)
     close_two(&hub, b);
 }
 
-/* A peer that stops reading: what we send piles up to the limit and no further. */
-static void test_slow_reader(void **state)
+/* --- a peer that speaks the protocol's frames but not its messages --- */
+
+/* A node of our own making: a socket and a connection, driven by hand. */
+struct raw {
+    int fd;
+    struct conn *conn;
+    struct identity me;
+};
+
+static void raw_pump(struct raw *r, struct hub *hub)
+{
+    uint8_t in[4096];
+    struct why why;
+
+    for (int i = 0; i < 20; i++) {
+        struct slice p = conn_pending(r->conn);
+        ssize_t n = p.n ? write(r->fd, p.p, p.n) : 0;
+        if (n > 0) conn_sent(r->conn, (size_t)n);
+        run_for(hub, 2);
+        n = read(r->fd, in, sizeof in);
+        if (n > 0 && conn_feed(r->conn, slice_of(in, (size_t)n), uv_now(&hub->loop), &why)) return;
+    }
+}
+
+static void raw_open(struct raw *r, struct hub *hub, const struct box *to)
+{
+    identity_make(&r->me);
+    r->fd = connect_raw(net_port(to->net));
+    struct conn_config c = { .me = &r->me,
+                             .swarm = swarm_key_public(),
+                             .initiator = true,
+                             .agent = "raw",
+                             .random = random_bytes,
+                             .now_ms = uv_now(&hub->loop),
+                             .unix_s = unix_now() };
+    assert_int_equal(conn_open(&r->conn, &c), ERR_OK);
+    raw_pump(r, hub);
+    assert_int_equal(conn_state(r->conn), CONN_OPEN);
+}
+
+static void raw_close(struct raw *r)
+{
+    conn_close(r->conn);
+    close(r->fd);
+    identity_fini(&r->me);
+}
+
+/* Send a PING whose bytes are replaced by others, sealed as if it were a good message. */
+static void raw_send(struct raw *r, const void *bytes, size_t n)
+{
+    struct msg m = { .type = MSG_PING, .u.PING.stamp = UINT64_MAX - 1 };
+    assert_int_equal(records_queue(r->conn, &m), ERR_OK);
+    struct outgoing *o = r->conn->queue[0].last;
+    assert_true(n <= o->n);
+    r->conn->queued -= o->n - n;
+    memcpy(o->bytes, bytes, n);
+    o->n = (uint32_t)n;
+    records_pump(r->conn);
+}
+
+/* The next message that is no PING: ERROR's code, or 0. */
+static unsigned raw_error(struct raw *r)
+{
+    struct slice bytes;
+    struct msg m;
+    while (conn_next(r->conn, &bytes)) {
+        assert_int_equal(msg_decode(&m, bytes, NULL), ERR_OK);
+        if (m.type == MSG_ERROR) return (unsigned)m.u.ERROR.code;
+    }
+    return 0;
+}
+
+static void test_bad_messages(void **state)
 {
     (void)state;
     struct hub hub;
-    struct box b = { 0 };
+    struct box b[2];
+    struct raw r;
+
+    open_two(&hub, b);
+    raw_open(&r, &hub, &b[0]);
+    assert_int_equal(b[0].ups, 1);
+
+    /* a type nobody knows yet: an answer, no strike, however often */
+    for (int i = 0; i < 5; i++) raw_send(&r, "\x93\xcc\xfa\x07\x80", 5);
+    raw_pump(&r, &hub);
+    for (int i = 0; i < 5; i++) assert_int_equal(raw_error(&r), WIRE_UNSUPPORTED);
+    assert_int_equal(b[0].downs, 0);
+
+    /* messages that break the rules: told so, and the third one is the last */
+    raw_send(&r, "\x93\x02\x00\x81\xa1t\xa1x", 8); /* a PING whose stamp is text */
+    raw_pump(&r, &hub);
+    assert_int_equal(raw_error(&r), WIRE_BAD_MESSAGE);
+    raw_send(&r, "\x93\x02\x00\x80", 4); /* a PING without a stamp */
+    raw_pump(&r, &hub);
+    assert_int_equal(raw_error(&r), WIRE_BAD_MESSAGE);
+    assert_int_equal(b[0].downs, 0);
+    raw_send(&r, "\x93\x01\x00\x80", 4); /* HELLO, which is over */
+    raw_pump(&r, &hub);
+    assert_true(run_until(&hub, is_down, &b[0], 2000));
+    assert_true(net_is_banned(b[0].net, &r.me.id));
+    assert_int_equal(b[0].mails, 0);
+    raw_close(&r);
+
+    /* sealed bytes that begin no message, and lengths that lie, end a connection at once */
+    b[0].downs = 0;
+    raw_open(&r, &hub, &b[0]);
+    raw_send(&r, "\xdd\xff\xff\xff\xff", 5);
+    raw_pump(&r, &hub);
+    assert_true(run_until(&hub, is_down, &b[0], 2000));
+    assert_non_null(strstr(b[0].last_why, "begin no message"));
+    raw_close(&r);
+    close_two(&hub, b);
+}
+
+/* --- mails that nobody drops --- */
+
+struct hoard {
+    struct mail *m[200];
+    unsigned n;
+};
+
+static void hoard_mail(struct box *b, struct mail *m)
+{
+    struct hoard *h = b->user;
+    if (h->n < 200)
+        h->m[h->n++] = m;
+    else
+        m->note.drop(&m->note);
+}
+
+/* What one peer makes us hold is bounded: beyond that we stop reading, and TCP stops the peer.
+ * When the mails are dropped it goes on. */
+static void test_hoard(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    struct hoard h = { .n = 0 };
+    uint8_t *x = calloc(1, 1 << 20);
+    unsigned sent = 0;
+
+    open_two(&hub, b);
+    b[1].on_mail = hoard_mail;
+    b[1].user = &h;
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    for (int i = 0; i < 100; i++) {
+        struct msg m = act(sent, x, 1 << 20);
+        if (!net_send(b[0].net, &b[1].me.id, &m)) sent++;
+        run_for(&hub, 3);
+    }
+    assert_in_range(h.n, 64, 70);
+    assert_in_range(sent, 80, 100); /* the rest waits with the sender */
+    for (unsigned i = 0; i < h.n; i++) h.m[i]->note.drop(&h.m[i]->note);
+    unsigned before = h.n;
+    h.n = 0;
+    run_for(&hub, 600);
+    assert_int_equal(before + h.n, sent);
+    for (unsigned i = 1; i < h.n; i++) h.m[i]->note.drop(&h.m[i]->note);
+    close_two(&hub, b);
+    assert_int_equal(h.m[0]->n > 1 << 20, true); /* a mail outlives its net */
+    h.m[0]->note.drop(&h.m[0]->note);
+    free(x);
+}
+
+/* --- a bad network --- */
+
+struct proxy {
+    pid_t pid;
+    int orders;
+    uint16_t port;
+};
+
+static void proxy_start(struct proxy *p, uint16_t target)
+{
+    int in[2], out[2];
+    char to[32], line[64] = "";
+
+    snprintf(to, sizeof to, "127.0.0.1:%u", target);
+    assert_int_equal(pipe(in) | pipe(out), 0);
+    p->pid = fork();
+    if (p->pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        for (int fd = 3; fd < 64; fd++) close(fd);
+        execl(PROXY, "swarm-proxy", "--target", to, (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    assert_true(read(out[0], line, sizeof line - 1) > 0);
+    close(out[0]);
+    p->orders = in[1];
+    p->port = (uint16_t)atoi(strchr(line, ':') + 1);
+}
+
+static void proxy_order(struct proxy *p, const char *order)
+{
+    assert_int_equal(dprintf(p->orders, "%s\n", order), strlen(order) + 1);
+    uv_sleep(20); /* until it has read that */
+}
+
+static void proxy_stop(struct proxy *p)
+{
+    close(p->orders);
+    assert_int_equal(waitpid(p->pid, NULL, 0), p->pid);
+}
+
+static void test_far_away(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    struct proxy p;
+    struct echo e = { .left = 10, .least = UINT64_MAX };
+
+    open_two(&hub, b);
+    proxy_start(&p, net_port(b[1].net));
+    proxy_order(&p, "delay 15");
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", p.port, &a), ERR_OK);
+    e.to = b[1].me.id;
+    b[0].user = &e;
+    b[0].on_mail = ping_back;
+    b[1].on_mail = bounce;
+    send_ping(&b[0]);
+    assert_true(run_until(&hub, echo_done, &e, 5000));
+    assert_true(e.least >= 30000000);
+    print_message("30 ms away: %.2f ms there and back\n", (double)e.sum / e.seen / 1e6);
+    assert_in_range(net_rtt_us(b[0].net, &b[1].me.id), 30000, 60000);
+    close_two(&hub, b);
+    proxy_stop(&p);
+}
+
+static void count_good(struct box *b, struct mail *m)
+{
+    struct big *g = b->user;
+    if (m->m.type == MSG_ACT && m->m.u.ACT.x.n == g->n && !memcmp(m->m.u.ACT.x.p, g->x, g->n))
+        g->good++;
+    else
+        g->bad++;
+    m->note.drop(&m->note);
+}
+
+/* A changed byte anywhere, or a connection cut anywhere: never a wrong message, always a word to
+ * the owner, and the next connection is as good as new. */
+static void test_damage(void **state)
+{
+    (void)state;
+    static const char *const faults[] = { "flip 2",     "flip 5",   "flip 30",   "flip 100",
+                                          "flip 300",   "flip 600", "flip 2000", "flip 9000",
+                                          "flip 40000", "cut 4",    "cut 50",    "cut 200",
+                                          "cut 700",    "cut 9001", "cut 60000" };
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    struct proxy p;
+    uint8_t x[5000];
+    struct big g = { x, sizeof x, 0, 0 };
+    unsigned failed_dials = 0;
+
+    open_two(&hub, b);
+    random_bytes(x, sizeof x);
+    b[1].on_mail = count_good;
+    b[1].user = &g;
+    proxy_start(&p, net_port(b[1].net));
+    for (size_t i = 0; i < sizeof faults / sizeof *faults * 2; i++) {
+        proxy_order(&p, i % 2 ? "only up" : "only down");
+        proxy_order(&p, faults[i / 2]);
+        unsigned downs = b[0].downs, ups = b[0].ups;
+        (void)dial_wait(&b[0], &b[1].me.id, "127.0.0.1", p.port, &a);
+        if (a.e) failed_dials++;
+        struct msg m = act(0, x, sizeof x);
+        for (int k = 0; k < 15; k++) {
+            if (net_send(b[0].net, &b[1].me.id, &m)) break;
+            run_for(&hub, 2);
+        }
+        proxy_order(&p, "drop"); /* faults beyond what went through */
+        run_for(&hub, 30);
+        assert_int_equal(b[0].downs - downs, b[0].ups - ups);
+        assert_false(net_is_up(b[0].net, &b[1].me.id));
+        assert_false(net_is_up(b[1].net, &b[0].me.id));
+        proxy_order(&p, "flip 0");
+        proxy_order(&p, "cut 0");
+    }
+    assert_int_equal(g.bad, 0);
+    assert_in_range(failed_dials, 8, 24);
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", p.port, &a), ERR_OK);
+    g.good = 0;
+    struct msg m = act(0, x, sizeof x);
+    assert_int_equal(net_send(b[0].net, &b[1].me.id, &m), ERR_OK);
+    run_for(&hub, 50);
+    assert_int_equal(g.good, 1);
+    close_two(&hub, b);
+    proxy_stop(&p);
+}
+
+/* --- silence --- */
+
+static bool both_down(void *arg)
+{
+    struct box **two = arg;
+    return two[0]->downs > 0 && two[1]->downs > 0;
+}
+
+/* A peer that stops reading, and a line that swallows everything: both are noticed, in the time
+ * that net_impl.h names; what we send piles up to the limit and no further. */
+static void test_silence(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2], c = { 0 };
+    struct box *waits[2] = { &c, &b[0] };
     struct answer a;
     struct node_id id;
+    struct proxy p;
     uint16_t port;
     int fd[2];
     uint8_t *x = calloc(1, 1 << 20);
@@ -637,27 +948,33 @@ static void test_slow_reader(void **state)
     assert_int_equal(read(fd[0], id.b, ID_BYTES), ID_BYTES);
     assert_int_equal(read(fd[0], &port, 2), 2);
     close(fd[0]);
-    assert_int_equal(hub_init(&hub), ERR_OK);
-    box_open(&b, &hub);
-    assert_int_equal(dial_wait(&b, &id, "127.0.0.1", port, &a), ERR_OK);
+
+    open_two(&hub, b);
+    box_open(&c, &hub);
+    proxy_start(&p, net_port(b[1].net));
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", p.port, &a), ERR_OK);
+    assert_int_equal(dial_wait(&c, &id, "127.0.0.1", port, &a), ERR_OK);
+    run_for(&hub, 50);
+    proxy_order(&p, "blackhole 1");
     kill(child, SIGSTOP);
     struct msg m = act(0, x, 1 << 20);
     enum err e = ERR_OK;
     unsigned sent = 0;
     for (; !e && sent < 200; sent++) {
-        e = net_send(b.net, &id, &m);
+        e = net_send(c.net, &id, &m);
         uv_run(&hub.loop, UV_RUN_NOWAIT);
     }
     assert_int_equal(e, ERR_FULL);
     assert_in_range(sent, 60, 90);
-    uint64_t t = uv_now(&hub.loop);
-    assert_true(run_until(&hub, is_down, &b, 25000));
-    print_message("a peer that stopped: closed after %.1f s: %s\n",
-                  (double)(uv_now(&hub.loop) - t) / 1000, b.last_why);
+
+    assert_true(run_until(&hub, both_down, waits, 30000));
+    assert_non_null(strstr(c.last_why, "too slowly"));
+    assert_non_null(strstr(b[0].last_why, "three PINGs"));
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
-    box_close(&b);
-    hub_fini(&hub);
+    box_close(&c);
+    close_two(&hub, b);
+    proxy_stop(&p);
     free(x);
 }
 
@@ -684,7 +1001,11 @@ int main(void)
         cmocka_unit_test(test_simultaneous),
         cmocka_unit_test(test_junk),
         cmocka_unit_test(test_strikes),
-        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_bad_messages),
+        cmocka_unit_test(test_hoard),
+        cmocka_unit_test(test_far_away),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_silence),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
