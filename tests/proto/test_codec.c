@@ -686,6 +686,10 @@ static void test_records_refuse(void **state)
             assert_int_equal(record_changed(&b, (struct change){ REPLACE, i, longer }),
                              ERR_MALFORMED);
         }
+        if (f->type == FIELD_UINTS) { /* 2^32 */
+            struct slice large = slice_of("\x91\xcf\x00\x00\x00\x01\x00\x00\x00\x00", 10);
+            assert_int_equal(record_changed(&b, (struct change){ REPLACE, i, large }), ERR_RANGE);
+        }
         if (f->type == FIELD_U && f->optional) {
             struct slice zero = slice_of("\x00", 1);
             assert_int_equal(record_changed(&b, (struct change){ REPLACE, i, zero }),

@@ -187,6 +187,10 @@ static void test_counts(void **state)
     assert_int_equal(check_text("\xc0", 1, 0), ERR_RANGE);
     /* Each count alone fits into what follows; their sum does not. */
     assert_int_equal(CHECK_BYTES("\x95\x94\x93\x92\x91\x01"), ERR_MALFORMED);
+    struct why why; /* and it is seen as soon as the sum is too large, not where the bytes end */
+    assert_int_equal(mp_check(slice_of("\x94\x93\xc0\xc0\xc0\xc0", 6), MP_OBJECTS, &why),
+                     ERR_MALFORMED);
+    assert_string_equal(why.text, "byte 1: 6 values announced, 4 bytes left");
     assert_int_equal(CHECK_BYTES("\x94\x92\x01\x02\x01"), ERR_MALFORMED);
     assert_int_equal(CHECK_BYTES("\xdf\x80\x00\x00\x00\xa1\x61\x01"), ERR_MALFORMED);
     assert_int_equal(CHECK_BYTES(""), ERR_MALFORMED);
