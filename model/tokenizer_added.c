@@ -109,40 +109,49 @@ static struct slice keep(uint8_t **to, const void *p, size_t n)
     return s;
 }
 
-/* Copy every string out of the JSON: contents, what they decode to (the reference reads a content
- * that GPT-2's table can spell as such a spelling), and their normalized form. */
-static enum err keep_strings(struct added *a, bool nfc)
+/* The normalized form of every token that wants one, one after the other; end[i] is where that of
+ * token i ends. */
+static void normalize_all(const struct added *a, bool nfc, struct text *out, size_t *end)
 {
-    size_t total = 1;
-    for (uint32_t i = 0; i < a->n; i++) total += 2 * a->token[i].content.n;
-    struct text normal = { 0 };
-    size_t *end = calloc(a->n + 1, sizeof *end); /* of each normalized form in normal */
-    if (!end) return ERR_NOMEM;
-    text_str(&normal, "");
+    text_str(out, "");
     for (uint32_t i = 0; i < a->n; i++) {
         const struct added_token *t = &a->token[i];
         if (t->normalized && nfc)
-            unicode_nfc(t->content, &normal);
+            unicode_nfc(t->content, out);
         else if (t->normalized)
-            text_add(&normal, t->content.p, t->content.n);
-        end[i] = normal.n;
+            text_add(out, t->content.p, t->content.n);
+        end[i] = out->n;
     }
-    a->pool = normal.failed ? NULL : malloc(total + normal.n);
-    if (a->pool) {
-        uint8_t *to = a->pool;
-        struct slice all = keep(&to, normal.p, normal.n);
-        for (uint32_t i = 0; i < a->n; i++) {
-            struct added_token *t = &a->token[i];
-            size_t n, from = i ? end[i - 1] : 0;
-            t->content = keep(&to, t->content.p, t->content.n);
-            t->bytes = t->content;
-            if (bpe_unspell(t->content, to, &n)) t->bytes = slice_of(to, n);
-            to += t->content.n;
-            struct added_pass *p = t->normalized ? &a->normalized : &a->raw;
-            struct slice text = t->normalized ? slice_of(all.p + from, end[i] - from) : t->content;
-            uint32_t order = t->special ? i : ADDED_MAX + i; /* as the reference lists them */
-            p->key[p->n++] = (struct added_key){ text, i, order };
-        }
+}
+
+/* Copy the strings of token i to *to: its content, what is looked for in a text, and what it
+ * decodes to (the reference takes a text that GPT-2's table can spell for such a spelling). */
+static void keep_token(struct added *a, uint32_t i, struct slice normal, uint8_t **to)
+{
+    struct added_token *t = &a->token[i];
+    struct added_pass *p = t->normalized ? &a->normalized : &a->raw;
+    uint32_t order = t->special ? i : ADDED_MAX + i; /* as the reference lists them */
+    size_t n;
+    t->content = keep(to, t->content.p, t->content.n);
+    struct slice text = t->normalized ? keep(to, normal.p, normal.n) : t->content;
+    t->bytes = bpe_unspell(text, *to, &n) ? slice_of(*to, n) : text;
+    *to += text.n;
+    p->key[p->n++] = (struct added_key){ text, i, order };
+}
+
+/* Copy every string out of the JSON. */
+static enum err keep_strings(struct added *a, bool nfc)
+{
+    size_t total = 1, *end = calloc(a->n + 1, sizeof *end);
+    struct text normal = { 0 };
+    if (!end) return ERR_NOMEM;
+    normalize_all(a, nfc, &normal, end);
+    for (uint32_t i = 0; i < a->n; i++) total += 2 * a->token[i].content.n;
+    a->pool = normal.failed ? NULL : malloc(total + 2 * normal.n);
+    uint8_t *to = a->pool;
+    for (uint32_t i = 0; a->pool && i < a->n; i++) {
+        size_t from = i ? end[i - 1] : 0;
+        keep_token(a, i, slice_of(normal.p + from, end[i] - from), &to);
     }
     free(end);
     free(normal.p);

@@ -259,6 +259,11 @@ bool unicode_is_space(uint32_t c)
     return in_list(unicode_space, unicode_space_n, c);
 }
 
+bool unicode_is_normalizing(uint32_t c)
+{
+    return in_list(unicode_normalizing, unicode_normalizing_n, c);
+}
+
 bool unicode_is_number(uint32_t c)
 {
     enum unicode_category k = category(c);

@@ -43,6 +43,10 @@ bool unicode_is_space(uint32_t c);
 bool unicode_is_number(uint32_t c); /* Nd, Nl, No */
 bool unicode_is_word(uint32_t c);   /* \w of Rust's regex crate: has the two joiners */
 
+/* Does canonical normalization change it, move it, or compose it with another?  The reference's
+ * answer (about Unicode 9), on every system. */
+bool unicode_is_normalizing(uint32_t c);
+
 /* The code point at p and its length.  n > 0.  Malformed bytes: U+FFFD and the length of the
  * maximal subpart (Unicode 16, 3.9), as Rust's and Python's lossy decoding; *bad tells. */
 uint32_t utf8_get(const uint8_t *p, size_t n, size_t *len, bool *bad);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
+static const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+
 enum { EXPAND_MAX = 2 }; /* decomposed code points a byte: at most 3 for 2 bytes, 4 for 3 */
 
 static unsigned class_of(int32_t c)
@@ -42,40 +44,59 @@ static bool plainly_normal(struct slice s)
     return true;
 }
 
+/* A run of characters that normalization may touch, decomposed. */
+struct run {
+    int32_t *c; /* owned: [2 * cap], the second half is scratch */
+    size_t n, cap;
+};
+
+static bool decompose(struct run *r, uint32_t ch)
+{
+    int last = 0; /* of an option that we don't set */
+    utf8proc_ssize_t room = (utf8proc_ssize_t)(r->cap - r->n);
+    utf8proc_ssize_t k = utf8proc_decompose_char((int32_t)ch, r->c + r->n, room, how, &last);
+    if (k < 0 || k > room) return false;
+    r->n += (size_t)k;
+    return true;
+}
+
+static bool compose(struct run *r, struct text *out)
+{
+    if (r->n == 0) return true;
+    order(r->c, r->n, r->c + r->cap);
+    utf8proc_ssize_t m = utf8proc_normalize_utf32(r->c, (utf8proc_ssize_t)r->n, how);
+    for (utf8proc_ssize_t i = 0; i < m; i++) {
+        uint8_t bytes[4];
+        text_add(out, bytes, utf8_put((uint32_t)r->c[i], bytes));
+    }
+    r->n = 0;
+    return m >= 0;
+}
+
+static bool normalize(struct slice s, struct run *r, struct text *out)
+{
+    size_t len;
+    for (size_t i = 0; i < s.n; i += len) {
+        bool bad;
+        uint32_t ch = utf8_get(s.p + i, s.n - i, &len, &bad);
+        if (unicode_is_normalizing(ch)) {
+            if (!decompose(r, ch)) return false;
+        } else { /* a wall: nothing moves past it, nothing composes with it */
+            if (!compose(r, out)) return false;
+            text_add(out, s.p + i, len);
+        }
+    }
+    return compose(r, out);
+}
+
 void unicode_nfc(struct slice s, struct text *out)
 {
     if (plainly_normal(s)) {
         text_add(out, s.p, s.n);
         return;
     }
-    const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    size_t n = 0, cap = EXPAND_MAX * s.n;
-    int32_t *c = malloc(2 * cap * sizeof *c); /* the second half is scratch */
-    for (size_t i = 0; c && i < s.n;) {
-        size_t len;
-        bool bad;
-        int last = 0;
-        int32_t ch = (int32_t)utf8_get(s.p + i, s.n - i, &len, &bad);
-        utf8proc_ssize_t k =
-            utf8proc_decompose_char(ch, c + n, (utf8proc_ssize_t)(cap - n), how, &last);
-        if (k < 0 || (size_t)k > cap - n) { /* not of a well-formed text */
-            free(c);
-            c = NULL;
-            break;
-        }
-        n += (size_t)k;
-        i += len;
-    }
-    if (!c) {
-        out->failed = true;
-        return;
-    }
-    order(c, n, c + cap);
-    utf8proc_ssize_t m = utf8proc_normalize_utf32(c, (utf8proc_ssize_t)n, how);
-    for (utf8proc_ssize_t i = 0; i < m; i++) {
-        uint8_t bytes[4];
-        text_add(out, bytes, utf8_put((uint32_t)c[i], bytes));
-    }
-    if (m < 0) out->failed = true;
-    free(c);
+    struct run r = { .cap = EXPAND_MAX * s.n };
+    r.c = malloc(2 * r.cap * sizeof *r.c);
+    if (!r.c || !normalize(s, &r, out)) out->failed = true;
+    free(r.c);
 }

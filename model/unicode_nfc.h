@@ -1,7 +1,9 @@
 /* unicode_nfc.h - Unicode normalization form C.
  *
- * Through utf8proc, except for the canonical ordering: its own is quadratic in a run of combining
- * marks, which a stranger may send. */
+ * utf8proc decomposes and composes.  Two things are ours: the canonical ordering, because
+ * utf8proc's is quadratic in a run of combining marks, which a stranger may send; and which
+ * characters are normalized at all, because token ids must not depend on the Unicode version of the
+ * library that a system has (unicode_is_normalizing). */
 #ifndef MODEL_UNICODE_NFC_H
 #define MODEL_UNICODE_NFC_H
 

@@ -33,6 +33,7 @@ extern const uint32_t unicode_category_n;
 #define UNICODE_LISTS(X)                                                         \
     X(alphabetic) /* Other_Alphabetic: neither a letter nor a letter number */    \
     X(space)      /* White_Space */                                              \
+    X(normalizing) /* what normalization changes, moves or composes */           \
     X(han) X(hiragana) X(katakana) X(hangul)
 #define X(name)                           \
     extern const struct urange unicode_##name[]; \

@@ -6,8 +6,10 @@ usage: unicode_table.py > model/unicode_table.c      (needs: pip install tokeniz
 Token ids depend on the engine's Unicode tables (version 16 in tokenizers 0.23.3), so the tables are
 read out of the engine itself: each class is matched against all code points.
 """
+import unicodedata
+
 import tokenizers
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 CATEGORIES = ('Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co '
               'Cn').split()
@@ -18,6 +20,20 @@ EVERY = ''.join(chr(c) for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF)
 def members(pattern):
     split = pre_tokenizers.Split(Regex(pattern), 'removed', invert=True)
     return {ord(c) for piece, _ in split.pre_tokenize_str(EVERY) for c in piece}
+
+
+def normalizing():
+    """Code points that normalization changes, moves or composes in the reference, whose tables are
+    older than ours and Python's."""
+    nfd = normalizers.NFD()
+    last = '\u0345'  # the mark of the highest class: every other goes before it
+    known = {ord(last)} | {ord(c) for c in EVERY
+                           if unicodedata.combining(c) and nfd.normalize_str(last + c)[0] != last}
+    for c in EVERY:
+        parts = nfd.normalize_str(c)
+        if parts != c:
+            known.update(map(ord, c + parts))
+    return known
 
 
 def ranges(points):
@@ -56,6 +72,7 @@ const uint32_t unicode_category[] = {{''')
 
     letters = {c for c in category if category[c][0] == 'L' or category[c] == 'Nl'}
     lists = [('alphabetic', members(r'\p{Alphabetic}+') - letters), ('space', members(r'\s+'))]
+    lists += [('normalizing', normalizing())]
     lists += [(name.lower(), members(r'\p{%s}+' % name)) for name in SCRIPTS]
     for name, points in lists:
         cells = ['{0x%05x, 0x%05x},' % (lo, hi) for lo, hi in ranges(points)]
