@@ -3,7 +3,10 @@
  * Peers are named by id.  At most one connection to a peer is used for sending; when two nodes dial
  * each other at once both agree on the one whose initiator has the lower id and close the other
  * once idle.  Sending to one's own id is delivered like any other message, without a socket.
- * Callbacks run on the hub's loop. */
+ * Messages of one session, of one rid, or of neither, arrive in the order sent (conn.h); a message
+ * is lost only together with the connection, and then on_peer says down.
+ * Callbacks run on the hub's loop; none runs after net_close, but for the results of dials, which
+ * net_close itself ends with ERR_CANCELLED. */
 #ifndef NODE_NET_H
 #define NODE_NET_H
 
@@ -38,7 +41,8 @@ struct net_config {
 
 MUST_CHECK enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
                              struct why *why);
-/* Says CLOSE to every peer and closes all sockets; done(arg) when the last is closed. */
+/* Says CLOSE to every peer and closes all sockets; done(arg) when the last is closed, within a
+ * second, and n is freed.  Mails may outlive it.  done may be NULL. */
 void net_close(struct net *n, void (*done)(void *arg), void *arg);
 
 uint16_t net_port(const struct net *n); /* the port listened on; 0 when none */

@@ -10,8 +10,8 @@
  * confines these three to bytes towards the target (up) or from it (down).
  *
  * The same words without dashes on stdin, one a line, change a running proxy ("delay 40"); "drop"
- * resets every connection; the end of a pipe on stdin ends the program.  0 switches off, also cut
- * and flip.
+ * resets every connection; each is answered "ok"; the end of a pipe on stdin ends the program.  0
+ * switches off, also cut and flip.
  */
 #include <netinet/in.h>
 #include <signal.h>
@@ -176,12 +176,13 @@ static void forward(struct lane *l)
 
 static uint64_t due_of(struct lane *l, size_t n)
 {
-    double now = (double)uv_now(&loop);
     uint64_t due;
 
+    uv_update_time(&loop);
+    double now = (double)uv_now(&loop);
     if (l->line_free_ms < now) l->line_free_ms = now;
     if (opt.rate) l->line_free_ms += (double)n * 1000 / (double)opt.rate;
-    due = (uint64_t)l->line_free_ms + opt.delay;
+    due = (uint64_t)l->line_free_ms + opt.delay + (opt.delay > 0); /* never less than asked for */
     if (opt.jitter) due += (uint64_t)rand_r(&seed) % (opt.jitter + 1);
     if (due < l->last_due_ms) due = l->last_due_ms; /* TCP keeps the order, so do we */
     l->last_due_ms = due;
@@ -326,6 +327,8 @@ static void obey(char *line)
         for (struct pair *p = pairs; p; p = p->next) end_pair(p, true);
     else if (line[0] && !set(line, value ? value : ""))
         fprintf(stderr, "swarm-proxy: %s: unknown order\n", line);
+    puts("ok");
+    fflush(stdout);
 }
 
 static void on_orders(uv_stream_t *in, ssize_t n, const uv_buf_t *buf)
