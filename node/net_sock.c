@@ -36,7 +36,7 @@ struct sock *sock_new(struct net *n, bool initiator)
 static void set_options(struct sock *s)
 {
     uv_os_fd_t fd;
-    int user_timeout = NET_STALL_MS, notsent = NET_NOTSENT_BYTES;
+    int user_timeout = NET_BUSY_MS, notsent = NET_NOTSENT_BYTES;
 
     (void)uv_tcp_nodelay(&s->tcp, 1);
     (void)uv_tcp_keepalive(&s->tcp, 1, 30);
@@ -333,21 +333,29 @@ static void tick_ping(struct sock *s, uint64_t now)
     uint64_t alive = s->rx_ms > s->progress_ms ? s->rx_ms : s->progress_ms;
     bool idle = now - alive >= NET_PING_MS;
 
+    if (s->paused) { /* an answer would wait in the kernel; but the peer is to hear that we live */
+        if (now - s->ping_ms < NET_PING_MS) return;
+        s->ping_ms = now;
+        s->ping_stamp = 0;
+        sock_ping(s, 0);
+        return;
+    }
     if (now - s->ping_ms < (idle ? NET_PING_MS : NET_MEASURE_MS)) return;
-    if (s->paused) return; /* its answer waits in the kernel because we do not read */
     if (idle && s->ping_stamp && ++s->ping_strikes >= NET_PING_STRIKES)
         sock_drop(s, ERR_TIMEOUT, "it did not answer three PINGs");
     else
         sock_measure(s);
 }
 
-/* Bytes that libuv has written since the last look are progress too: a write is 256 KiB. */
+/* Bytes that libuv has written since the last look are progress too: a write is 256 KiB.  A peer
+ * that takes nothing but talks is busy with what we sent before, and gets more time. */
 static void tick_stall(struct sock *s, uint64_t now)
 {
     size_t queue = uv_stream_get_write_queue_size((uv_stream_t *)&s->tcp);
     if (!s->writing || queue < s->queue) s->progress_ms = s->writing ? now : s->progress_ms;
     s->queue = queue;
-    if (s->writing && now - s->progress_ms > NET_STALL_MS)
+    uint64_t limit = now - s->rx_ms > NET_STALL_MS ? NET_STALL_MS : NET_BUSY_MS;
+    if (s->writing && now - s->progress_ms > limit)
         sock_drop(s, ERR_TIMEOUT, "it takes what we send too slowly");
 }
 

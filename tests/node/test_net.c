@@ -791,6 +791,14 @@ static void hoard_mail(struct box *b, struct mail *m)
         m->note.drop(&m->note);
 }
 
+static unsigned hoard_empty(struct hoard *h)
+{
+    unsigned n = h->n;
+    for (unsigned i = 0; i < n; i++) h->m[i]->note.drop(&h->m[i]->note);
+    h->n = 0;
+    return n;
+}
+
 /* What one peer makes us hold is bounded: beyond that we stop reading, and TCP stops the peer.
  * When the mails are dropped it goes on. */
 static void test_hoard(void **state)
@@ -968,8 +976,9 @@ static bool both_down(void *arg)
     return two[0]->downs > 0 && two[1]->downs > 0;
 }
 
-/* A peer that stops reading, and a line that swallows everything: both are noticed, in the time
- * that net_impl.h names; what we send piles up to the limit and no further. */
+/* A peer that stops, and a line that swallows everything: both are noticed, in the time that
+ * net_impl.h names; what we send piles up to the limit and no further.  A peer that only has no
+ * room for more, because it is busy, is not taken for dead. */
 static void test_silence(void **state)
 {
     (void)state;
@@ -979,6 +988,7 @@ static void test_silence(void **state)
     struct answer a;
     struct node_id id;
     struct proxy p;
+    struct hoard h = { .n = 0 };
     uint16_t port;
     int fd[2];
     uint8_t *x = calloc(1, 1 << 20);
@@ -1000,7 +1010,15 @@ static void test_silence(void **state)
     proxy_start(&p, net_port(b[1].net));
     assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", p.port, &a), ERR_OK);
     assert_int_equal(dial_wait(&c, &id, "127.0.0.1", port, &a), ERR_OK);
-    run_for(&hub, 50);
+    b[1].on_mail = hoard_mail;
+    b[1].user = &h;
+    assert_int_equal(dial_wait(&c, &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    h.want = 100;
+    for (unsigned i = 0; i < h.want; i++) {
+        struct msg big = act(i, x, 1 << 20);
+        assert_int_equal(net_send(c.net, &b[1].me.id, &big), ERR_OK);
+        run_for(&hub, 5);
+    }
     proxy_order(&p, "blackhole 1");
     kill(child, SIGSTOP);
     struct msg m = act(0, x, 1 << 20);
@@ -1016,6 +1034,12 @@ static void test_silence(void **state)
     assert_true(run_until(&hub, both_down, waits, 30000));
     assert_non_null(strstr(c.last_why, "too slowly"));
     assert_non_null(strstr(b[0].last_why, "three PINGs"));
+    assert_int_equal(c.downs, 1);
+    assert_true(net_is_up(c.net, &b[1].me.id));
+    assert_in_range(h.n, 64, 70);
+    h.want -= hoard_empty(&h);
+    assert_true(run_until(&hub, hoard_has_rest, &h, 5000));
+    (void)hoard_empty(&h);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     box_close(&c);
