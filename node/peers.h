@@ -14,9 +14,9 @@ struct peers;
 
 struct peers_config {
     struct hub *hub;
-    struct net *net;            /* borrowed until peers_close */
+    struct net *net; /* borrowed until peers_close */
     const struct identity *me;
-    const struct link *join;    /* [n_join] copied: dialled now and again while unconnected */
+    const struct link *join; /* [n_join] copied: dialled now and again while unconnected */
     uint32_t n_join;
     void *arg;
     /* The directory changed: somebody came, went, or says something new. */
