@@ -1,0 +1,13 @@
+# Swarms of real processes; each script gets the programs' folder and the project's.
+add_executable(probe swarm/probe.c)
+target_link_libraries(probe PRIVATE node)
+foreach(name splits)
+  add_test(NAME swarm_${name}
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+endforeach()
+
+# A checkpoint's whole way against the reference's logits.
+add_executable(compare_logits swarm/compare_logits.c)
+target_link_libraries(compare_logits PRIVATE store)
+add_test(NAME reference_logits
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_reference.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
