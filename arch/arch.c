@@ -154,7 +154,7 @@ static enum tensor_role nth_role(const struct arch *a, uint32_t layer, enum tens
 {
     for (enum tensor_role r = lo; r < T_ROLES; r++)
         if (has_role(a, layer, r) && n-- == 0) return r;
-    assert(!"the layer has no such tensor");
+    assert(0 && "the layer has no such tensor");
     return T_ROLES;
 }
 
@@ -163,7 +163,7 @@ static uint32_t nth_part(const struct arch *a, uint32_t n)
 {
     for (uint32_t p = 0; p < a->mlp_parts; p++)
         if (!part_empty(a, p) && n-- == 0) return p;
-    assert(!"the layer has no such part");
+    assert(0 && "the layer has no such part");
     return 0;
 }
 
