@@ -327,7 +327,8 @@ static enum err open_services(struct node *n, struct why *why)
                                    .peers = n->peers,
                                    .me = n->me.id,
                                    .n_layers = a->n_layers,
-                                   .row_bytes = arch_row_bytes(a) };
+                                   .row_bytes = arch_row_bytes(a),
+                                   .patience_ms = 2000 };
     memcpy(pc.model, n->weights.name.id.b, ID_BYTES);
     enum err e = stage_server_open(&n->stage, &sc);
     if (!e) e = pipelines_open(&n->pipelines, &pc);

@@ -293,7 +293,7 @@ enum err pipeline_open(struct pipelines *ps, const struct pipeline_wish *wish,
     p->wish = *wish;
     if (p->wish.max_tokens < p->wish.min_tokens) p->wish.max_tokens = p->wish.min_tokens;
     p->state = PLANNING;
-    p->deadline_ms = now_ms(ps->c.hub) + LAYERS_WAIT_MS;
+    p->deadline_ms = now_ms(ps->c.hub) + ps->c.patience_ms;
     p->next = ps->first;
     ps->first = p;
     wake(ps);

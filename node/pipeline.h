@@ -5,7 +5,7 @@
  *        +--refused, once; that node is avoided      +--> FAILED: a stage refused, failed, vanished
  *
  * A plan is made over the announcements of the moment; when layers are missing, the pipeline waits
- * a few seconds for them (a swarm that is just starting).  All stages are asked at once.  Rows go
+ * a moment for them (a swarm that is just starting).  All stages are asked at once.  Rows go
  * to the first stage; each stage forwards to the next by itself; the last one sends the rows that
  * were wanted back, and every stage says how long it took.
  *
@@ -29,6 +29,7 @@ struct pipelines_config {
     uint8_t model[ID_BYTES];
     uint32_t n_layers;
     size_t row_bytes;
+    uint32_t patience_ms; /* for announcements that cover the model */
 };
 
 MUST_CHECK enum err pipelines_open(struct pipelines **out, const struct pipelines_config *c);

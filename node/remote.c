@@ -150,7 +150,8 @@ static enum err open_parts(struct remote *r, struct why *why)
                                    .peers = r->peers,
                                    .me = r->c.me->id,
                                    .n_layers = r->c.n_layers,
-                                   .row_bytes = r->c.row_bytes };
+                                   .row_bytes = r->c.row_bytes,
+                                   .patience_ms = 5000 };
     memcpy(lc.model, r->c.model, ID_BYTES);
     if (!e) e = pipelines_open(&r->pipelines, &lc);
     return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;

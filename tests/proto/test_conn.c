@@ -38,7 +38,9 @@ static void settle(void)
 {
     enum err e = ERR_OK;
     struct why why = { "" };
-    while (move(a, b, SIZE_MAX, &e, &why) | move(b, a, SIZE_MAX, &e, &why)) {
+    for (bool moved = true; moved;) {
+        moved = move(a, b, SIZE_MAX, &e, &why);
+        moved |= move(b, a, SIZE_MAX, &e, &why);
     }
     if (e) fail_msg("%s", why.text);
 }
@@ -429,7 +431,9 @@ static void refuse(struct conn_config ca, struct conn_config cb, enum err *ea, s
     *ea = *eb = ERR_OK;
     wa->text[0] = wb->text[0] = 0;
     open_with(ca, cb);
-    while (move(a, b, SIZE_MAX, eb, wb) | move(b, a, SIZE_MAX, ea, wa)) {
+    for (bool moved = true; moved;) {
+        moved = move(a, b, SIZE_MAX, eb, wb);
+        moved |= move(b, a, SIZE_MAX, ea, wa);
     }
     struct slice s;
     assert_false(conn_next(a, &s) || conn_next(b, &s));

@@ -3,7 +3,8 @@
 #
 # Everything is in one temporary folder and on free ports of loopback; however a test ends, its
 # processes are stopped and the folder is removed.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR
 bin=$1
 src=$2
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/swarm-test.XXXXXX")

@@ -1,0 +1,72 @@
+#!/bin/sh
+# The whole way of a checkpoint against the reference's logits: published folder, converter, store,
+# forward pass, greedy choice.  Arguments: BIN (with the programs) and SOURCE (of the project).
+#
+# Bounds: with everything in f32 only the order of sums differs (5e-4 standard deviations; we see
+# 4e-6); rounding K and V to f16 alone moves these logits by up to 2e-3 (5e-3).  The divergence of
+# quantized types over these 38 positions is carried by two of them, where the model has to guess the
+# next country or word (q80: 0.046 and 0.041 nats, median 9e-7), so its bounds here are wide;
+# test_divergence.sh measures it over 3,000 positions.
+set -eu
+bin=$1
+src=$2
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failed=0
+
+# convert FOLDER NAME OPTIONS...
+convert() {
+    from=$1 name=$2
+    shift 2
+    SWARM_HOME="$dir/home" HOME="$dir/home" "$bin/swarm-convert" "$from" --store "$dir/store" \
+        --name "$name" "$@" >"$dir/convert.log" 2>&1 || {
+        cat "$dir/convert.log"
+        exit 1
+    }
+}
+
+# check NAME EXPECTED GREEDY BOUNDS...
+check() {
+    name=$1 expected=$2 greedy=$3
+    shift 3
+    "$bin/swarm-eval" logits --store "$dir/store" --model "$name" --ids "$expected" \
+        --out "$dir/out.safetensors" --greedy "$greedy"
+    printf '%s: ' "$name"
+    "$bin/compare_logits" "$expected" "$dir/out.safetensors" "$@" || {
+        echo "  out of bounds: $*"
+        failed=1
+    }
+}
+
+mkdir "$dir/home"
+for kind in glm4-dense glm4-moe-air glm4-moe-qknorm; do
+    fixture=$src/tests/fixtures/$kind
+    convert "$fixture" "$kind:f32" --type f32 --exchange f32 --kv f32
+    check "$kind:f32" "$fixture/expected.safetensors" 24 --max 5e-4 --greedy
+    convert "$fixture" "$kind-kv16:f32" --type f32 --exchange f32 --kv f16
+    check "$kind-kv16:f32" "$fixture/expected.safetensors" 24 --max 5e-3 --greedy
+done
+
+expected=$src/tests/fixtures/atlas-expected.safetensors
+convert "$src/models/atlas" atlas:f32 --type f32 --exchange f32 --kv f32
+check atlas:f32 "$expected" 22 --max 5e-4 --greedy
+convert "$src/models/atlas" atlas:q80 --type q80
+check atlas:q80 "$expected" 22 --kl 4e-3 --greedy
+convert "$src/models/atlas" atlas:q40 --type q40
+check atlas:q40 "$expected" 22 --kl 6e-2
+convert "$src/models/atlas" atlas-mixed:q80 --type q80 --type-of experts=q40
+check atlas-mixed:q80 "$expected" 22 --kl 5e-3 --greedy
+
+# Every instruction set and number of threads writes the same file.
+"$bin/swarm-eval" logits --store "$dir/store" --model atlas:q80 --ids "$expected" \
+    --out "$dir/one.safetensors" --greedy 22 --isa scalar --threads 1
+for isa in avx2 avxvnni avx512 neon; do
+    "$bin/swarm-eval" logits --store "$dir/store" --model atlas:q80 --ids "$expected" \
+        --out "$dir/two.safetensors" --greedy 22 --isa $isa --threads 3 2>"$dir/refusal" || {
+        cat "$dir/refusal" # an instruction set that this CPU lacks is refused in one sentence
+        [ "$(wc -l <"$dir/refusal")" = 1 ] || failed=1
+        continue
+    }
+    cmp "$dir/one.safetensors" "$dir/two.safetensors" || failed=1
+done
+exit $failed
