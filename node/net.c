@@ -145,7 +145,11 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
     uv_update_time(&hub->loop);
     (void)uv_timer_start(&n->tick, on_tick, NET_TICK_MS, NET_TICK_MS);
     if (c->listen_host && (e = listen_on(n, c->listen_host, c->listen_port, why))) {
-        net_close(n, NULL, NULL);
+        /* Nothing has begun, so nothing has to end first. */
+        n->closing = true;
+        actor_fini(&n->self);
+        uv_close((uv_handle_t *)&n->listener, on_handle_closed);
+        uv_close((uv_handle_t *)&n->tick, on_handle_closed);
         return e;
     }
     *out = n;

@@ -23,7 +23,7 @@ begin_long() {
 # end_long STATUS PATTERN: it ends so.
 end_long() {
     local status=0
-    wait "$client" || status=$?
+    wait "$client" 2>/dev/null || status=$?
     background=()
     [ "$status" -eq "$1" ] || die "a broken answer ended with $status: $(cat "$tmp/long.err")"
     [ -z "$2" ] || grep -Eq "$2" "$tmp/long.err" || die "it said '$(cat "$tmp/long.err")', not '$2'"
@@ -81,7 +81,7 @@ wait "${pid[n2]}" 2>/dev/null || true
 status=0
 wait "${background[0]}" || status=$?
 background=()
-[ "$status" -eq 1 ] && grep -q "node $(short n2)" "$tmp/eval.err" ||
+[ "$status" -eq 1 ] && grep -Eq "node $(short n2)" "$tmp/eval.err" ||
     die "swarm-eval ended with $status: $(cat "$tmp/eval.err")"
 start n2 --store "$tmp/store" --layers 6-7 --join "${link[n0]}"
 check_answers "after a third restart"
@@ -122,7 +122,7 @@ refused 'another program listens' "${node[@]}" --listen "127.0.0.1:${link[n0]##*
 refused "$tmp/none" "$bin/swarm-node" --store "$tmp/none" --listen 127.0.0.1:0
 refused 'nope' "${node[@]}" --listen 127.0.0.1:0 --model nope
 refused 'atlas:q80 has layers 0-7' "${node[@]}" --listen 127.0.0.1:0 --layers 5-9
-refused 'swk1' "${node[@]}" --listen 127.0.0.1:0 --swarm-key swk1broken
+refused 'unusable swarm key' "${node[@]}" --listen 127.0.0.1:0 --swarm-key swk1broken
 refused 'no such swarm key file' "${node[@]}" --listen 127.0.0.1:0 --swarm-key "$tmp/none"
 refused 'is no link' "${node[@]}" --listen 127.0.0.1:0 --join nonsense
 refused 'HOST:PORT' "${node[@]}" --listen nonsense
