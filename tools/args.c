@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NEGATABLE "[no-]"
+
 int die(const struct args *a, int status, const char *fmt, ...)
 {
     char text[1024];
@@ -46,6 +48,17 @@ static void print_wrapped(const char *text, int at)
     putchar('\n');
 }
 
+/* May the flag be turned off with --no-NAME?  Its help then starts with the mark. */
+static bool negatable(const struct arg *o)
+{
+    return o->type == ARG_FLAG && strncmp(o->help, NEGATABLE, strlen(NEGATABLE)) == 0;
+}
+
+static const char *help_of(const struct arg *o)
+{
+    return o->help + (negatable(o) ? strlen(NEGATABLE) : 0);
+}
+
 static void print_help(const struct args *a)
 {
     enum { LEFT = 26 };
@@ -54,13 +67,64 @@ static void print_help(const struct args *a)
     print_wrapped(a->about, 0);
     putchar('\n');
     for (const struct arg *o = a->options; o->name; o++) {
-        int n = printf("  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        int n = printf("  --%s%s%s%s", negatable(o) ? "[no-]" : "", o->name, o->value ? " " : "",
+                       o->value ? o->value : "");
         if (n >= LEFT) n = (putchar('\n'), 0);
         printf("%*s", LEFT - n, "");
-        print_wrapped(o->help, LEFT);
+        print_wrapped(help_of(o), LEFT);
     }
-    printf("  --help, --version\n");
+    printf("  --help, --version, --man\n");
     if (a->more) printf("\n%s\n", a->more);
+}
+
+/* --- manual page --- */
+
+/* Text for roff: no line may start with a dot or quote, backslashes and hyphens are literal. */
+static void print_roff(const char *text)
+{
+    bool start = true;
+
+    for (const char *c = text; *c; c++) {
+        if (start && (*c == '.' || *c == '\'')) fputs("\\&", stdout);
+        if (*c == '\\')
+            fputs("\\e", stdout);
+        else if (*c == '-')
+            fputs("\\-", stdout);
+        else
+            putchar(*c);
+        start = *c == '\n';
+    }
+    putchar('\n');
+}
+
+/* The manual page comes from the same table as --help, so it is never behind. */
+static void print_man(const struct args *a)
+{
+    char page[64];
+
+    snprintf(page, sizeof page, "%s", a->program);
+    for (char *c = page; *c; c++)
+        if (*c == ' ') *c = '-';
+    printf(".TH \"%s\" 1 \"\" \"swarm %s\" \"Swarm\"\n.SH NAME\n%s \\- ", page, SWARM_VERSION,
+           page);
+    int first = (int)strcspn(a->about, ".");
+    printf("%.*s\n.SH SYNOPSIS\n.nf\n%s ", first, a->about, a->program);
+    print_roff(a->usage);
+    printf(".fi\n.SH DESCRIPTION\n");
+    print_roff(a->about);
+    printf(".SH OPTIONS\n");
+    for (const struct arg *o = a->options; o->name; o++) {
+        printf(".TP\n\\fB\\-\\-%s%s\\fR \\fI%s\\fR\n", negatable(o) ? "[no\\-]" : "", o->name,
+               o->value ? o->value : "");
+        print_roff(help_of(o));
+    }
+    printf(".TP\n.B \\-\\-help, \\-\\-version, \\-\\-man\nPrint the options, the version, this "
+           "page.\n");
+    if (a->more) {
+        printf(".SH NOTES\n.nf\n");
+        print_roff(a->more);
+        printf(".fi\n");
+    }
 }
 
 /* --- values --- */
@@ -162,7 +226,7 @@ static const struct arg *find_negated(const struct args *a, const char *name, si
 {
     const struct arg *o = n > 3 && memcmp(name, "no-", 3) == 0 ? find(a, name + 3, n - 3) : NULL;
 
-    return o && o->type == ARG_FLAG && strncmp(o->help, "[no-]", 5) == 0 ? o : NULL;
+    return o && negatable(o) ? o : NULL;
 }
 
 /* The option at argv[i], and its value; returns the index of the last word it used. */
@@ -178,6 +242,10 @@ static int take_option(const struct args *a, int argc, char **argv, int i)
     }
     if (!o && !value && strcmp(name, "help") == 0) {
         print_help(a);
+        exit(0);
+    }
+    if (!o && !value && strcmp(name, "man") == 0) {
+        print_man(a);
         exit(0);
     }
     if (!o && !value && strcmp(name, "version") == 0) {

@@ -40,8 +40,8 @@ struct args {
 };
 
 /* Parse argv[1..]; positional arguments are gathered in pos (at most max_pos).  "--name=V" and
- * "--name V"; "--" ends options.  --help prints and exits 0, --version too; anything unusable
- * prints one sentence on stderr and exits 2.  Returns the number of positional arguments. */
+ * "--name V"; "--" ends options.  --help, --version and --man (the manual page as roff) print
+ * and exit 0; anything unusable prints one sentence on stderr and exits 2.  Returns the number of positional arguments. */
 int args_parse(const struct args *a, int argc, char **argv, const char **pos, int max_pos);
 
 /* Print "program: sentence" on stderr and return status (for `return die(...)` in main). */
