@@ -36,6 +36,11 @@ if [ -z "$quick" ]; then
     run_ctest "$root/build-asan"
 fi
 
+if [ -z "$quick" ]; then
+    say "the demo"
+    "$root/tests/test_demo.sh"
+fi
+
 if [ "$fuzz" -gt 0 ]; then
     install_packages clang-14 libclang-rt-14-dev
     build "$root/build-fuzz" -DCMAKE_C_COMPILER=clang-14 -DFUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
