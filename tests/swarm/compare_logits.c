@@ -16,10 +16,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Files stay open until the end: their tensors are borrowed. */
+static struct safetensors *files[8];
+static unsigned n_files;
+
+static void close_files(void)
+{
+    while (n_files) safetensors_close(files[--n_files]);
+}
+
 static const struct st_tensor *find(const char *path, const char *name, enum st_dtype type,
                                     unsigned n_dims)
 {
-    struct safetensors *f; /* stays open until the end */
+    struct safetensors *f;
     struct why why;
     const struct st_tensor *t;
 
@@ -27,6 +36,7 @@ static const struct st_tensor *find(const char *path, const char *name, enum st_
         fprintf(stderr, "compare_logits: %s\n", why.text);
         exit(2);
     }
+    files[n_files++] = f;
     t = safetensors_find(f, name);
     if (!t || t->dtype != type || t->n_dims != n_dims) {
         fprintf(stderr, "compare_logits: %s: no %s of that type and shape\n", path, name);
@@ -103,6 +113,7 @@ int main(int argc, char **argv)
     double max = INFINITY, kl = INFINITY;
     int greedy = 0;
 
+    atexit(close_files);
     if (argc < 3) {
         fprintf(stderr, "usage: compare_logits EXPECTED OUT [--max X] [--kl X] [--greedy]\n");
         return 2;
