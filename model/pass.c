@@ -3,9 +3,11 @@
 
 #include <string.h>
 
-/* Below this a fork (about 2 us with spinning helpers) costs more than it saves: at 30-100 integer
- * multiplications a nanosecond this many take 1 to 4 us. */
-enum { FORK_MACS = 100000 };
+/* Below this a fork costs more than it saves: at 30 to 100 integer multiplications a nanosecond this
+ * many take 10 to 30 us, a fork 1 to 2 us while the helpers still spin, but 50 us when they have
+ * gone to sleep because forks are rare.  Decoding atlas never forks (10,000 tokens/s on one thread,
+ * 6,000 on two when it did); every product of a model of a billion parameters is larger. */
+enum { FORK_MACS = 1000000 };
 
 struct pass {
     pass_work *work;

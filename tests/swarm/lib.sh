@@ -15,7 +15,9 @@ background=()
 
 cleanup() {
     local status=$? p
-    trap - EXIT INT TERM
+    trap - EXIT INT TERM ERR
+    trap '' PIPE # whoever reads us may have gone
+    set +e
     for p in "${pid[@]}" "${background[@]}"; do
         kill -CONT "$p" 2>/dev/null || true
         kill -KILL "$p" 2>/dev/null || true

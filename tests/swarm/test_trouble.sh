@@ -81,7 +81,7 @@ wait "${pid[n2]}" 2>/dev/null || true
 status=0
 wait "${background[0]}" || status=$?
 background=()
-[ "$status" -eq 1 ] && grep -Eq "node $(short n2)" "$tmp/eval.err" ||
+[ "$status" -eq 1 ] && grep -Eq "$(short n2)" "$tmp/eval.err" ||
     die "swarm-eval ended with $status: $(cat "$tmp/eval.err")"
 start n2 --store "$tmp/store" --layers 6-7 --join "${link[n0]}"
 check_answers "after a third restart"
