@@ -36,7 +36,7 @@ void norm_rows(struct stage *s, const float *from, const float *weight, bool qua
 {
     struct norm_pass p = { s, from, weight, quantized };
 
-    pass_run(s->w, norm_range, &p, s->n, 1, (uint64_t)s->n * s->a->hidden * 16);
+    pass_run(s->w, norm_range, &p, s->n, s->n, (uint64_t)s->n * s->a->hidden * 16);
 }
 
 /* --- q, k, v --- */
@@ -262,16 +262,14 @@ void attention(struct stage *s, const struct bound *b, uint32_t l)
     uint64_t q_width = (uint64_t)a->n_heads * a->head_dim;
     uint64_t kv_width = (uint64_t)a->n_kv * a->head_dim;
     uint32_t units = a->n_kv * (b->heads->q->tiling.groups + 2 * b->heads->k->tiling.groups);
-    uint32_t groups = b->heads->o->tiling.groups;
+    uint32_t groups = b->heads->o->tiling.groups, heads = s->n * a->n_kv * p.splits;
 
     norm_rows(s, s->x, b->attn_norm, s->quant_attn);
-    pass_run(s->w, qkv_range, &p, units, pass_step(s->w, units, units),
-             s->n * (q_width + 2 * kv_width) * a->hidden);
-    pass_run(s->w, store_range, &p, s->n, 1, s->n * (q_width + kv_width) * 16);
-    pass_run(s->w, attend_range, &p, s->n * a->n_kv * p.splits, 1, attend_macs(s));
-    pass_run(s->w, o_range, &p, groups,
-             pass_step(s->w, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS)),
+    pass_run(s->w, qkv_range, &p, units, units, s->n * (q_width + 2 * kv_width) * a->hidden);
+    pass_run(s->w, store_range, &p, s->n, s->n, s->n * (q_width + kv_width) * 16);
+    pass_run(s->w, attend_range, &p, heads, heads, attend_macs(s));
+    pass_run(s->w, o_range, &p, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS),
              s->n * q_width * a->hidden);
     if (b->post_attn_norm)
-        pass_run(s->w, after_range, &p, s->n, 1, (uint64_t)s->n * a->hidden * 16);
+        pass_run(s->w, after_range, &p, s->n, s->n, (uint64_t)s->n * a->hidden * 16);
 }

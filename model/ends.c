@@ -128,8 +128,7 @@ enum err ends_logits(struct ends *e, const void *x, uint32_t n, float *logits,
     if (n < 1 || n > e->rows_max) return ERR_RANGE;
     e->in = x, e->logits = logits, e->n = n;
     e->any_bad = false;
-    pass_run(e->w, norm_range, e, n, 1, (uint64_t)n * e->a->hidden * 16);
-    pass_run(e->w, head_range, e, groups, pass_step(e->w, groups, groups),
-             (uint64_t)n * e->a->hidden * e->a->vocab);
+    pass_run(e->w, norm_range, e, n, n, (uint64_t)n * e->a->hidden * 16);
+    pass_run(e->w, head_range, e, groups, groups, (uint64_t)n * e->a->hidden * e->a->vocab);
     return e->any_bad ? report_bad(e, bad) : ERR_OK;
 }

@@ -315,7 +315,7 @@ enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void
     for (uint32_t i = 0; i < n; i++) s->bad[i] = 0;
 
     void *enter[2] = { s, x };
-    pass_run(s->w, enter_range, enter, n, 1, (uint64_t)n * (s->a->hidden + 32 * s->a->rope_half));
+    pass_run(s->w, enter_range, enter, n, n, (uint64_t)n * (s->a->hidden + 32 * s->a->rope_half));
     if (s->any_bad) return report_bad(s, s->lo, bad);
     for (uint32_t l = s->lo; l < s->hi; l++) {
         const struct bound *b = &s->bound[l - s->lo];

@@ -160,12 +160,11 @@ static uint32_t list_moe(struct mlp_pass *p)
     const struct arch *a = s->a;
     uint32_t groups = p->b->router->tiling.groups;
 
-    pass_run(s->w, router_range, p, groups, pass_step(s->w, groups, groups),
-             (uint64_t)s->n * a->hidden * a->n_experts * 4);
-    pass_run(s->w, choose_range, p, s->n, 1, (uint64_t)s->n * a->n_experts * (a->top_k + 16));
+    pass_run(s->w, router_range, p, groups, groups, (uint64_t)s->n * a->hidden * a->n_experts * 4);
+    pass_run(s->w, choose_range, p, s->n, s->n, (uint64_t)s->n * a->n_experts * (a->top_k + 16));
 
     uint32_t n = list_experts(s, p->b);
-    pass_run(s->w, gather_range, p, n, 1, s->n == 1 ? 0 : (uint64_t)s->n * a->top_k * a->hidden);
+    pass_run(s->w, gather_range, p, n, n, s->n == 1 ? 0 : (uint64_t)s->n * a->top_k * a->hidden);
     if (a->n_shared > 0)
         s->piece[n++] = (struct piece){ .w = &p->b->shared,
                                         .f = &s->inner_shared,
@@ -306,10 +305,8 @@ void feed_forward(struct stage *s, const struct bound *b)
         units += units_of(&s->piece[i]);
         macs += (uint64_t)s->piece[i].x.n * s->piece[i].w->gate->rows * s->a->hidden;
     }
-    pass_run(s->w, gate_up_range, &p, units,
-             pass_step(s->w, units, (uint32_t)(s->lane_floats / s->n / UNIT)), 2 * macs);
-    pass_run(s->w, down_range, &p, groups,
-             pass_step(s->w, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS)), macs);
+    pass_run(s->w, gate_up_range, &p, units, (uint32_t)(s->lane_floats / s->n / UNIT), 2 * macs);
+    pass_run(s->w, down_range, &p, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS), macs);
     if (b->post_mlp_norm)
-        pass_run(s->w, after_range, &p, s->n, 1, (uint64_t)s->n * s->a->hidden * 16);
+        pass_run(s->w, after_range, &p, s->n, s->n, (uint64_t)s->n * s->a->hidden * 16);
 }

@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-/* Below this a fork costs more than it saves: at 30 to 100 integer multiplications a nanosecond this
- * many take 10 to 30 us, a fork 1 to 2 us while the helpers still spin, but 50 us when they have
- * gone to sleep because forks are rare.  Decoding atlas never forks (10,000 tokens/s on one thread,
- * 6,000 on two when it did); every product of a model of a billion parameters is larger. */
-enum { FORK_MACS = 1000000 };
+/* Below this a fork costs more than it saves: at 30 to 100 integer multiplications a nanosecond
+ * this many take 10 to 30 us, a fork 1 to 2 us while the helpers still spin, but 50 us when they
+ * have gone to sleep because forks are rare.  Decoding atlas never forks (10,000 tokens/s on one
+ * thread, 6,000 on two when it did); every product of a model of a billion parameters is larger. */
+uint64_t pass_fork_macs = 1000000;
 
 struct pass {
     pass_work *work;
@@ -26,23 +26,18 @@ static void pass_lane(void *arg, uint32_t lane)
         p->work(p->arg, lane, lo, p->n - lo < p->step ? p->n : lo + p->step);
 }
 
-void pass_run(struct workers *w, pass_work *work, void *arg, uint32_t n, uint32_t step,
+void pass_run(struct workers *w, pass_work *work, void *arg, uint32_t n, uint32_t cap,
               uint64_t macs)
 {
-    struct pass p = { .work = work, .arg = arg, .n = n, .step = step };
+    struct pass p = { .work = work, .arg = arg, .n = n, .step = cap };
 
-    if (w->n == 1 || n <= step || macs < FORK_MACS)
+    if (w->n == 1 || n < 2 || macs < pass_fork_macs) {
         pass_lane(&p, 0);
-    else
-        w->run(w, pass_lane, &p, w->n);
-}
-
-uint32_t pass_step(const struct workers *w, uint32_t n, uint32_t cap)
-{
-    uint32_t step = w->n == 1 ? n : n / (w->n * 4); /* about four helpings a worker */
-
-    if (step > cap) step = cap;
-    return step ? step : 1;
+        return;
+    }
+    uint32_t share = n / (w->n * 4); /* about four helpings a worker */
+    if (share < cap) p.step = share ? share : 1;
+    w->run(w, pass_lane, &p, w->n);
 }
 
 void vecs_take(struct vecs *v, struct arena *a, size_t rows, uint32_t cols, bool f, bool q)

@@ -23,13 +23,11 @@
 /* Do the units [lo, hi); lane < workers.n tells which scratch is this call's alone. */
 typedef void pass_work(void *arg, unsigned lane, uint32_t lo, uint32_t hi);
 
-/* Run work over units [0, n), at most step at a time.  macs: about how many multiplications that
- * is, to see whether a fork pays. */
-void pass_run(struct workers *w, pass_work *work, void *arg, uint32_t n, uint32_t step,
+/* Run work over units [0, n), at most cap at a time (what scratch allows).
+ * macs: about how many multiplications that is, to see whether a fork pays. */
+void pass_run(struct workers *w, pass_work *work, void *arg, uint32_t n, uint32_t cap,
               uint64_t macs);
-
-/* A step that shares n units well among the workers; cap: the most that scratch allows. */
-uint32_t pass_step(const struct workers *w, uint32_t n, uint32_t cap);
+extern uint64_t pass_fork_macs; /* the least that forks; tests set it to 0 before they begin */
 
 /* --- vectors that go into products --- */
 
