@@ -9,7 +9,8 @@
 
 enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT };
 enum { CHUNK_MIN = 32, CHUNK_MAX = 256 }; /* prompt rows in one step */
-enum { WAITING_MAX = 4 * REQUESTS_MAX };  /* their jobs fit into a mailbox */
+enum { UNDER_WAY_BYTES = CONN_QUEUE_MAX / 2 };
+enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
 enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
 
 /* One request.  Its three jobs are part of it: at most one of each is under way. */
@@ -320,6 +321,7 @@ static void start_planning(struct request *r)
     uint64_t most = (uint64_t)r->n_prompt + (r->max_new ? r->max_new : ANSWER_TOKENS);
     struct pipeline_wish wish = { .min_tokens = r->n_prompt + 1,
                                   .max_tokens = most < a->context ? (uint32_t)most : a->context,
+                                  .is_modest = r->max_new == 0,
                                   .plan_only = r->plan_only };
     struct pipeline_events on = { .arg = r,
                                   .on_open = on_open,
@@ -330,11 +332,15 @@ static void start_planning(struct request *r)
         fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
 }
 
-/* Chunks small enough that every stage has work at the same time, large enough to be efficient. */
+/* Chunks small enough that every stage has work at the same time, large enough to be efficient;
+ * those under way fit into a connection's queue, whichever stage is the slow one. */
 static uint32_t chunk_rows(const struct request *r)
 {
-    uint32_t n = r->n_prompt / (2 * pipeline_plan(r->pipeline)->n);
-    uint32_t fits = (uint32_t)(ACT_BYTES_MAX / r->c->row_bytes);
+    uint32_t n_stages = pipeline_plan(r->pipeline)->n;
+    uint32_t n = r->n_prompt / (2 * n_stages);
+    size_t bytes = UNDER_WAY_BYTES / (n_stages + 2);
+    uint32_t fits = (uint32_t)((bytes < ACT_BYTES_MAX ? bytes : ACT_BYTES_MAX) / r->c->row_bytes);
+    if (fits == 0) fits = 1;
     if (n < CHUNK_MIN) n = CHUNK_MIN;
     if (n > CHUNK_MAX) n = CHUNK_MAX;
     return n < fits ? n : fits;

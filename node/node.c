@@ -320,6 +320,7 @@ static enum err open_services(struct node *n, struct why *why)
                                       .me = n->me.id,
                                       .context = n->context,
                                       .kv_bytes = n->kv_bytes,
+                                      .idle_ms = STAGE_IDLE_MS,
                                       .arg = n,
                                       .on_change = announce };
     struct pipelines_config pc = { .hub = &n->hub,

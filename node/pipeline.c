@@ -13,6 +13,7 @@ enum {
     TICK_MS = 500,
     TRIES = 2, /* pipelines that are tried before a refusal is final */
     AVOID_MAX = 4,
+    FEW_TOKENS = 512, /* not worth sharing */
     STEPS_EXTRA = 2,  /* steps under way beyond one per stage */
     STEPS_RING = 128, /* remembered: more than can be under way */
 };
@@ -50,7 +51,8 @@ struct pipeline {
     uint64_t deadline_ms; /* of the state */
     struct plan plan;
     struct peer_stage stage[PLAN_STAGES_MAX];
-    uint32_t sent; /* steps sent to the first stage */
+    uint32_t sent;     /* steps sent to the first stage */
+    enum err send_err; /* a step could not be sent; the next tick says so */
     struct step step[STEPS_RING];
 };
 
@@ -172,7 +174,8 @@ static uint32_t fit(struct pipeline *p)
         else
             good = middle;
     }
-    return good;
+    uint32_t beyond = good - p->wish.min_tokens;
+    return p->wish.is_modest && beyond > FEW_TOKENS ? p->wish.min_tokens + beyond / 2 : good;
 }
 
 static void refused(struct pipeline *p, const struct plan_stage *s, enum wire_error code,
@@ -328,6 +331,17 @@ static uint32_t under_way(const struct pipeline *p)
     return p->sent - p->stage[p->plan.n - 1].steps_done;
 }
 
+/* The first stage's connection takes no more, or is gone. */
+static void not_sent(struct pipeline *p)
+{
+    struct why why;
+    struct words who;
+    bool is_slow = p->send_err == ERR_FULL;
+    words_stage(&who, &p->plan.stage[0].id, p->plan.stage[0].lo, p->plan.stage[0].hi);
+    fail(&why, p->send_err, "%s %s", who.text, is_slow ? "reads too slowly" : "cannot be reached");
+    end_with(p, is_slow ? WIRE_BUSY : WIRE_LOST_STAGE, why.text);
+}
+
 /* Nothing moved for too long: name the first stage that owes something. */
 static void stalled(struct pipeline *p)
 {
@@ -353,6 +367,8 @@ static void on_tick(uv_timer_t *t)
         bool is_late = now >= p->deadline_ms;
         if (p->state == PLANNING)
             try_plan(p);
+        else if (p->state == OPEN && p->send_err)
+            not_sent(p);
         else if (is_late && p->state == OPENING)
             stalled(p);
         else if (is_late && p->state == OPEN && under_way(p) > 0)
@@ -385,9 +401,10 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
     if (under_way(p) == 0) p->deadline_ms = now_ms(p->all->c.hub) + STEP_WAIT_MS;
     p->step[p->sent % STEPS_RING] = (struct step){ pos + n - want, want };
     p->sent++;
-    /* When the first stage is lost, on_peer says so. */
     enum err e = net_send(p->all->c.net, &p->plan.stage[0].id, &m);
-    if (e) log_debug("rows for the first stage were not sent: %s", err_text(e));
+    if (!e || p->send_err) return;
+    p->send_err = e;
+    wake(p->all);
 }
 
 bool pipeline_has_room(const struct pipeline *p)

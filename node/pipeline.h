@@ -56,7 +56,8 @@ struct pipeline_events {
 
 struct pipeline_wish {
     uint32_t min_tokens, max_tokens; /* as many positions of this range as a plan exists for */
-    bool plan_only;                  /* on_open when there is a plan; no session is opened */
+    bool is_modest; /* when max_tokens do not fit: leave half of what does to others */
+    bool plan_only; /* on_open when there is a plan; no session is opened */
 };
 MUST_CHECK enum err pipeline_open(struct pipelines *ps, const struct pipeline_wish *wish,
                                   const struct pipeline_events *on, struct pipeline **out);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum { NOTE_COMPUTED = 1 };
-enum { TICK_MS = 10000 };
+enum { TICK_MAX_MS = 10000 };
 
 struct session {
     /* identity */
@@ -467,8 +467,8 @@ static void on_tick(uv_timer_t *t)
     uint64_t now = now_ms(s->c.hub);
     for (struct session *x = s->first, *next; x; x = next) {
         next = x->next;
-        if (!x->is_over && x->n_jobs == 0 && now - x->used_ms > STAGE_IDLE_MS)
-            fail_session(x, WIRE_TIMEOUT, "nobody used the session for ten minutes");
+        if (!x->is_over && x->n_jobs == 0 && now - x->used_ms > s->c.idle_ms)
+            fail_session(x, WIRE_TIMEOUT, "nobody used the session for too long");
     }
 }
 
@@ -490,7 +490,8 @@ enum err stage_server_open(struct stage_server **out, const struct stage_server_
     }
     uv_timer_init(&c->hub->loop, s->timer);
     s->timer->data = s;
-    uv_timer_start(s->timer, on_tick, TICK_MS, TICK_MS);
+    uint64_t tick_ms = c->idle_ms / 4 < TICK_MAX_MS ? c->idle_ms / 4 + 1 : TICK_MAX_MS;
+    uv_timer_start(s->timer, on_tick, tick_ms, tick_ms);
     *out = s;
     return ERR_OK;
 }

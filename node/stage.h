@@ -20,7 +20,7 @@
 enum {
     STAGE_SESSIONS_MAX = 256,
     STAGE_JOBS_MAX = 4096,          /* chunks and tokens that may wait, of all sessions */
-    STAGE_IDLE_MS = 10 * 60 * 1000, /* a session that nobody used for so long is freed */
+    STAGE_IDLE_MS = 10 * 60 * 1000, /* the usual idle_ms */
 };
 
 struct stage_server;
@@ -33,6 +33,7 @@ struct stage_server_config {
     struct node_id me;
     uint32_t context;  /* largest session granted */
     uint64_t kv_bytes; /* memory for K and V of all sessions */
+    uint64_t idle_ms;  /* a session that nobody used for so long is freed */
     void *arg;
     void (*on_change)(void *arg); /* sessions came or went: announce it */
 };
