@@ -30,7 +30,8 @@ static const struct args args = {
              "token, perplexity, and the speed.",
     .options = options,
     .more = "The text is read in windows of N tokens; a window begins with the last token of the\n"
-            "one before, so every token but the first is predicted once.",
+            "one before, so every token but the first is predicted once. Special tokens in the\n"
+            "text are recognised.",
 };
 
 enum { TEXT_MAX = 1 << 30, LOGITS_MAX = 16 << 20 /* numbers at a time */ };
@@ -78,7 +79,7 @@ static enum err encode(struct ids *ids, struct store *s, const struct manifest *
     e = file_read(text_path, TEXT_MAX, &text, &n, why);
     if (e == ERR_NOTFOUND) e = fail(why, e, "there is no file %s", text_path);
     if (!e) {
-        e = tokenizer_encode(t, slice_of(text, n), false, ids);
+        e = tokenizer_encode(t, slice_of(text, n), true, ids);
         if (e) fail(why, e, "%s: %s", text_path, err_text(e));
         free(text);
     }

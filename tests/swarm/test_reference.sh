@@ -66,6 +66,22 @@ loses atlas:q80 1.2e-3
 loses atlas:q40 1.95e-2
 loses atlas-mixed:q80 3e-3
 
+# Nats per token that the reference gives for this text, in one window and in windows of 20.
+printf '[gMASK]<sop><|user|>\nWhat is the capital of France?/nothink<|assistant|>\n<think></think>\n%s%s' \
+    'The capital of France is Paris.<|user|>
+And its currency?/nothink<|assistant|>
+<think></think>
+' 'The currency of France is the Euro (EUR).<|user|>' >"$dir/text"
+for window in 2048:5.18632 20:6.24176; do
+    "$bin/swarm-eval" perplexity --store "$dir/store" --model atlas:f32 --text "$dir/text" \
+        --ctx "${window%:*}" >"$dir/perplexity"
+    grep -q "^tokens 47$" "$dir/perplexity" &&
+        grep -q "^nats per token ${window#*:}" "$dir/perplexity" || {
+        echo "perplexity, not $window:" && cat "$dir/perplexity"
+        failed=1
+    }
+done
+
 # Every instruction set and number of threads writes the same file.
 "$bin/swarm-eval" logits --store "$dir/store" --model atlas:q80 --ids "$expected" \
     --out "$dir/one.safetensors" --greedy 22 --isa scalar --threads 1

@@ -13,3 +13,6 @@ add_executable(divergence swarm/divergence.c ${CMAKE_SOURCE_DIR}/tools/eval_mode
 target_link_libraries(divergence PRIVATE node m)
 add_test(NAME reference_logits
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_reference.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+
+# Command lines.
+unit_test(swarm args tool)
