@@ -1,0 +1,442 @@
+/* The stage's sessions: who may open one, what may enter it, and how it ends. */
+#include "node/pool.h"
+#include "node/stage.h"
+#include "tests/model/toy.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { CONTEXT = 64, LIMIT_MS = 10000, IDLE_MS = 100, MAILS = 256 };
+
+/* A node that is its own coordinator: all it sends, it gets. */
+struct world {
+    struct hub hub;
+    struct identity me;
+    struct net *net;
+    struct toy toy;
+    struct weights weights;
+    const struct kernels *k;
+    struct pool *pool;
+    struct compute *compute;
+    struct stage_server *server;
+    size_t row_bytes;
+    struct mail *mail[MAILS]; /* answers, in order; owned */
+    unsigned n_mail, wanted, n_changes;
+    uv_timer_t limit;
+    bool is_late, is_closing;
+};
+
+static void on_mail(void *arg, struct mail *m)
+{
+    struct world *w = arg;
+    bool is_answer = m->m.type == MSG_SESS_OK || m->m.type == MSG_STEP_DONE ||
+                     m->m.type == MSG_SESS_FAIL || m->m.type == MSG_ERROR ||
+                     (m->m.type == MSG_ACT && m->m.rid != 0);
+    if (!is_answer) {
+        stage_server_on_mail(w->server, m);
+        return;
+    }
+    assert_true(w->n_mail < MAILS);
+    w->mail[w->n_mail++] = m;
+    if (w->n_mail >= w->wanted) hub_stop(&w->hub);
+}
+
+static void on_peer(void *arg, const struct node_id *id, bool up, const char *why)
+{
+    (void)arg, (void)id, (void)up, (void)why;
+}
+
+static void on_change(void *arg)
+{
+    ((struct world *)arg)->n_changes++;
+}
+
+static void on_limit(uv_timer_t *t)
+{
+    struct world *w = t->data;
+    w->is_late = true;
+    hub_stop(&w->hub);
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    assert_int_equal(proto_init(), ERR_OK);
+    toy_shape(1, &w->toy.a);
+    toy_types(&w->toy.a, WT_Q80);
+    toy_fill(&w->toy, 11);
+    w->row_bytes = arch_row_bytes(&w->toy.a);
+    w->weights.manifest.arch = w->toy.a;
+    w->weights.layer = w->toy.layer;
+    w->weights.hi = w->toy.a.n_layers;
+    memset(w->weights.name.id.b, 7, HASH_BYTES);
+    snprintf(w->weights.name.name, sizeof w->weights.name.name, "toy:q80");
+    w->k = kernels_pick(NULL, NULL);
+    identity_make(&w->me);
+    assert_int_equal(hub_init(&w->hub), ERR_OK);
+    struct net_config nc = { .me = &w->me,
+                             .swarm = swarm_key_public(),
+                             .agent = "test",
+                             .arg = w,
+                             .on_mail = on_mail,
+                             .on_peer = on_peer };
+    assert_int_equal(net_open(&w->net, &w->hub, &nc, NULL), ERR_OK);
+    assert_int_equal(pool_open(&w->pool, 2), ERR_OK);
+    struct compute_config cc = { .arch = &w->toy.a,
+                                 .layers = w->toy.layer,
+                                 .hi = w->toy.a.n_layers,
+                                 .kernels = w->k,
+                                 .workers = pool_workers(w->pool) };
+    assert_int_equal(compute_open(&w->compute, &cc, NULL), ERR_OK);
+    struct stage_server_config sc = { .hub = &w->hub,
+                                      .net = w->net,
+                                      .compute = w->compute,
+                                      .weights = &w->weights,
+                                      .me = w->me.id,
+                                      .context = CONTEXT,
+                                      .kv_bytes =
+                                          kv_cost(&w->toy.a, 0, w->toy.a.n_layers, CONTEXT) * 3,
+                                      .idle_ms = IDLE_MS,
+                                      .arg = w,
+                                      .on_change = on_change };
+    assert_int_equal(stage_server_open(&w->server, &sc), ERR_OK);
+    uv_timer_init(&w->hub.loop, &w->limit);
+    w->limit.data = w;
+    *state = w;
+    return 0;
+}
+
+static void on_closed(void *arg)
+{
+    struct world *w = arg;
+    compute_close(w->compute);
+    stage_server_close(w->server);
+    hub_stop(&w->hub);
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    stage_server_stop(w->server);
+    uv_close((uv_handle_t *)&w->limit, NULL);
+    net_close(w->net, on_closed, w);
+    hub_run(&w->hub);
+    hub_fini(&w->hub);
+    for (unsigned i = 0; i < w->n_mail; i++) w->mail[i]->note.drop(&w->mail[i]->note);
+    pool_close(w->pool);
+    toy_free(&w->toy);
+    free(w);
+    return 0;
+}
+
+/* Wait until n answers in all have come; the last of them. */
+static const struct msg *wait_for(struct world *w, unsigned n)
+{
+    w->wanted = n;
+    uv_update_time(&w->hub.loop);
+    uv_timer_start(&w->limit, on_limit, LIMIT_MS, 0);
+    while (w->n_mail < n && !w->is_late) hub_run(&w->hub);
+    uv_timer_stop(&w->limit);
+    assert_int_equal(w->n_mail, n);
+    return &w->mail[n - 1]->m;
+}
+
+static void tell(struct world *w, const struct msg *m)
+{
+    assert_int_equal(net_send(w->net, &w->me.id, m), ERR_OK);
+}
+
+/* An opening that is granted, to be spoilt. */
+static struct msg opening(struct world *w, const uint8_t *session)
+{
+    struct msg m = { .type = MSG_SESS_OPEN, .rid = 5 };
+    m.u.SESS_OPEN.session = slice_of(session, SESSION_BYTES);
+    m.u.SESS_OPEN.model = slice_of(w->weights.name.id.b, ID_BYTES);
+    m.u.SESS_OPEN.layer_hi = w->toy.a.n_layers;
+    m.u.SESS_OPEN.max_tokens = CONTEXT;
+    m.u.SESS_OPEN.prev_id = slice_of(w->me.id.b, ID_BYTES);
+    return m;
+}
+
+static struct msg rows(struct world *w, const uint8_t *session, uint32_t step, uint32_t pos,
+                       uint32_t n, const uint8_t *x, uint32_t want)
+{
+    struct msg m = { .type = MSG_ACT };
+    m.u.ACT.session = slice_of(session, SESSION_BYTES);
+    m.u.ACT.step = step;
+    m.u.ACT.pos = pos;
+    m.u.ACT.rows = n;
+    m.u.ACT.want = want;
+    m.u.ACT.x = slice_of(x + pos * w->row_bytes, n * w->row_bytes);
+    return m;
+}
+
+static uint8_t *random_rows(const struct world *w, uint32_t n, uint64_t seed)
+{
+    uint8_t *x = malloc(n * w->row_bytes);
+    float *f = malloc(w->toy.a.hidden * sizeof *f);
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t c = 0; c < w->toy.a.hidden; c++) f[c] = toy_random(&seed);
+        w->k->narrow(x + i * w->row_bytes, f, w->toy.a.hidden, w->toy.a.exchange);
+    }
+    free(f);
+    return x;
+}
+
+static const uint8_t A[SESSION_BYTES] = { 1 }, B[SESSION_BYTES] = { 2 }, C[SESSION_BYTES] = { 3 },
+                     D[SESSION_BYTES] = { 4 };
+
+static bool says(struct slice text, const char *words)
+{
+    char copy[400];
+    snprintf(copy, sizeof copy, "%.*s", (int)text.n, (const char *)text.p);
+    return strstr(copy, words) != NULL;
+}
+
+/* --- tests --- */
+
+static void test_rows_come_back_computed(void **state)
+{
+    struct world *w = *state;
+    enum { N = 30 };
+    uint8_t *x = random_rows(w, N, 1), *want = malloc(N * w->row_bytes);
+    memcpy(want, x, N * w->row_bytes);
+    naive_forward(&w->toy, w->k, 0, w->toy.a.n_layers, N, want);
+
+    struct msg m = opening(w, A);
+    tell(w, &m);
+    assert_int_equal(wait_for(w, 1)->type, MSG_SESS_OK);
+    assert_int_equal(w->mail[0]->m.rid, 5);
+    assert_int_equal(w->mail[0]->m.u.SESS_OK.limit, CONTEXT);
+    assert_int_equal(stage_server_sessions(w->server), 1);
+
+    m = rows(w, A, 0, 0, 20, x, 0); /* nothing wanted: only the report */
+    tell(w, &m);
+    m = rows(w, A, 1, 20, 10, x, 3);
+    tell(w, &m);
+    wait_for(w, 4);
+    assert_int_equal(w->mail[1]->m.type, MSG_STEP_DONE);
+    assert_int_equal(w->mail[1]->m.u.STEP_DONE.step, 0);
+    const struct msg *home = &w->mail[2]->m;
+    assert_int_equal(home->type, MSG_ACT);
+    assert_int_equal(home->rid, 5);
+    assert_int_equal(home->u.ACT.pos, 27);
+    assert_int_equal(home->u.ACT.rows, 3);
+    assert_int_equal(home->u.ACT.x.n, 3 * w->row_bytes);
+    assert_memory_equal(home->u.ACT.x.p, want + 27 * w->row_bytes, 3 * w->row_bytes);
+    assert_int_equal(w->mail[3]->m.type, MSG_STEP_DONE);
+    assert_int_equal(w->mail[3]->m.u.STEP_DONE.step, 1);
+    free(x);
+    free(want);
+}
+
+static void refused(struct world *w, const struct msg *m, unsigned code, const char *words)
+{
+    tell(w, m);
+    const struct msg *e = wait_for(w, w->n_mail + 1);
+    assert_int_equal(e->type, MSG_ERROR);
+    assert_int_equal(e->rid, m->rid);
+    assert_int_equal(e->u.ERROR.code, code);
+    assert_true(says(e->u.ERROR.text, words));
+}
+
+static void test_openings_refused(void **state)
+{
+    struct world *w = *state;
+    uint8_t other[ID_BYTES] = { 9 };
+    struct msg m = opening(w, A);
+    m.u.SESS_OPEN.model = slice_of(other, ID_BYTES);
+    refused(w, &m, WIRE_NO_SUCH_MODEL, "toy:q80, which is another model");
+    m = opening(w, A);
+    m.u.SESS_OPEN.layer_hi = w->toy.a.n_layers + 1u;
+    refused(w, &m, WIRE_NO_SUCH_LAYERS, "not all of 0-");
+    m = opening(w, A);
+    m.u.SESS_OPEN.layer_lo = m.u.SESS_OPEN.layer_hi;
+    refused(w, &m, WIRE_NO_SUCH_LAYERS, "holds layers 0-");
+    m = opening(w, A);
+    m.u.SESS_OPEN.max_tokens = CONTEXT + 1;
+    refused(w, &m, WIRE_KV_FULL, "needs 65 positions, node swm1");
+    m = opening(w, A);
+    m.rid = 0;
+    refused(w, &m, WIRE_BAD_MESSAGE, "needs a request number");
+    assert_int_equal(stage_server_sessions(w->server), 0);
+
+    const uint8_t *id[] = { A, B, C, D };
+    for (int i = 0; i < 3; i++) {
+        m = opening(w, id[i]);
+        tell(w, &m);
+        assert_int_equal(wait_for(w, w->n_mail + 1)->type, MSG_SESS_OK);
+    }
+    m = opening(w, A);
+    refused(w, &m, WIRE_NOT_ALLOWED, "a session of that id is open");
+    m = opening(w, D);
+    refused(w, &m, WIRE_KV_FULL, "has room for 0");
+    assert_int_equal(stage_server_free_tokens(w->server), 0);
+
+    struct msg c = { .type = MSG_SESS_CLOSE };
+    c.u.SESS_CLOSE.session = slice_of(B, SESSION_BYTES);
+    tell(w, &c);
+    tell(w, &m);
+    assert_int_equal(wait_for(w, w->n_mail + 1)->type, MSG_SESS_OK);
+    assert_int_equal(stage_server_sessions(w->server), 3);
+    assert_true(w->n_changes >= 5);
+}
+
+/* Open id, send m, and see the session end for a reason. */
+static void ends(struct world *w, const uint8_t *id, const struct msg *m, unsigned code,
+                 const char *words)
+{
+    struct msg o = opening(w, id);
+    tell(w, &o);
+    assert_int_equal(wait_for(w, w->n_mail + 1)->type, MSG_SESS_OK);
+    tell(w, m);
+    const struct msg *f = wait_for(w, w->n_mail + 1);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, code);
+    assert_memory_equal(f->u.SESS_FAIL.session.p, id, SESSION_BYTES);
+    assert_true(says(f->u.SESS_FAIL.text, words));
+    assert_int_equal(stage_server_sessions(w->server), 0);
+}
+
+static void test_rows_that_may_not_enter(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, CONTEXT + 4, 1), other[ID_BYTES] = { 9 };
+    struct msg m = rows(w, A, 0, 1, 2, x, 0);
+    ends(w, A, &m, WIRE_OUT_OF_ORDER, "position 1 where 0 is next");
+    m = rows(w, A, 0, 0, 2, x, 0);
+    m.u.ACT.x.n -= 1;
+    ends(w, A, &m, WIRE_BAD_MESSAGE, "a row has");
+    m = rows(w, A, 0, 0, 2, x, 3);
+    ends(w, A, &m, WIRE_BAD_MESSAGE, "2 rows");
+    m = rows(w, A, 0, 0, CONTEXT + 1, x, 0);
+    ends(w, A, &m, WIRE_KV_FULL, "past the 64");
+
+    /* Not from the previous stage: the sender is told, the session lives. */
+    struct msg o = opening(w, A);
+    o.u.SESS_OPEN.prev_id = slice_of(other, ID_BYTES);
+    tell(w, &o);
+    assert_int_equal(wait_for(w, w->n_mail + 1)->type, MSG_SESS_OK);
+    m = rows(w, A, 0, 0, 2, x, 0);
+    tell(w, &m);
+    const struct msg *e = wait_for(w, w->n_mail + 1);
+    assert_int_equal(e->type, MSG_ERROR);
+    assert_int_equal(e->u.ERROR.code, WIRE_NOT_ALLOWED);
+    assert_int_equal(stage_server_sessions(w->server), 1);
+    free(x);
+}
+
+static void test_nonfinite_is_named(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, 8, 1);
+    float inf = INFINITY;
+    char words[64];
+    w->k->narrow(x + 5 * w->row_bytes, &inf, 1, w->toy.a.exchange);
+    struct msg m = rows(w, A, 0, 0, 8, x, 1);
+    snprintf(words, sizeof words, "not finite in layer 0 at position 5");
+    ends(w, A, &m, WIRE_NONFINITE, words);
+    free(x);
+}
+
+/* The next stage is an id that nobody has ever heard of. */
+static void test_no_next_stage(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, 2, 1), other[ID_BYTES] = { 9 };
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, 2, x, 0);
+    o.u.SESS_OPEN.next_id = slice_of(other, ID_BYTES);
+    tell(w, &o);
+    wait_for(w, 1);
+    tell(w, &m);
+    const struct msg *f = wait_for(w, 2);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, WIRE_LOST_STAGE);
+    assert_true(says(f->u.SESS_FAIL.text, "cannot be reached"));
+    free(x);
+}
+
+/* Positions are forgotten and computed anew: the same bits. */
+static void test_trim(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, 10, 1);
+    struct msg m = opening(w, A);
+    tell(w, &m);
+    m = rows(w, A, 0, 0, 10, x, 10);
+    tell(w, &m);
+    wait_for(w, 3);
+    struct msg t = { .type = MSG_KV_TRIM };
+    t.u.KV_TRIM.session = slice_of(A, SESSION_BYTES);
+    t.u.KV_TRIM.len = 4;
+    tell(w, &t);
+    m = rows(w, A, 1, 4, 6, x, 6);
+    tell(w, &m);
+    wait_for(w, 5);
+    assert_int_equal(w->mail[3]->m.type, MSG_ACT);
+    assert_memory_equal(w->mail[3]->m.u.ACT.x.p, w->mail[1]->m.u.ACT.x.p + 4 * w->row_bytes,
+                        6 * w->row_bytes);
+    t.u.KV_TRIM.len = 11;
+    t.rid = 3;
+    refused(w, &t, WIRE_OUT_OF_ORDER, "under way");
+    free(x);
+}
+
+static void test_idle_and_gone(void **state)
+{
+    struct world *w = *state;
+    struct msg m = opening(w, A);
+    tell(w, &m);
+    assert_int_equal(wait_for(w, 1)->type, MSG_SESS_OK);
+    const struct msg *f = wait_for(w, 2);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, WIRE_TIMEOUT);
+    assert_int_equal(stage_server_sessions(w->server), 0);
+
+    m = opening(w, B);
+    tell(w, &m);
+    wait_for(w, 3);
+    stage_server_on_peer(w->server, &w->me.id, false, "it has gone");
+    assert_int_equal(stage_server_sessions(w->server), 0);
+}
+
+/* Stopped with work under way: the coordinator is told, nothing is left behind. */
+static void test_stop_with_work(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, CONTEXT, 1);
+    struct msg m = opening(w, A);
+    tell(w, &m);
+    wait_for(w, 1);
+    for (uint32_t i = 0; i < CONTEXT; i += 8) {
+        m = rows(w, A, i / 8, i, 8, x, 0);
+        tell(w, &m);
+    }
+    (void)uv_run(&w->hub.loop, UV_RUN_NOWAIT); /* the rows reach the compute thread */
+    unsigned before = w->n_mail;
+    stage_server_stop(w->server);
+    const struct msg *f = wait_for(w, before + 1);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, WIRE_SHUTTING_DOWN);
+    m = opening(w, B);
+    refused(w, &m, WIRE_SHUTTING_DOWN, "shutting down");
+    free(x);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_rows_come_back_computed), TEST(test_openings_refused),
+        TEST(test_rows_that_may_not_enter), TEST(test_nonfinite_is_named),
+        TEST(test_no_next_stage),           TEST(test_trim),
+        TEST(test_idle_and_gone),           TEST(test_stop_with_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
