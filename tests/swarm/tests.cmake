@@ -1,7 +1,9 @@
 # Swarms of real processes; each script gets the programs' folder and the project's.
 add_executable(probe swarm/probe.c)
 target_link_libraries(probe PRIVATE node)
-foreach(name splits ask trouble)
+add_executable(typist swarm/typist.c)
+target_link_libraries(typist PRIVATE util)
+foreach(name splits ask chat trouble)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
