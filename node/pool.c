@@ -160,7 +160,7 @@ static void run(struct workers *w, void (*task)(void *arg, uint32_t i), void *ar
     }
 }
 
-static unsigned cores(void)
+unsigned pool_cores(void)
 {
     cpu_set_t set;
 
@@ -171,7 +171,7 @@ static unsigned cores(void)
 
 enum err pool_open(struct pool **out, unsigned n)
 {
-    unsigned available = cores();
+    unsigned available = pool_cores();
 
     *out = NULL;
     if (n == 0) n = available;

@@ -10,8 +10,11 @@
 
 struct pool;
 
-/* n threads that take part in a run, the caller included; 0: one per available core
- * (sched_getaffinity).  Only one thread at a time may call run. */
+/* Cores that this process may use (sched_getaffinity), at least 1. */
+unsigned pool_cores(void);
+
+/* n threads that take part in a run, the caller included; 0: one per available core.
+ * Only one thread at a time may call run. */
 MUST_CHECK enum err pool_open(struct pool **out, unsigned n);
 void pool_close(struct pool *p);
 struct workers *pool_workers(struct pool *p);

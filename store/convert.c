@@ -6,8 +6,9 @@
 #include <stdlib.h>
 
 enum {
-    NOTE_VERSION = 1,            /* other bytes for the same input: another number */
-    BATCH_MAX_ = 128,            /* tiles */
+    NOTE_VERSION = 1, /* other bytes for the same input: another number */
+    BATCH_MAX_ = 128, /* tiles */
+    BATCH_MIN = 32,   /* enough that packing goes on while the store waits for the disk */
     BATCH_BYTES_MAX = 160 << 20, /* both batches and the rows being packed */
     BATCHES = 2,                 /* one packed, one written */
     ROOM_SPARE = 16 << 20,       /* for pages of LMDB's trees */
@@ -409,6 +410,7 @@ static enum err run_init(struct run *r, struct why *why)
     size_t each = r->slot * BATCHES + r->rows_stride * sizeof *r->rows;
     size_t fit = BATCH_BYTES_MAX / each;
     r->cap = c->o->workers->n * 4;
+    if (r->cap < BATCH_MIN) r->cap = BATCH_MIN;
     if (r->cap > BATCH_MAX_) r->cap = BATCH_MAX_;
     if (r->cap > fit) r->cap = fit ? (uint32_t)fit : 1;
 

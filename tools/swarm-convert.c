@@ -42,7 +42,7 @@ static const struct arg options[] = {
       "key that signs the name (default: swarm/publisher.key in your configuration folder); made "
       "if it is not there" },
     { "replace", ARG_FLAG, &replace, NULL, "let the name move from another model to this one" },
-    { "threads", ARG_U32, &threads, "N", "threads that work (default: one a core)" },
+    { "threads", ARG_U32, &threads, "N", "threads that pack tiles (default: one a core)" },
     { "quiet", ARG_FLAG, &quiet, NULL, "print nothing but errors" },
     { 0 },
 };
@@ -335,8 +335,9 @@ static enum err run(struct job *j, struct why *why)
     e = read_folder(j, why);
     if (!e) e = load_publisher(j, why);
     if (!e) e = store_open(&j->store, store_dir, STORE_WRITE, why);
-    if (!e && pool_open(&j->pool, threads))
-        e = fail(why, ERR_NOMEM, "%u threads cannot be started", threads);
+    /* One more than pack: it waits for the disk most of the time. */
+    unsigned n = (threads ? threads : pool_cores()) + 1;
+    if (!e && pool_open(&j->pool, n)) e = fail(why, ERR_NOMEM, "%u threads cannot be started", n);
     if (e) return e;
     j->options.workers = pool_workers(j->pool);
     j->options.progress = on_progress;
