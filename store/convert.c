@@ -1,5 +1,6 @@
 #include "store/convert.h"
 
+#include "store/finish.h"
 #include "store/hf_tensors.h"
 #include "store/pack.h"
 
@@ -35,7 +36,6 @@ struct convert {
     struct hash *hash;                     /* owned; all tables, one after the other */
     uint32_t n_tiles[ARCH_LAYERS_MAX + 1]; /* [arch_all_layers], then the ends */
     struct convert_sizes sizes;
-    struct manifest *manifest; /* owned */
 };
 
 static uint32_t n_tables(const struct convert *c)
@@ -195,20 +195,13 @@ static enum err check_options(const struct convert *c, struct why *why)
     if (c->o->hi > all || (c->o->hi && c->o->lo >= c->o->hi))
         return fail(why, ERR_USAGE, "layers %u-%u: the model has layers 0-%u", c->o->lo,
                     c->o->hi ? c->o->hi - 1 : 0, all - 1);
-    if (c->o->tokenizer.n > (size_t)MANIFEST_TOKENIZER_TILES_MAX * TILE_BYTES)
-        return fail(why, ERR_RANGE, "tokenizer.json has %zu bytes, at most %zu are supported",
-                    c->o->tokenizer.n, (size_t)MANIFEST_TOKENIZER_TILES_MAX * TILE_BYTES);
-    if (strlen(c->o->chat) >= sizeof c->manifest->chat)
-        return fail(why, ERR_USAGE, "the chat form's name is too long");
-    return ERR_OK;
+    return finish_check(c->o->chat, c->o->tokenizer, why);
 }
 
 static enum err plan(struct convert *c, const char *dir, struct why *why)
 {
     struct arch *a = &c->cfg->arch;
 
-    c->manifest = calloc(1, sizeof *c->manifest);
-    if (!c->manifest) return fail(why, ERR_NOMEM, "out of memory");
     enum err e = source_open(&c->source, dir, why);
     if (!e) e = hf_settle(c->cfg, c->source, why);
     if (!e) e = set_types(a, c->o, why);
@@ -247,7 +240,6 @@ void convert_close(struct convert *c)
     source_close(c->source);
     free(c->item);
     free(c->hash);
-    free(c->manifest);
     free(c);
 }
 
@@ -464,66 +456,19 @@ enum err convert_run(struct convert *c, struct why *why)
 
 /* --- finishing --- */
 
-static enum err put_tables(struct convert *c, struct why *why)
+static bool keeps(const void *arg, uint32_t layer)
 {
-    struct manifest *m = c->manifest;
-    struct hash *h = c->hash;
-
-    for (uint32_t t = 0; t < n_tables(c); t++) {
-        uint32_t layer = layer_of_table(c, t);
-        struct slice table = slice_of(h, (size_t)c->n_tiles[t] * HASH_BYTES);
-        struct hash id = hash_of(table);
-        if (keeps_layer(c, layer)) {
-            enum err e = store_put_hashed(c->store, table, &id, why);
-            if (e) return e;
-        }
-        *(layer == ARCH_ENDS ? &m->ends : &m->table[layer]) = id;
-        h += c->n_tiles[t];
-    }
-    return ERR_OK;
-}
-
-static enum err put_tokenizer(struct convert *c, struct why *why)
-{
-    struct manifest *m = c->manifest;
-    struct slice left = c->o->tokenizer;
-
-    m->tokenizer_bytes = left.n;
-    while (left.n > 0) {
-        struct slice piece = slice_of(left.p, left.n < TILE_BYTES ? left.n : TILE_BYTES);
-        struct hash *h = &m->tokenizer[m->n_tokenizer++];
-        *h = hash_of(piece);
-        enum err e = c->o->no_ends ? ERR_OK : store_put_hashed(c->store, piece, h, why);
-        if (e) return e;
-        left = slice_of(left.p + piece.n, left.n - piece.n);
-    }
-    return ERR_OK;
+    return keeps_layer(arg, layer);
 }
 
 enum err convert_finish(struct convert *c, uint8_t **body, size_t *n, struct hash *id,
                         struct why *why)
 {
-    struct manifest *m = c->manifest, *check;
-
-    *m = (struct manifest){ .arch = c->cfg->arch,
-                            .n_eos = c->cfg->n_eos,
-                            .sampling = c->cfg->sampling };
-    memcpy(m->eos, c->cfg->eos, sizeof m->eos);
-    memcpy(m->chat, c->o->chat, strlen(c->o->chat));
-    enum err e = put_tables(c, why);
-    if (!e) e = put_tokenizer(c, why);
-    if (!e) e = store_commit(c->store, why);
-    if (e) return e;
-    if ((e = manifest_encode(m, body, n))) return fail(why, e, "the manifest: %s", err_text(e));
-
-    /* What others will be asked to believe must be believable. */
-    check = calloc(1, sizeof *check);
-    e = check ? manifest_decode(check, slice_of(*body, *n), why) : ERR_NOMEM;
-    free(check);
-    if (e) {
-        free(*body);
-        return e;
-    }
-    *id = hash_of(slice_of(*body, *n));
-    return ERR_OK;
+    struct made_model m = { .cfg = c->cfg,
+                            .chat = c->o->chat,
+                            .tokenizer = c->o->tokenizer,
+                            .hash = c->hash,
+                            .keeps = keeps,
+                            .arg = c };
+    return finish_model(c->store, &m, body, n, id, why);
 }

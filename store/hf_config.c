@@ -369,6 +369,19 @@ static enum err get_sampling(const struct keys *k, struct sampling_defaults *s)
 
 /* --- files --- */
 
+/* A text parsed, with *k set to its object. */
+static enum err parse_object(struct json_doc **doc, struct keys *k, struct slice text,
+                             const char *path, struct why *why)
+{
+    enum err e = json_parse(doc, text, path, why);
+
+    if (e) return e;
+    *k = (struct keys){ json_root(*doc), path, why };
+    if (k->in->type == JSON_OBJECT) return ERR_OK;
+    json_free(*doc);
+    return fail(why, ERR_MALFORMED, "%s is not an object", path);
+}
+
 /* dir/name parsed, with *k set to its object.  ERR_NOTFOUND: no such file. */
 static enum err open_json(struct json_doc **doc, struct keys *k, char path[FILE_PATH_MAX],
                           const char *dir, const char *name, struct why *why)
@@ -379,13 +392,9 @@ static enum err open_json(struct json_doc **doc, struct keys *k, char path[FILE_
 
     if (!e) e = file_read(path, CONFIG_MAX, &p, &n, why);
     if (e) return e;
-    e = json_parse(doc, slice_of(p, n), path, why);
+    e = parse_object(doc, k, slice_of(p, n), path, why);
     free(p);
-    if (e) return e;
-    *k = (struct keys){ json_root(*doc), path, why };
-    if (k->in->type == JSON_OBJECT) return ERR_OK;
-    json_free(*doc);
-    return fail(why, ERR_MALFORMED, "%s is not an object", path);
+    return e;
 }
 
 static enum err read_generation(struct hf_config *c, const char *dir, struct why *why)
@@ -395,7 +404,6 @@ static enum err read_generation(struct hf_config *c, const char *dir, struct why
     struct keys k;
     enum err e = open_json(&doc, &k, path, dir, "generation_config.json", why);
 
-    c->sampling = (struct sampling_defaults){ .temperature = 1, .top_p = 1 };
     if (e == ERR_NOTFOUND) return ERR_OK;
     if (e) return e;
     e = get_eos(&k, c);
@@ -425,18 +433,39 @@ static enum err read_eos_name(struct hf_config *c, const char *dir, struct why *
     return e;
 }
 
-enum err hf_config_read(struct hf_config *out, const char *dir, struct why *why)
+enum err hf_config_parse(struct hf_config *out, struct slice text, const char *path,
+                         struct why *why)
 {
-    char path[FILE_PATH_MAX];
     struct json_doc *doc;
     struct keys k;
 
-    *out = (struct hf_config){ 0 };
-    enum err e = open_json(&doc, &k, path, dir, "config.json", why);
+    *out = (struct hf_config){ .sampling = { .temperature = 1, .top_p = 1 } };
+    enum err e = parse_object(&doc, &k, text, path, why);
     if (e) return e;
     e = get_arch(&k, out);
     if (!e) e = get_eos(&k, out);
     json_free(doc);
+    return e;
+}
+
+enum err hf_config_read_file(struct hf_config *out, const char *path, struct why *why)
+{
+    uint8_t *p;
+    size_t n;
+    enum err e = file_read(path, CONFIG_MAX, &p, &n, why);
+
+    if (e) return e;
+    e = hf_config_parse(out, slice_of(p, n), path, why);
+    free(p);
+    return e;
+}
+
+enum err hf_config_read(struct hf_config *out, const char *dir, struct why *why)
+{
+    char path[FILE_PATH_MAX];
+    enum err e = file_path(path, dir, "config.json", why);
+
+    if (!e) e = hf_config_read_file(out, path, why);
     if (!e) e = read_generation(out, dir, why);
     if (!e) e = read_eos_name(out, dir, why);
     return e;

@@ -29,6 +29,11 @@ struct hf_config {
  * and key. */
 MUST_CHECK enum err hf_config_read(struct hf_config *out, const char *dir, struct why *why);
 
+/* The same from a config.json alone: a file; a text (path names it in errors). */
+MUST_CHECK enum err hf_config_read_file(struct hf_config *out, const char *path, struct why *why);
+MUST_CHECK enum err hf_config_parse(struct hf_config *out, struct slice text, const char *path,
+                                    struct why *why);
+
 /* One more end token (kept ascending, each once).  what names it in errors. */
 MUST_CHECK enum err hf_config_add_eos(struct hf_config *c, uint64_t id, const char *what,
                                       struct why *why);

@@ -6,6 +6,7 @@
 #include "store/file.h"
 #include "tools/args.h"
 #include "tools/progress.h"
+#include "tools/publish.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -257,36 +258,6 @@ static void print_plan(const struct job *j)
     }
 }
 
-/* A name that another model has does not move by itself. */
-static enum err check_name(const struct job *j, const struct hash *id, struct why *why)
-{
-    struct store_name old;
-
-    if (store_name_entry(j->store, name, &old) || replace ||
-        memcmp(old.id.b, id->b, HASH_BYTES) == 0)
-        return ERR_OK;
-    return fail(why, ERR_EXISTS,
-                "the name %s belongs to another model of this store; the same command with "
-                "--replace, or another --name, now takes moments",
-                name);
-}
-
-static enum err publish(struct job *j, struct slice body, const struct hash *id, struct why *why)
-{
-    struct store_name entry = { .id = *id };
-    uint8_t text[HASH_BYTES + sizeof entry.name];
-    size_t n = strlen(name);
-
-    enum err e = check_name(j, id, why);
-    if (e) return e;
-    memcpy(entry.name, name, n);
-    memcpy(entry.publisher, j->publisher.id.b, sizeof entry.publisher);
-    memcpy(text, id->b, HASH_BYTES);
-    memcpy(text + HASH_BYTES, name, n);
-    identity_sign(&j->publisher, "swarm-model-v1", slice_of(text, HASH_BYTES + n), entry.sig);
-    return store_put_model(j->store, body, &entry, why);
-}
-
 static void print_result(const struct job *j, const struct hash *id, double seconds)
 {
     const struct convert_sizes *z = convert_sizes(j->convert);
@@ -299,7 +270,7 @@ static void print_result(const struct job *j, const struct hash *id, double seco
     time_text(time, seconds);
     node_id_text(who, &j->publisher.id);
     printf("model      ");
-    for (int i = 0; i < HASH_BYTES; i++) printf("%02x", id->b[i]);
+    print_model_id(id);
     printf("\nname       %s\npublisher  %s\ntensors    %u\n", name, who, z->tensors);
     printf("read       %s\nholds      %s\ntime       %s (%s/s)\n", in, out, time, rate);
 }
@@ -320,7 +291,7 @@ static enum err convert(struct job *j, struct why *why)
     double seconds = progress_end(&j->progress);
     if (!e) e = convert_finish(j->convert, &body, &n, &id, why);
     if (e) return e;
-    e = publish(j, slice_of(body, n), &id, why);
+    e = publish_model(j->store, slice_of(body, n), &id, name, &j->publisher, replace, why);
     free(body);
     if (!e && !quiet) print_result(j, &id, seconds);
     return e;

@@ -1,0 +1,15 @@
+/* swarm-bench - how fast this machine computes, and how fast it could at best. */
+#include "tools/bench.h"
+#include "tools/commands.h"
+
+static const struct command commands[] = {
+    { "make", bench_make, "a store of random weights at a model's real dimensions" },
+};
+
+int main(int argc, char **argv)
+{
+    return commands_run("swarm-bench",
+                        "Measures how fast this machine computes, against how fast it could at "
+                        "best: what a plain read of the same bytes by the same threads takes.",
+                        commands, sizeof commands / sizeof *commands, argc, argv);
+}
