@@ -2,6 +2,10 @@
 #ifndef KERNELS_BITS_H
 #define KERNELS_BITS_H
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "tiles are little endian and are read in place: a big-endian CPU cannot run these kernels"
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -38,7 +38,7 @@ struct acts {
 };
 
 struct kernels {
-    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "neon" */
+    const char *isa; /* "scalar", "avx2", ... as pick.c lists them */
 
     /* y[t][r] = sum over c of w[r][c] x[t][c] + bias[r], rows of groups [g0, g1) of w.
      *   y      [x->n][y_stride]; rows at or past w->rows are not written

@@ -63,6 +63,23 @@ static bool has_avx512(const struct cpu *cpu)
     return has_avx2(cpu) && all(cpu->leaf7_b, (unsigned)AVX512F | (unsigned)AVX512BW | AVX512VL) &&
            all(cpu->leaf7_c, AVX512_VNNI) && all(cpu->saved, ZMM_SAVED);
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+/* What Linux says that this CPU can and programs may use. */
+struct cpu {
+    unsigned long hwcap;
+};
+
+static struct cpu this_cpu(void)
+{
+    return (struct cpu){ getauxval(AT_HWCAP) };
+}
+
+static bool has_dot(const struct cpu *cpu)
+{
+    return cpu->hwcap & HWCAP_ASIMDDP;
+}
 #else
 struct cpu {
     int nothing_to_ask;
@@ -91,6 +108,9 @@ static const struct choice {
     { &kernels_avx2, has_avx2, "AVX2, FMA and F16C" },
     { &kernels_avxvnni, has_avxvnni, "AVX2, FMA, F16C and AVX-VNNI" },
     { &kernels_avx512, has_avx512, "AVX-512 F, BW, VL and VNNI" },
+#elif defined(__aarch64__)
+    { &kernels_neon, always, "nothing" },
+    { &kernels_neondot, has_dot, "dotprod (Armv8.4)" },
 #endif
 };
 
@@ -142,8 +162,8 @@ const struct kernels *kernels_pick(const char *isa, struct why *why)
         return NULL;
     }
     fail(why, ERR_UNSUPPORTED,
-         "'%s' is no instruction set of this build (scalar, avx2, avxvnni and avx512 on x86-64, "
-         "else scalar)",
+         "'%s' is no instruction set of this build (scalar; avx2, avxvnni and avx512 on x86-64; "
+         "neon and neondot on aarch64)",
          isa);
     return NULL;
 }

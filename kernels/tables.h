@@ -9,6 +9,9 @@ extern const struct kernels kernels_scalar; /* ref.c */
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avxvnni;
 extern const struct kernels kernels_avx512;
+#elif defined(__aarch64__)
+extern const struct kernels kernels_neon;
+extern const struct kernels kernels_neondot;
 #endif
 
 /* One line of the self-test: an operation over fixed inputs, and the hash that every table's output

@@ -6,7 +6,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage="usage: scripts/test.sh [--quick] [--fuzz SECONDS]
-  (no option)     Release and ASan+UBSan builds, all tests in both, and the demo script
+  (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
+                  emulator; and the demo script
   --quick         the Release build's tests only
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)"
 
@@ -34,6 +35,18 @@ if [ -z "$quick" ]; then
     build "$root/build-asan" -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=address,undefined
     say "tests, ASan and UBSan build"
     run_ctest "$root/build-asan"
+fi
+
+# The NEON tables, and whether a whole model gives the bits there that it gives here.
+if [ -z "$quick" ] && [ "$(uname -m)" = x86_64 ]; then
+    if (install_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static); then
+        build "$root/build-aarch64" --toolchain "$root/cmake/aarch64.cmake" -DARITHMETIC_ONLY=ON
+        say "tests of arithmetic, build for aarch64 in qemu"
+        run_ctest "$root/build-aarch64"
+    else
+        [ -z "${CI:-}" ] || fail "a continuous integration run needs the tests for aarch64"
+        say "SKIPPED: the tests for aarch64, for want of a cross compiler and qemu"
+    fi
 fi
 
 if [ -z "$quick" ]; then

@@ -20,7 +20,7 @@ static const struct arg options[] = {
       "gets f32 logits [T, vocab], and with --greedy int32 greedy_ids [T + N]" },
     { "greedy", ARG_U32, &greedy, "N", "go on for N tokens, the most likely one each time" },
     { "threads", ARG_U32, &threads, "T", "threads that compute (default: every core)" },
-    { "isa", ARG_STR, &isa, "NAME", "scalar, avx2, avxvnni, avx512 or neon (default: the best)" },
+    { "isa", ARG_STR, &isa, "NAME", "scalar, avx2, avx512, neon, ... (default: the best)" },
     { "connect", ARG_STR, &connect_to, "LINK", "let a live swarm compute the layers" },
     { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "which swarm (default: the public one)" },
     { "identity", ARG_STR, &identity, "FILE", "connect as this node (default: a fresh identity)" },

@@ -19,7 +19,7 @@ static const struct arg options[] = {
     { "text", ARG_STR, &text_path, "FILE", "the text, UTF-8" },
     { "ctx", ARG_U32, &ctx, "N", "tokens in a window (default: the model's context)" },
     { "threads", ARG_U32, &threads, "T", "threads that compute (default: every core)" },
-    { "isa", ARG_STR, &isa, "NAME", "scalar, avx2, avxvnni, avx512 or neon (default: the best)" },
+    { "isa", ARG_STR, &isa, "NAME", "scalar, avx2, avx512, neon, ... (default: the best)" },
     { 0 },
 };
 
