@@ -16,6 +16,7 @@
 
 /* Each takes the command line from its own name on, and returns the exit status. */
 int bench_make(int argc, char **argv);
+int bench_kernels(int argc, char **argv);
 
 /* --- a command's options and rows --- */
 
@@ -94,5 +95,15 @@ struct bench_span {
 /* Read every byte of the spans once, with the widest vectors there are and prefetch, on all
  * threads of w. */
 void bench_read(struct workers *w, const struct bench_span *span, uint32_t n);
+
+/* --- the most products (bench_peak.c) --- */
+
+struct bench_peak {
+    const char *isa;
+    struct workers *workers;
+    double flop; /* set by a run: two for a product; 0: nothing is known of this isa */
+};
+/* Products of bytes on registers, on every thread; arg is a struct bench_peak. */
+void bench_peak_run(void *arg);
 
 #endif

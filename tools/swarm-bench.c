@@ -3,6 +3,7 @@
 #include "tools/commands.h"
 
 static const struct command commands[] = {
+    { "kernels", bench_kernels, "products of one token and of a batch" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
 };
 
