@@ -230,6 +230,40 @@ enum err group_pack(enum wtype t, const float *rows, size_t stride, uint32_t n_r
     return pack_floats(t, rows, stride, n_rows, cols, out);
 }
 
+/* --- a group back as rows --- */
+
+/* A row's bytes lie in quarters (q40) or eighths (q80) of 4, already in ggml's order. */
+static void gather_blocks(const uint8_t *group, uint32_t blocks, size_t block_bytes, unsigned row,
+                          uint8_t *out)
+{
+    size_t quads = (block_bytes - SCALES_BYTES) / GROUP_ROWS / 4;
+
+    for (uint32_t b = 0; b < blocks; b++, group += block_bytes) {
+        u16_put(out, 0, u16_at(group, row));
+        out += 2;
+        for (size_t g = 0; g < quads; g++, out += 4)
+            memcpy(out, group + SCALES_BYTES + (g * GROUP_ROWS + row) * 4, 4);
+    }
+}
+
+static void gather_values(const uint8_t *group, uint32_t cols, size_t bytes, unsigned row,
+                          uint8_t *out)
+{
+    for (uint32_t c = 0; c < cols; c++)
+        memcpy(out + c * bytes, group + ((size_t)c * GROUP_ROWS + row) * bytes, bytes);
+}
+
+void group_rows(enum wtype t, const uint8_t *group, uint32_t cols, uint32_t n_rows, uint8_t *out,
+                size_t stride)
+{
+    for (uint32_t r = 0; r < n_rows; r++, out += stride) {
+        if (wtype_quantized(t))
+            gather_blocks(group, blocks_of(cols), t == WT_Q40 ? Q40_BYTES : Q80_BYTES, r, out);
+        else
+            gather_values(group, cols, t == WT_F32 ? 4 : 2, r, out);
+    }
+}
+
 /* --- one row back as f32 --- */
 
 static float q40_value(const uint8_t *block, unsigned row, unsigned i)

@@ -90,6 +90,12 @@ bool tile_finite(enum wtype t, uint32_t cols, const uint8_t *p, size_t n);
 MUST_CHECK enum err group_pack(enum wtype t, const float *rows, size_t stride, uint32_t n_rows,
                                uint32_t cols, uint8_t *out);
 
+/* The first n_rows rows of a group as ggml lays them out, stride bytes apart: values in order; q40
+ * and q80 in blocks of 32 (cols a multiple of it), each its f16 scale, then 16 bytes with inputs j
+ * low and 16+j high, or 32 int8.  No number changes. */
+void group_rows(enum wtype t, const uint8_t *group, uint32_t cols, uint32_t n_rows, uint8_t *out,
+                size_t stride);
+
 /* One row of a tensor as f32 (the embedding lookup, tests).  out [cols]. */
 void tensor_row(const struct tensor *w, uint32_t row, float *out);
 

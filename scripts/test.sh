@@ -5,17 +5,19 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--fuzz SECONDS]
+usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; and the demo script
   --quick         the Release build's tests only
+  --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)"
 
-quick= fuzz=0
+quick= fuzz=0 llama=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
     --quick) quick=1 ;;
+    --llama) [ $# -ge 2 ] || fail "--llama needs a Python"; llama=$2; shift ;;
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
     *) fail "unknown option $1 ($usage)" ;;
     esac
@@ -52,6 +54,13 @@ fi
 if [ -z "$quick" ]; then
     say "the demo"
     "$root/tests/test_demo.sh"
+fi
+
+if [ -n "$llama" ]; then
+    say "our models in llama.cpp"
+    status=0
+    "$llama" "$root/tests/llama.py" "$root/build/bin" "$root" || status=$?
+    [ $status -eq 0 ] || [ $status -eq 77 ] || fail "our GGUF files mean something else to llama.cpp"
 fi
 
 if [ "$fuzz" -gt 0 ]; then

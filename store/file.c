@@ -63,3 +63,69 @@ enum err file_read(const char *path, size_t max, uint8_t **out, size_t *n, struc
     close(fd);
     return e;
 }
+
+/* --- a new file, whole or not at all --- */
+
+enum { GATHER = 1 << 20 };
+
+enum err file_create(struct file_out *f, const char *path, struct why *why)
+{
+    *f = (struct file_out){ .path = path, .fd = -1 };
+    int len = snprintf(f->tmp, sizeof f->tmp, "%s.tmp-%ld", path, (long)getpid());
+
+    if (len < 0 || (size_t)len >= sizeof f->tmp)
+        return fail(why, ERR_RANGE, "the path %.100s... is too long", path);
+    if (!(f->buf = malloc(GATHER))) return fail(why, ERR_NOMEM, "%s: out of memory", path);
+    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (f->fd >= 0) return ERR_OK;
+    free(f->buf);
+    return fail(why, ERR_IO, "%s: %s", f->tmp, strerror(errno));
+}
+
+static void write_all(struct file_out *f, const uint8_t *p, size_t n)
+{
+    while (n > 0 && !f->failed) {
+        ssize_t put = write(f->fd, p, n);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) {
+            f->failed = errno == ENOSPC || errno == EDQUOT ? ERR_DISKFULL : ERR_IO;
+            return;
+        }
+        p += put;
+        n -= (size_t)put;
+    }
+}
+
+static void flush(struct file_out *f)
+{
+    write_all(f, f->buf, f->n);
+    f->n = 0;
+}
+
+void file_put(struct file_out *f, const void *bytes, size_t n)
+{
+    if (n > GATHER - f->n) flush(f);
+    if (n > GATHER) {
+        write_all(f, bytes, n);
+    } else if (n > 0) {
+        memcpy(f->buf + f->n, bytes, n);
+        f->n += n;
+    }
+}
+
+enum err file_finish(struct file_out *f, enum err e, struct why *why)
+{
+    enum err out = e;
+
+    if (!e) {
+        flush(f);
+        out = f->failed;
+        if (!out && fsync(f->fd) != 0) out = ERR_IO;
+    }
+    free(f->buf);
+    if (close(f->fd) != 0 && !out) out = ERR_IO;
+    if (!out && rename(f->tmp, f->path) != 0) out = ERR_IO;
+    if (!out) return ERR_OK;
+    unlink(f->tmp);
+    return e ? e : fail(why, out, "%s cannot be written: %s", f->path, err_text(out));
+}

@@ -1,4 +1,5 @@
-/* file.h - a small file as bytes: configurations, templates, indexes. */
+/* file.h - a small file as bytes (configurations, templates, indexes); a new file, whole or not at
+ * all. */
 #ifndef STORE_FILE_H
 #define STORE_FILE_H
 
@@ -15,5 +16,22 @@ MUST_CHECK enum err file_read(const char *path, size_t max, uint8_t **out, size_
 /* dir/name into out; ERR_RANGE with why when it is too long. */
 MUST_CHECK enum err file_path(char out[FILE_PATH_MAX], const char *dir, const char *name,
                               struct why *why);
+
+/* A file that appears under its name only when it is whole: bytes go to a file beside it, which
+ * takes the name in the end.  Small pieces are gathered before they are written. */
+struct file_out {
+    const char *path; /* borrowed until file_finish */
+    char tmp[FILE_PATH_MAX];
+    int fd;
+    enum err failed; /* the first write that failed; later ones do nothing */
+    uint8_t *buf;    /* owned */
+    size_t n;        /* bytes in buf */
+};
+/* ERR_IO with why naming the file; then there is nothing to finish. */
+MUST_CHECK enum err file_create(struct file_out *f, const char *path, struct why *why);
+void file_put(struct file_out *f, const void *bytes, size_t n);
+/* Write what is left, make it durable and give it its name; with e not 0, or when a file_put
+ * failed, take it away.  Returns e, or ERR_DISKFULL, ERR_IO with why. */
+MUST_CHECK enum err file_finish(struct file_out *f, enum err e, struct why *why);
 
 #endif

@@ -3,12 +3,9 @@
 #include "store/safetensors.h"
 
 #include "base/json.h"
+#include "store/file.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static uint32_t elem_bytes(const struct st_tensor *t)
 {
@@ -71,21 +68,8 @@ static void add_entry(struct text *h, const struct st_tensor *t, uint64_t begin)
                 (unsigned long long)(begin + t->data.n));
 }
 
-static enum err write_all(int fd, const void *bytes, size_t n)
-{
-    const uint8_t *p = bytes;
-
-    while (n > 0) {
-        ssize_t put = write(fd, p, n);
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return errno == ENOSPC || errno == EDQUOT ? ERR_DISKFULL : ERR_IO;
-        p += put;
-        n -= (size_t)put;
-    }
-    return ERR_OK;
-}
-
-static enum err write_file(int fd, const struct st_tensor *const *t, uint32_t n)
+static enum err write_file(const char *path, const struct st_tensor *const *t, uint32_t n,
+                           struct why *why)
 {
     struct text h = { 0 };
     uint64_t at = 0;
@@ -98,38 +82,20 @@ static enum err write_file(int fd, const struct st_tensor *const *t, uint32_t n)
     }
     text_str(&h, "}");
     while (!h.failed && h.n % 8) text_str(&h, " ");
-    if (h.failed) {
-        free(h.p);
-        return ERR_NOMEM;
+
+    struct file_out f;
+    enum err e =
+        h.failed ? fail(why, ERR_NOMEM, "%s: out of memory", path) : file_create(&f, path, why);
+    if (!e) {
+        uint8_t len[8];
+        for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)h.n >> (8 * i));
+        file_put(&f, len, sizeof len);
+        file_put(&f, h.p, h.n);
+        for (uint32_t i = 0; i < n; i++) file_put(&f, t[i]->data.p, t[i]->data.n);
+        e = file_finish(&f, ERR_OK, why);
     }
-
-    uint8_t len[8];
-    for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)h.n >> (8 * i));
-    enum err e = write_all(fd, len, sizeof len);
-    if (!e) e = write_all(fd, h.p, h.n);
     free(h.p);
-    for (uint32_t i = 0; i < n && !e; i++) e = write_all(fd, t[i]->data.p, t[i]->data.n);
-    if (!e && fsync(fd) != 0) e = ERR_IO;
     return e;
-}
-
-static enum err write_and_rename(const char *path, const struct st_tensor *const *t, uint32_t n,
-                                 struct why *why)
-{
-    char tmp[4096];
-    int len = snprintf(tmp, sizeof tmp, "%s.tmp-%ld", path, (long)getpid());
-
-    if (len < 0 || (size_t)len >= sizeof tmp)
-        return fail(why, ERR_RANGE, "the path %.100s... is too long", path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return fail(why, ERR_IO, "%s: %s", tmp, strerror(errno));
-
-    enum err e = write_file(fd, t, n);
-    if (close(fd) != 0 && !e) e = ERR_IO;
-    if (!e && rename(tmp, path) != 0) e = ERR_IO;
-    if (!e) return ERR_OK;
-    unlink(tmp);
-    return fail(why, e, "%s cannot be written: %s", path, err_text(e));
 }
 
 enum err safetensors_write(const char *path, const struct st_tensor *t, uint32_t n, struct why *why)
@@ -149,7 +115,7 @@ enum err safetensors_write(const char *path, const struct st_tensor *t, uint32_t
     }
     if (!e) {
         qsort(order, n, sizeof *order, writing_order);
-        e = write_and_rename(path, order, n, why);
+        e = write_file(path, order, n, why);
     }
     free(order);
     return e;

@@ -17,6 +17,7 @@
 /* Each takes the command line from its own name on, and returns the exit status. */
 int bench_make(int argc, char **argv);
 int bench_kernels(int argc, char **argv);
+int bench_gguf(int argc, char **argv);
 
 /* --- a command's options and rows --- */
 

@@ -5,6 +5,7 @@
 static const struct command commands[] = {
     { "kernels", bench_kernels, "products of one token and of a batch" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
+    { "gguf", bench_gguf, "a model of a store as a GGUF file, for llama.cpp" },
 };
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 unit_test(store safetensors store)
 unit_test(store manifest store)
 unit_test(store store store)
+unit_test(store gguf store)
 unit_test(store hf_config store m)
 unit_test(store convert store m Threads::Threads)
 unit_test(store random node m)
