@@ -8,6 +8,8 @@
 /* How much driver.inc keeps in 32 registers: tokens per pass; and groups of
  * f16, bf16 and f32 that share a pass of one, two and that many tokens. */
 enum { TOKENS = 8, GROUPS_ONE = 4, GROUPS_TWO = 4, GROUPS_MANY = 2 };
+/* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
+enum { HEADS_MOST = 12, HEADS_SOME = 8, KEYS_WIDE = 2, COLUMNS_WIDE = 2 };
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -13,7 +13,10 @@
 
 #include "kernels/tensor.h"
 
-enum { KV_CHUNK = 512 }; /* positions per attention chunk, absolute */
+enum {
+    KV_CHUNK = 512, /* positions per attention chunk, absolute */
+    KV_BLOCK = 16,  /* positions whose keys lie interleaved */
+};
 
 /* How vectors travel and how K and V are stored.  The numbers are in manifests. */
 enum ftype { FT_F32 = 0, FT_F16 = 1, FT_BF16 = 2 };
@@ -35,6 +38,19 @@ struct acts {
     const float *d;     /* [n][blocks] */
     const int32_t *sum; /* [n][blocks]: sum of each block's q */
     uint32_t blocks;    /* ceil(cols / 32): blocks of one vector */
+};
+
+/* Query heads that look at the same keys and values: those of a head group, of one row or of
+ * several rows of a session.
+ *
+ *   keys     blocks of KV_BLOCK positions, each [hd][KV_BLOCK], type kv: a lane is a position, so
+ *            the 16 lanes of a score's red16 are 16 registers and no register is ever folded
+ *   values   [position][hd], type kv: a lane is a column */
+struct heads {
+    uint32_t n;    /* query heads */
+    uint32_t hd;   /* elements of a head */
+    enum ftype kv; /* FT_F16 or FT_F32 */
+    size_t stride; /* floats from one head's scores to the next one's */
 };
 
 struct kernels {
@@ -72,10 +88,12 @@ struct kernels {
     void (*narrow)(void *y, const float *x, uint32_t n, enum ftype t);
     void (*widen)(float *y, const void *x, uint32_t n, enum ftype t);
 
-    /* Scores of one query head: s[t] = red16(q * k_t) * scale for t in [t0, t1).
-     *   k   [positions][hd] of one KV head, type kv (FT_F16 or FT_F32) */
-    void (*scores)(float *s, const float *q, const void *k, enum ftype kv, uint32_t hd, uint32_t t0,
-                   uint32_t t1, float scale);
+    /* s[j * stride + t] = red16(q_j * k_t) * scale for heads j and positions t in [0, n).
+     *   q   [h->n][hd]
+     *   k   from the first position of a block on; whole blocks are read, and s is written to the
+     *       next multiple of KV_BLOCK */
+    void (*scores)(float *s, const float *q, const void *k, const struct heads *h, uint32_t n,
+                   float scale);
 
     /* The largest of s[0..n), -0 below +0; n >= 1. */
     float (*max)(const float *s, uint32_t n);
@@ -83,10 +101,9 @@ struct kernels {
     /* One chunk of at most KV_CHUNK positions: s[i] = exp(s[i] - max), returns red16(s). */
     float (*exp_sum)(float *s, uint32_t n, float max);
 
-    /* o[c] = fma(e[t], v[t][c], o[c]) for t in 0..n in order, columns [c0, c1); o starts as given.
-     *   v   [n][hd], type kv */
-    void (*weigh)(float *o, const float *e, const void *v, enum ftype kv, uint32_t hd, uint32_t c0,
-                  uint32_t c1, uint32_t n);
+    /* o[j][c] = fma(e[j * stride + t], v[t][c], o[j][c]) for heads j, columns c, and t in 0..n in
+     * order; o [h->n][hd] starts as given. */
+    void (*weigh)(float *o, const float *e, const void *v, const struct heads *h, uint32_t n);
 };
 
 /* The i-th table that this machine can run; table 0 is the scalar reference, the fastest is last;

@@ -10,6 +10,8 @@
 /* How much driver.inc keeps in 16 registers: tokens per pass; and groups of
  * f16, bf16 and f32 that share a pass of one, two and that many tokens. */
 enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
+/* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
+enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
 
 typedef struct {
     __m256 lo, hi; /* lanes 0..7, 8..15 */

@@ -13,6 +13,8 @@
 /* How much driver.inc keeps in 32 registers of a quarter of the lanes: tokens per pass; and groups
  * of f16, bf16 and f32 that share a pass of one, two and that many tokens. */
 enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
+/* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
+enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
 
 typedef struct {
     float32x4_t q[4]; /* lanes 0..3, 4..7, 8..11, 12..15 */

@@ -196,21 +196,32 @@ static void widen(float *y, const void *x, uint32_t n, enum ftype t)
 
 /* --- attention --- */
 
-static void scores(float *s, const float *q, const void *k, enum ftype kv, uint32_t hd, uint32_t t0,
-                   uint32_t t1, float scale)
+/* Element i of the key at position t. */
+static float key(const void *k, uint32_t t, uint32_t i, const struct heads *h)
 {
-    for (uint32_t t = t0; t < t1; t++) {
-        float lane[LANES] = { 0 };
-        for (uint32_t i = 0; i < hd; i += LANES) {
-            for (uint32_t j = 0; j < LANES; j++) {
-                bool there = hd - i > j;
-                float a = there ? q[i + j] : 0;
-                float b = there ? element(k, (size_t)t * hd + i + j, kv) : 0;
-                lane[j] = fmaf(a, b, lane[j]);
-            }
+    return element(k, ((size_t)(t / KV_BLOCK) * h->hd + i) * KV_BLOCK + t % KV_BLOCK, h->kv);
+}
+
+static float score(const float *q, const void *k, uint32_t t, const struct heads *h)
+{
+    float lane[LANES] = { 0 };
+    for (uint32_t i = 0; i < h->hd; i += LANES) {
+        for (uint32_t j = 0; j < LANES; j++) {
+            bool there = h->hd - i > j;
+            float a = there ? q[i + j] : 0;
+            float b = there ? key(k, t, i + j, h) : 0;
+            lane[j] = fmaf(a, b, lane[j]);
         }
-        s[t] = fold(lane) * scale;
     }
+    return fold(lane);
+}
+
+static void scores(float *s, const float *q, const void *k, const struct heads *h, uint32_t n,
+                   float scale)
+{
+    for (uint32_t j = 0; j < h->n; j++)
+        for (uint32_t t = 0; t < n; t++)
+            s[j * h->stride + t] = score(q + (size_t)j * h->hd, k, t, h) * scale;
 }
 
 /* Bits as an integer that orders as the floats do, -0 below +0. */
@@ -240,12 +251,12 @@ static float exp_sum(float *s, uint32_t n, float max)
     return fold(lane);
 }
 
-static void weigh(float *o, const float *e, const void *v, enum ftype kv, uint32_t hd, uint32_t c0,
-                  uint32_t c1, uint32_t n)
+static void weigh(float *o, const float *e, const void *v, const struct heads *h, uint32_t n)
 {
-    for (uint32_t t = 0; t < n; t++)
-        for (uint32_t c = c0; c < c1; c++)
-            o[c] = fmaf(e[t], element(v, (size_t)t * hd + c, kv), o[c]);
+    for (uint32_t j = 0; j < h->n; j++, o += h->hd, e += h->stride)
+        for (uint32_t t = 0; t < n; t++)
+            for (uint32_t c = 0; c < h->hd; c++)
+                o[c] = fmaf(e[t], element(v, (size_t)t * h->hd + c, h->kv), o[c]);
 }
 
 const struct kernels kernels_scalar = {

@@ -1,11 +1,6 @@
-/* attention.c - softmax(q k^T / sqrt(head_dim)) v, causal, over head groups.
- *
- * Source: Vaswani 2017 eq. 1 with grouped queries (Ainslie 2023); order of sums:
- * docs/arithmetic.md. Softmax needs no second pass over V: the scores of a row are kept, so the
- * largest is known before the first exp, and each chunk of 512 positions is a sum of its own. */
+/* attention.c - a layer up to h: norm, q k v, rope, K and V stored, attention, o, residual. */
 #include "model/stage.h"
 
-#include <math.h>
 #include <string.h>
 
 /* --- norm --- */
@@ -45,7 +40,6 @@ struct attn_pass {
     struct stage *s;
     const struct bound *b;
     uint32_t layer;
-    uint32_t splits; /* ranges that the query heads of a group are cut into */
 };
 
 /* Units: row groups of q, k, v of head group 0, then 1, ... */
@@ -115,7 +109,6 @@ static void store_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     (void)lane;
     for (uint32_t i = lo; i < hi; i++) {
         float *q = s->q + i * q_row, *k = s->kq + i * k_row, *v = s->vq + i * k_row;
-        size_t at = (size_t)s->row[i].pos * hd * ftype_bytes(a->kv);
 
         if (!all_finite(q, q_row) || !all_finite(k, k_row) || !all_finite(v, k_row)) mark_bad(s, i);
         for (uint32_t j = 0; j < a->n_heads; j++) turn(s, q + (size_t)j * hd, p->b->q_norm, i);
@@ -123,83 +116,10 @@ static void store_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
         clamp(k, (uint32_t)k_row);
         clamp(v, (uint32_t)k_row);
         for (uint32_t g = 0; g < a->n_kv; g++) {
-            const struct kv *kv = s->row[i].kv;
-            s->k->narrow((uint8_t *)kv_k(kv, p->layer, g) + at, k + (size_t)g * hd, hd, a->kv);
-            s->k->narrow((uint8_t *)kv_v(kv, p->layer, g) + at, v + (size_t)g * hd, hd, a->kv);
+            const struct row *row = &s->row[i];
+            kv_put(row->kv, s->k, p->layer, g, row->pos, k + (size_t)g * hd, v + (size_t)g * hd);
         }
     }
-}
-
-/* --- scores, softmax, weighing --- */
-
-/* Query heads [h0, h1) of head group g for row i.  Chunks outside, heads inside: a chunk of K or V
- * is read from memory once and from the cache for the other heads. */
-static void attend(struct stage *s, const struct lane *l, uint32_t layer, uint32_t i, uint32_t g,
-                   uint32_t h0, uint32_t h1)
-{
-    const struct arch *a = s->a;
-    uint32_t hd = a->head_dim, len = s->row[i].pos + 1;
-    const void *keys = kv_k(s->row[i].kv, layer, g);
-    const uint8_t *values = kv_v(s->row[i].kv, layer, g);
-    const float *q = s->q + ((size_t)i * a->n_heads + (size_t)g * s->per_group) * hd;
-    float scale = (float)(1.0 / sqrt((double)hd));
-
-    for (uint32_t t = 0; t < len; t += KV_CHUNK) {
-        uint32_t end = len - t < KV_CHUNK ? len : t + KV_CHUNK;
-        for (uint32_t h = h0; h < h1; h++)
-            s->k->scores(l->score + h * s->score_stride, q + (size_t)h * hd, keys, a->kv, hd, t,
-                         end, scale);
-    }
-    for (uint32_t h = h0; h < h1; h++) {
-        l->max[h] = s->k->max(l->score + h * s->score_stride, len);
-        l->z[h] = 0;
-    }
-    memset(l->a + (size_t)h0 * hd, 0, (size_t)(h1 - h0) * hd * sizeof *l->a);
-    for (uint32_t t = 0; t < len; t += KV_CHUNK) {
-        uint32_t n = len - t < KV_CHUNK ? len - t : KV_CHUNK;
-        const void *v = values + (size_t)t * hd * ftype_bytes(a->kv);
-        for (uint32_t h = h0; h < h1; h++) {
-            float *e = l->score + h * s->score_stride + t, *sum = l->a + (size_t)h * hd;
-            l->z[h] += s->k->exp_sum(e, n, l->max[h]);
-            memset(l->o, 0, hd * sizeof *l->o);
-            s->k->weigh(l->o, e, v, a->kv, hd, 0, hd, n);
-            s->k->add(sum, sum, l->o, hd);
-        }
-    }
-    for (uint32_t h = h0; h < h1; h++)
-        for (uint32_t c = 0; c < hd; c++) l->a[(size_t)h * hd + c] /= l->z[h];
-}
-
-/* Units: (row, head group, split). */
-static void attend_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
-{
-    struct attn_pass *p = arg;
-    struct stage *s = p->s;
-    const struct lane *l = &s->lane[lane];
-    uint32_t hd = s->a->head_dim;
-
-    for (uint32_t u = lo; u < hi; u++) {
-        uint32_t split = u % p->splits, g = u / p->splits % s->a->n_kv;
-        uint32_t i = u / p->splits / s->a->n_kv;
-        uint32_t h0 = s->per_group * split / p->splits;
-        uint32_t h1 = s->per_group * (split + 1) / p->splits;
-
-        attend(s, l, p->layer, i, g, h0, h1);
-        if (!vecs_put(&s->attn[g], s->k, i, h0 * hd, l->a + (size_t)h0 * hd, (h1 - h0) * hd))
-            mark_bad(s, i);
-    }
-}
-
-/* As many splits as keep the workers busy; heads apart only where blocks of 32 do not cross them.
- */
-static uint32_t choose_splits(const struct stage *s)
-{
-    uint64_t units = (uint64_t)s->n * s->a->n_kv;
-    uint32_t splits = 1;
-
-    if (s->w->n == 1 || s->a->head_dim % BLOCK != 0) return 1;
-    while (splits < s->per_group && units * splits < 2 * s->w->n) splits++;
-    return splits;
 }
 
 /* --- o and the residual --- */
@@ -247,27 +167,19 @@ static void after_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     }
 }
 
-static uint64_t attend_macs(const struct stage *s)
-{
-    uint64_t positions = 0;
-
-    for (uint32_t i = 0; i < s->n; i++) positions += s->row[i].pos + 1;
-    return positions * 2 * s->a->n_heads * s->a->head_dim;
-}
-
 void attention(struct stage *s, const struct bound *b, uint32_t l)
 {
     const struct arch *a = s->a;
-    struct attn_pass p = { s, b, l, choose_splits(s) };
+    struct attn_pass p = { s, b, l };
     uint64_t q_width = (uint64_t)a->n_heads * a->head_dim;
     uint64_t kv_width = (uint64_t)a->n_kv * a->head_dim;
     uint32_t units = a->n_kv * (b->heads->q->tiling.groups + 2 * b->heads->k->tiling.groups);
-    uint32_t groups = b->heads->o->tiling.groups, heads = s->n * a->n_kv * p.splits;
+    uint32_t groups = b->heads->o->tiling.groups;
 
     norm_rows(s, s->x, b->attn_norm, s->quant_attn);
     pass_run(s->w, qkv_range, &p, units, units, s->n * (q_width + 2 * kv_width) * a->hidden);
     pass_run(s->w, store_range, &p, s->n, s->n, s->n * (q_width + kv_width) * 16);
-    pass_run(s->w, attend_range, &p, heads, heads, attend_macs(s));
+    attend(s, l);
     pass_run(s->w, o_range, &p, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS),
              s->n * q_width * a->hidden);
     if (b->post_attn_norm)

@@ -16,13 +16,14 @@
 
 enum { BATCH_MAX = 512 }; /* rows in one call; also rows in one message */
 
-/* K and V of one session on one stage, layers [lo, hi): [layer][kv head][K|V][cap][head_dim] in
- * the manifest's kv type.  Memory is reserved at once and touched as it fills.
- * ERR_RANGE: cap is 0 or more than the model's context; ERR_NOMEM. */
+/* K and V of one session on one stage, layers [lo, hi): [layer][kv head][K|V] in the manifest's kv
+ * type, laid out for attention (stage.h), so in whole blocks of KV_BLOCK positions.  Memory is
+ * reserved at once and touched as it fills. ERR_RANGE: cap is 0 or more than the model's context;
+ * ERR_NOMEM. */
 struct kv;
 MUST_CHECK enum err kv_open(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi,
                             uint32_t cap);
-void kv_close(struct kv *kv); /* NULL is fine */
+void kv_close(struct kv *kv);         /* NULL is fine */
 uint32_t kv_len(const struct kv *kv); /* positions held */
 uint32_t kv_cap(const struct kv *kv);
 /* Forget positions at and past len (len <= kv_len). */
@@ -50,8 +51,8 @@ struct stage;
  *   k, w      borrowed until stage_close
  *   rows_max  1..BATCH_MAX */
 MUST_CHECK enum err stage_open(struct stage **out, const struct arch *a, const struct layer *layers,
-                               uint32_t lo, uint32_t hi, uint32_t rows_max,
-                               const struct kernels *k, struct workers *w);
+                               uint32_t lo, uint32_t hi, uint32_t rows_max, const struct kernels *k,
+                               struct workers *w);
 void stage_close(struct stage *s);
 
 /* Compute the stage's layers for n rows, in place.
@@ -63,30 +64,20 @@ void stage_close(struct stage *s);
 MUST_CHECK enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
                                   struct nonfinite *bad);
 
-/* The same for layers [lo, hi) within the stage's: several pipelines may want different parts of
- * what a node holds, and scratch is the same for all. */
-MUST_CHECK enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi,
-                                       const struct row *rows, uint32_t n, void *x,
-                                       struct nonfinite *bad);
-
 /* The coordinator's part: embedding in, logits out. */
 struct ends;
 MUST_CHECK enum err ends_open(struct ends **out, const struct arch *a, const struct layer *weights,
                               uint32_t rows_max, const struct kernels *k, struct workers *w);
 void ends_close(struct ends *e);
-/* x [n][arch_row_bytes] = X(embedding rows), any n.  ERR_RANGE: an id is not below the vocabulary;
- * ERR_NONFINITE: a row is too large for the exchange type. */
+/* x [n][arch_row_bytes] = X(embedding rows).  ERR_RANGE: an id is not below the vocabulary, or n is
+ * over rows_max; ERR_NONFINITE: a row is too large for the exchange type. */
 MUST_CHECK enum err ends_embed(struct ends *e, const int32_t *ids, uint32_t n, void *x);
-/* logits [n][vocab] of rows x [n][arch_row_bytes], n in 1..rows_max.  ERR_NONFINITE with bad->pos =
- * row index. */
+/* logits [n][vocab] of rows x [n][arch_row_bytes].  ERR_NONFINITE with bad->pos = row index. */
 MUST_CHECK enum err ends_logits(struct ends *e, const void *x, uint32_t n, float *logits,
                                 struct nonfinite *bad);
 
 /* Memory that a stage of n_layers takes at most: scratch for rows_max rows and, touched only as
  * contexts grow, scores for the model's whole context and each thread. */
 uint64_t stage_cost(const struct arch *a, uint32_t n_layers, uint32_t rows_max, unsigned threads);
-/* The most rows, a power of two up to BATCH_MAX, whose scratch fits in so many bytes; at least 1. */
-uint32_t stage_rows_within(const struct arch *a, uint32_t n_layers, unsigned threads,
-                           uint64_t bytes);
 
 #endif

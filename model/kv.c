@@ -2,11 +2,18 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+
+/* Keys come in whole blocks of positions, and values are as many. */
+static uint64_t positions_held(uint32_t cap)
+{
+    return ((uint64_t)cap + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
+}
 
 uint64_t kv_cost(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap)
 {
-    return (uint64_t)(hi - lo) * cap * arch_kv_bytes(a);
+    return (hi - lo) * positions_held(cap) * arch_kv_bytes(a);
 }
 
 enum err kv_open(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap)
@@ -62,17 +69,46 @@ void kv_trim(struct kv *kv, uint32_t len)
     if (len < kv->len) kv->len = len;
 }
 
+/* Bytes of the keys, or the values, of a KV head. */
+static size_t one_head(const struct kv *kv)
+{
+    return (size_t)positions_held(kv->cap) * kv->head_dim * ftype_bytes(kv->type);
+}
+
 void *kv_k(const struct kv *kv, uint32_t layer, uint32_t group)
 {
-    size_t one = (size_t)kv->cap * kv->head_dim * ftype_bytes(kv->type);
-
     assert(layer >= kv->lo && layer < kv->hi && group < kv->n_kv);
-    return kv->base + ((size_t)(layer - kv->lo) * kv->n_kv + group) * 2 * one;
+    return kv->base + ((size_t)(layer - kv->lo) * kv->n_kv + group) * 2 * one_head(kv);
 }
 
 void *kv_v(const struct kv *kv, uint32_t layer, uint32_t group)
 {
-    size_t one = (size_t)kv->cap * kv->head_dim * ftype_bytes(kv->type);
+    return (uint8_t *)kv_k(kv, layer, group) + one_head(kv);
+}
 
-    return (uint8_t *)kv_k(kv, layer, group) + one;
+/* Elements of `size` bytes, from side by side to KV_BLOCK apart. */
+static void spread(uint8_t *to, const uint8_t *from, uint32_t n, const size_t size)
+{
+    for (uint32_t i = 0; i < n; i++) memcpy(to + i * KV_BLOCK * size, from + i * size, size);
+}
+
+void kv_put(const struct kv *kv, const struct kernels *k, uint32_t layer, uint32_t group,
+            uint32_t pos, const float *key, const float *value)
+{
+    uint32_t hd = kv->head_dim;
+    size_t size = ftype_bytes(kv->type);
+    uint8_t *to = (uint8_t *)kv_k(kv, layer, group) +
+                  ((size_t)(pos / KV_BLOCK) * hd * KV_BLOCK + pos % KV_BLOCK) * size;
+    uint8_t *v = (uint8_t *)kv_v(kv, layer, group) + (size_t)pos * hd * size;
+    uint8_t some[64 * sizeof(float)];
+
+    for (uint32_t i = 0; i < hd; i += 64, to += 64 * KV_BLOCK * size) {
+        uint32_t n = hd - i < 64 ? hd - i : 64;
+        k->narrow(some, key + i, n, kv->type);
+        if (size == 2)
+            spread(to, some, n, 2);
+        else
+            spread(to, some, n, 4);
+    }
+    k->narrow(v, value, hd, kv->type);
 }

@@ -5,7 +5,8 @@
  * first is visible.  What must follow in order (a chain of sums) lies inside one unit, so threads
  * and chunk sizes change no bit:
  *
- *   attention.c   norm x | q k v | norm, rope, store | scores, softmax, weigh | o, residual -> h
+ *   attention.c   norm x | q k v | norm, rope, store | attend | o, residual -> h
+ *   attend.c      scores, softmax, weigh: one pass, or three
  *   mlp.c         norm h | router, choose | gate up silu | down, sums, residual -> x
  *
  * Non-finite numbers: every product's input and output is looked at; a row with one is marked in
@@ -42,7 +43,7 @@ struct vecs {
 void vecs_take(struct vecs *v, struct arena *a, size_t rows, uint32_t cols, bool f, bool q);
 struct acts vecs_acts(const struct vecs *v, size_t first, uint32_t n);
 /* Put elements [c0, c0 + n) of a row; c0 a multiple of 32; x may lie in v->f already.  False when
- * one is not finite. */
+ * one is not finite: then the quantized form is left as it was. */
 bool vecs_put(struct vecs *v, const struct kernels *k, size_t row, uint32_t c0, const float *x,
               uint32_t n);
 void vecs_copy(struct vecs *to, size_t row, const struct vecs *from, size_t from_row);
@@ -80,8 +81,13 @@ struct kv {
     uint8_t *base; /* owned: mapped */
     size_t bytes;
 };
-void *kv_k(const struct kv *kv, uint32_t layer, uint32_t group); /* [cap][head_dim] */
+/* As struct heads of kernels.h has them: keys in blocks of KV_BLOCK positions, [head_dim][KV_BLOCK]
+ * each; values [position][head_dim]. */
+void *kv_k(const struct kv *kv, uint32_t layer, uint32_t group);
 void *kv_v(const struct kv *kv, uint32_t layer, uint32_t group);
+/* Round a key and a value [head_dim] to the kv type and keep them. */
+void kv_put(const struct kv *kv, const struct kernels *k, uint32_t layer, uint32_t group,
+            uint32_t pos, const float *key, const float *value);
 
 /* --- the stage --- */
 
@@ -96,12 +102,20 @@ struct piece {
     uint32_t unit;       /* its first unit in the pass */
 };
 
+/* Attention of one job (attend.c), chunks of KV_CHUNK positions of the model's whole context. */
+struct scratch {
+    float *score;   /* mapped: [chunks][heads][KV_CHUNK + SCORES_PADDING] */
+    float *o;       /* mapped: [chunks][heads][head_dim], sums of each chunk */
+    float *max, *z; /* [heads][chunks] */
+    float *q;       /* [heads][head_dim] */
+    float *top;     /* [heads]: the largest score */
+    float *a;       /* [width of a head group] */
+};
+enum { SCORES_PADDING = 16 }; /* so that the scores of several heads are not a power of 2 apart */
+
 struct lane {
     float *t0, *t1; /* [lane_floats] */
-    float *o;       /* [head_dim] */
-    float *a;       /* [width of a head group] */
-    float *score;   /* [heads of a group][score_stride] */
-    float *max, *z; /* [heads of a group] */
+    struct scratch attend;
 };
 
 struct stage {
@@ -116,16 +130,15 @@ struct stage {
     uint32_t n_parts;   /* dense parts that are not empty */
     bool quant_attn, quant_dense, quant_shared, quant_experts;
     size_t lane_floats;
-    size_t score_stride;
+    uint32_t heads_together, chunks; /* of a job of attention, at most */
 
     /* owned */
     struct arena arena; /* everything below */
-    uint8_t *scores;    /* mapped: the lanes' scores, touched as contexts grow */
+    float *scores;      /* mapped: what the lanes keep per position, touched as contexts grow */
     size_t scores_bytes;
     struct bound *bound;      /* [hi - lo] */
     struct lane *lane;        /* [w->n] */
-    float *x, *h;             /* [rows][hidden]: the residual, and after attention */
-    float *m;                 /* [rows][hidden], only with norms after: an MLP or o sum */
+    float *x, *h, *m;         /* [rows][hidden]: the residual, after attention, an MLP or o sum */
     struct vecs norm;         /* [rows][hidden]: what attention or MLP reads */
     float *q, *kq, *vq;       /* [rows][heads * head_dim], [rows][n_kv * head_dim] twice */
     float *cos, *sin;         /* [rows][rope_half] */
@@ -142,10 +155,12 @@ struct stage {
     uint32_t *count;          /* [n_experts + 1] */
     struct piece *piece;      /* [max(n_parts, n_experts + 1)] */
     _Atomic(uint8_t) *bad;    /* [rows] */
+    uint32_t *block;          /* [rows]: first rows of blocks that attend together */
 
     /* the call in progress; borrowed from it */
     const struct row *row;
     uint32_t n;
+    uint32_t n_blocks;
     atomic_bool any_bad;
 };
 
@@ -154,6 +169,12 @@ void mark_bad(struct stage *s, uint32_t i);
 
 /* norm = norm(x or h) of all rows, quantized too when asked (attention.c). */
 void norm_rows(struct stage *s, const float *from, const float *weight, bool quantized);
+
+/* attend.c: most query heads of a job; blocks of the call's rows; attn = attention(q) by the keys
+ * and values of layer l. */
+uint32_t attend_heads(const struct stage *s);
+void attend_plan(struct stage *s);
+void attend(struct stage *s, uint32_t l);
 
 /* h = x + attention(x), layer index l within the model. */
 void attention(struct stage *s, const struct bound *b, uint32_t l);

@@ -462,11 +462,11 @@ static void bad_widen(float *y, const void *x, uint32_t n, enum ftype t)
     scalar()->widen(y, x, n, t);
     if (t == FT_BF16) turn(y);
 }
-static void bad_scores(float *s, const float *q, const void *k, enum ftype kv, uint32_t hd,
-                       uint32_t t0, uint32_t t1, float scale)
+static void bad_scores(float *s, const float *q, const void *k, const struct heads *h, uint32_t n,
+                       float scale)
 {
-    scalar()->scores(s, q, k, kv, hd, t0, t1, scale);
-    turn(&s[t1 - 1]);
+    scalar()->scores(s, q, k, h, n, scale);
+    turn(&s[(h->n - 1) * h->stride + n - 1]); /* of the last head */
 }
 static float bad_max(const float *s, uint32_t n)
 {
@@ -476,11 +476,10 @@ static float bad_exp_sum(float *s, uint32_t n, float max)
 {
     return scalar()->exp_sum(s, n, max) * 2;
 }
-static void bad_weigh(float *o, const float *e, const void *v, enum ftype kv, uint32_t hd,
-                      uint32_t c0, uint32_t c1, uint32_t n)
+static void bad_weigh(float *o, const float *e, const void *v, const struct heads *h, uint32_t n)
 {
-    scalar()->weigh(o, e, v, kv, hd, c0, c1, n);
-    turn(&o[c0]);
+    scalar()->weigh(o, e, v, h, n);
+    turn(&o[(h->n - 1) * h->hd]);
 }
 
 static void selftest_sees_every_entry(void **state)

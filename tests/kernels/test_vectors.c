@@ -234,86 +234,112 @@ static void narrow_and_widen_agree(void **state)
 
 /* --- attention --- */
 
-enum { POSITIONS = 37 };
-static const uint32_t head_dims[] = { 1, 8, 16, 24, 33, 64, 80, 128 };
+enum { POSITIONS = 70, ROOM = 80, STRIDE = 83, HEADS = 27 };
+static const uint32_t head_dims[] = { 1, 8, 16, 24, 33, 40, 64, 80, 128 };
 
-/* A head's query, its stored keys (or values) and scores. */
-struct head {
+/* Queries, and stored keys and values of a KV head; sizes for HEADS query heads. */
+struct group {
     uint32_t hd;
     enum ftype kv;
-    float *q, *kf; /* kf: the stored ones, widened */
-    uint8_t *k;
-    float want[POSITIONS], got[POSITIONS];
+    float *q, *kf, *vf; /* kf, vf: [position][hd], the stored ones, widened */
+    uint8_t *k, *v;     /* as struct heads says */
+    float *want, *got;  /* scores, or sums [heads][hd] */
+    size_t bytes;       /* of each of those */
 };
 
-static struct head head_of(uint32_t hd, enum ftype kv, enum kind kind, uint64_t *seed)
+static float *stored_values(uint8_t *to, size_t n, enum ftype kv, enum kind kind, uint64_t *seed)
 {
-    size_t n = (size_t)hd * POSITIONS;
-    struct head h = { .hd = hd, .kv = kv };
-    h.q = bytes(4 * hd);
-    h.kf = bytes(4 * n);
-    h.k = bytes(ftype_bytes(kv) * n);
-    draw_values(h.q, hd, seed, kind, 1e15f);
-    draw_values(h.kf, n, seed, kind, 65504);
-    scalar()->narrow(h.k, h.kf, (uint32_t)n, kv);
-    scalar()->widen(h.kf, h.k, (uint32_t)n, kv);
-    return h;
+    float *f = bytes(4 * n);
+    draw_values(f, n, seed, kind, 65504);
+    scalar()->narrow(to, f, (uint32_t)n, kv);
+    scalar()->widen(f, to, (uint32_t)n, kv);
+    return f;
 }
 
-static void head_fini(struct head *h)
+static struct group group_of(uint32_t hd, enum ftype kv, enum kind kind, uint64_t *seed)
 {
-    free(h->q);
-    free(h->kf);
-    free(h->k);
+    size_t n = (size_t)hd * ROOM, size = ftype_bytes(kv);
+    struct group g = { .hd = hd,
+                       .kv = kv,
+                       .bytes = 4 * HEADS * (size_t)(hd > STRIDE ? hd : STRIDE) };
+    g.q = bytes(4 * (size_t)HEADS * hd);
+    g.k = bytes(size * n);
+    g.v = bytes(size * n);
+    g.want = bytes(g.bytes);
+    g.got = bytes(g.bytes);
+    draw_values(g.q, (size_t)HEADS * hd, seed, kind, 1e15f);
+    g.kf = stored_values(g.v, n, kv, kind, seed); /* v: for the time being */
+    for (uint32_t t = 0; t < ROOM; t++)
+        for (uint32_t i = 0; i < hd; i++)
+            memcpy(g.k + ((t / 16 * hd + i) * 16 + t % 16) * size, g.v + (t * hd + i) * size, size);
+    g.vf = stored_values(g.v, n, kv, kind, seed);
+    return g;
 }
 
-static void check_scores(struct head *h, uint32_t t0, uint32_t t1)
+static void group_fini(struct group *g)
 {
+    free(g->q);
+    free(g->k);
+    free(g->v);
+    free(g->kf);
+    free(g->vf);
+    free(g->want);
+    free(g->got);
+}
+
+static void check_scores(struct group *g, uint32_t heads, uint32_t n)
+{
+    const struct heads h = { heads, g->hd, g->kv, STRIDE };
     const struct kernels *k;
-    memset(h->want, 0x55, sizeof h->want);
-    scalar()->scores(h->want, h->q, h->k, h->kv, h->hd, t0, t1, 0.088388346f);
+    scalar()->scores(g->want, g->q, g->k, &h, n, 0.088388346f);
     EACH_VECTOR_TABLE(k)
     {
-        memset(h->got, 0x55, sizeof h->got);
-        k->scores(h->got, h->q, h->k, h->kv, h->hd, t0, t1, 0.088388346f);
-        assert_memory_equal(h->got, h->want, sizeof h->want);
+        memset(g->got, 0x55, g->bytes);
+        k->scores(g->got, g->q, g->k, &h, n, 0.088388346f);
+        for (uint32_t j = 0; j < heads; j++) {
+            size_t at = (size_t)j * STRIDE, end = at + (n + 15) / 16 * 16;
+            assert_memory_equal(g->got + at, g->want + at, 4 * n);
+            for (; end < at + STRIDE; end++) /* nothing written past the block */
+                assert_memory_equal(g->got + end, "\x55\x55\x55\x55", 4);
+        }
     }
 }
 
-static void check_weigh(struct head *h, const float *e, uint32_t c0, uint32_t c1, uint32_t n)
+static void check_weigh(struct group *g, const float *e, uint32_t heads, uint32_t n)
 {
+    const struct heads h = { heads, g->hd, g->kv, STRIDE };
     const struct kernels *k;
-    float *want = bytes(4 * h->hd), *got = bytes(4 * h->hd);
-    memcpy(want, h->q, 4 * h->hd);
-    scalar()->weigh(want, e, h->k, h->kv, h->hd, c0, c1, n);
+    size_t all = 4 * (size_t)HEADS * g->hd;
+    memcpy(g->want, g->q, all);
+    scalar()->weigh(g->want, e, g->v, &h, n);
+    assert_memory_equal(g->want + heads * g->hd, g->q + heads * g->hd, all - 4 * heads * g->hd);
     EACH_VECTOR_TABLE(k)
     {
-        memcpy(got, h->q, 4 * h->hd);
-        k->weigh(got, e, h->k, h->kv, h->hd, c0, c1, n);
-        assert_memory_equal(got, want, 4 * h->hd);
+        memcpy(g->got, g->q, all);
+        k->weigh(g->got, e, g->v, &h, n);
+        assert_memory_equal(g->got, g->want, all);
     }
-    free(want);
-    free(got);
 }
 
 static void attention_agrees(void **state)
 {
     (void)state;
     uint64_t seed = 27;
+    float e[HEADS * STRIDE];
     for (unsigned i = 0; i < sizeof head_dims / 4; i++) {
         for (unsigned c = 0; c < 3 * KINDS; c++) {
-            struct head h = head_of(head_dims[i], ftypes[c % 3], (enum kind)(c / 3), &seed);
-            for (uint32_t t0 = 0; t0 < POSITIONS; t0 += 5)
-                for (uint32_t t1 = t0; t1 <= POSITIONS; t1 += 3) check_scores(&h, t0, t1);
-            float e[POSITIONS];
-            draw_values(e, POSITIONS, &seed, (enum kind)(c / 3), 1);
-            for (uint32_t n = 0; n <= POSITIONS; n += 7) {
-                uint32_t c0 = (uint32_t)(draw(&seed) % h.hd);
-                uint32_t c1 = c0 + (uint32_t)(draw(&seed) % (h.hd - c0 + 1));
-                check_weigh(&h, e, c0, c1, n);
-                check_weigh(&h, e, 0, h.hd, n);
+            struct group g = group_of(head_dims[i], ftypes[c % 3], (enum kind)(c / 3), &seed);
+            draw_values(e, HEADS * STRIDE, &seed, (enum kind)(c / 3), 1);
+            for (uint32_t heads = 1; heads <= HEADS; heads += heads < 17 ? 1 : 5) {
+                uint32_t n = 1 + (uint32_t)(draw(&seed) % POSITIONS);
+                check_scores(&g, heads, n);
+                check_weigh(&g, e, heads, n);
             }
-            head_fini(&h);
+            for (uint32_t n = 0; n <= POSITIONS; n += n < 34 ? 1 : 9) {
+                check_scores(&g, 5, n);
+                check_weigh(&g, e, 5, n);
+            }
+            group_fini(&g);
         }
     }
 }
@@ -322,38 +348,41 @@ static void attention_is_what_it_says(void **state)
 {
     (void)state;
     uint64_t seed = 28;
-    struct head h = head_of(80, FT_F16, ORDINARY, &seed);
-    scalar()->scores(h.want, h.q, h.k, h.kv, 80, 0, POSITIONS, 0.1f);
+    struct group g = group_of(80, FT_F16, ORDINARY, &seed);
+    const struct heads h = { 2, 80, FT_F16, STRIDE };
+    const float *q = g.q + 80;
+    float *s = g.want + STRIDE, o[160] = { 0 }; /* the second head */
+    scalar()->scores(g.want, g.q, g.k, &h, POSITIONS, 0.1f);
     for (uint32_t t = 0; t < POSITIONS; t++) {
         double exact = 0, size = 0;
         for (uint32_t i = 0; i < 80; i++) {
-            double product = (double)h.q[i] * (double)h.kf[t * 80 + i];
+            double product = (double)q[i] * (double)g.kf[t * 80 + i];
             exact += product;
             size += fabs(product);
         }
-        assert_true(fabs((double)h.want[t] - exact * (double)0.1f) <= 12 * 0x1p-24 * size * 0.1);
+        assert_true(fabs((double)s[t] - exact * (double)0.1f) <= 12 * 0x1p-24 * size * 0.1);
     }
-    float most = scalar()->max(h.want, POSITIONS), o[80] = { 0 };
-    memcpy(h.got, h.want, sizeof h.want);
-    float sum = scalar()->exp_sum(h.got, POSITIONS, most);
+    float most = scalar()->max(s, POSITIONS), *e = g.got + STRIDE;
+    memcpy(g.got, g.want, g.bytes);
+    float sum = scalar()->exp_sum(e, POSITIONS, most);
     double exact_sum = 0;
     for (uint32_t t = 0; t < POSITIONS; t++) {
-        assert_true(h.want[t] <= most);
-        double e = exp((double)(h.want[t] - most));
-        close_to(h.got[t], e, 2e-7);
-        exact_sum += e;
+        assert_true(s[t] <= most);
+        double x = exp((double)(s[t] - most));
+        close_to(e[t], x, 2e-7);
+        exact_sum += x;
     }
     close_to(sum, exact_sum, 1e-6);
-    scalar()->weigh(o, h.got, h.k, h.kv, 80, 0, 80, POSITIONS);
+    scalar()->weigh(o, g.got, g.v, &h, POSITIONS);
     for (uint32_t c = 0; c < 80; c++) {
         double exact = 0, size = 0;
         for (uint32_t t = 0; t < POSITIONS; t++) {
-            exact += (double)h.got[t] * (double)h.kf[t * 80 + c];
-            size += fabs((double)h.got[t] * (double)h.kf[t * 80 + c]);
+            exact += (double)e[t] * (double)g.vf[t * 80 + c];
+            size += fabs((double)e[t] * (double)g.vf[t * 80 + c]);
         }
-        assert_true(fabs((double)o[c] - exact) <= POSITIONS * 0x1p-24 * size);
+        assert_true(fabs((double)o[80 + c] - exact) <= POSITIONS * 0x1p-24 * size);
     }
-    head_fini(&h);
+    group_fini(&g);
 }
 
 static void exp_sums_agree(void **state)

@@ -315,27 +315,48 @@ static void store(const struct naive *v, uint8_t *at, float *x)
     v->k->narrow(at, x, v->a->head_dim, v->a->kv);
 }
 
+/* red16(q * key) */
+static float naive_score(const struct naive *v, const float *q, const uint8_t *key)
+{
+    uint32_t hd = v->a->head_dim, padded = (hd + 15) / 16 * 16;
+    float *k = get(padded, sizeof *k), lane[16] = { 0 };
+
+    v->k->widen(k, key, hd, v->a->kv);
+    for (uint32_t i = 0; i < padded; i++)
+        lane[i % 16] = fmaf(i < hd ? q[i] : 0, k[i], lane[i % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    free(k);
+    return lane[0];
+}
+
 /* One query head over the keys and values [pos + 1][head_dim] of its group. */
 static void naive_head(const struct naive *v, float *out, const float *q, const uint8_t *keys,
                        const uint8_t *values, uint32_t pos)
 {
     uint32_t hd = v->a->head_dim;
     size_t row = hd * ftype_bytes(v->a->kv);
-    float *s = get(pos + 1, sizeof *s), *o = get(hd, sizeof *o), z = 0;
+    float *s = get(pos + 1, sizeof *s), *o = get(hd, sizeof *o), *value = get(hd, sizeof *value);
+    float z = 0;
 
-    v->k->scores(s, q, keys, v->a->kv, hd, 0, pos + 1, (float)(1 / sqrt((double)hd)));
+    for (uint32_t t = 0; t <= pos; t++)
+        s[t] = naive_score(v, q, keys + t * row) * (float)(1 / sqrt((double)hd));
     float max = v->k->max(s, pos + 1);
     memset(out, 0, hd * sizeof *out);
     for (uint32_t t = 0; t <= pos; t += 512) {
         uint32_t n = pos + 1 - t < 512 ? pos + 1 - t : 512;
         memset(o, 0, hd * sizeof *o);
         z += v->k->exp_sum(s + t, n, max);
-        v->k->weigh(o, s + t, values + t * row, v->a->kv, hd, 0, hd, n);
+        for (uint32_t i = 0; i < n; i++) {
+            v->k->widen(value, values + (t + i) * row, hd, v->a->kv);
+            for (uint32_t c = 0; c < hd; c++) o[c] = fmaf(s[t + i], value[c], o[c]);
+        }
         for (uint32_t c = 0; c < hd; c++) out[c] += o[c];
     }
     for (uint32_t c = 0; c < hd; c++) out[c] /= z;
     free(s);
     free(o);
+    free(value);
 }
 
 /* a = attention of one position; keys and values [n_kv][n][head_dim] filled up to it. */
