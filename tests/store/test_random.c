@@ -56,8 +56,8 @@ static struct made make(const char *config, const struct random_options *o)
     struct made m;
     struct hf_config cfg;
     struct why why = { "" };
-    uint8_t *body;
-    size_t n;
+    uint8_t *body = NULL;
+    size_t n = 0;
 
     snprintf(m.dir, sizeof m.dir, "random-%d-%d", (int)getpid(), number++);
     if (hf_config_parse(&cfg, slice_str(config), "config", &why) || random_settle(&cfg, o, &why) ||

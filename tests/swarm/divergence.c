@@ -21,7 +21,7 @@ struct sums {
     uint32_t n;
 };
 
-static int give_up(const char *what)
+__attribute__((noreturn)) static void give_up(const char *what)
 {
     fprintf(stderr, "divergence: %s\n", what);
     exit(2);
