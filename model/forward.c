@@ -321,6 +321,17 @@ static enum err report_bad(const struct stage *s, uint32_t layer, struct nonfini
     return ERR_NONFINITE;
 }
 
+void stage_laps(struct stage *s, stage_lap *lap, void *arg)
+{
+    s->lap = lap;
+    s->lap_arg = arg;
+}
+
+static void part_done(const struct stage *s, uint32_t layer, enum stage_part part)
+{
+    if (s->lap) s->lap(s->lap_arg, layer, part);
+}
+
 enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
                        struct nonfinite *bad)
 {
@@ -336,10 +347,13 @@ enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void
     void *enter[2] = { s, x };
     pass_run(s->w, enter_range, enter, n, n, (uint64_t)n * (s->a->hidden + 32 * s->a->rope_half));
     if (s->any_bad) return report_bad(s, s->lo, bad);
+    part_done(s, s->lo, STAGE_ENTER);
     for (uint32_t l = s->lo; l < s->hi; l++) {
         const struct bound *b = &s->bound[l - s->lo];
         attention(s, b, l);
+        part_done(s, l, STAGE_ATTENTION);
         feed_forward(s, b);
+        part_done(s, l, STAGE_MLP);
         if (s->any_bad) return report_bad(s, l, bad);
     }
 

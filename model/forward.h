@@ -31,6 +31,11 @@ void kv_trim(struct kv *kv, uint32_t len);
 /* What a session of cap positions reserves, for admission. */
 uint64_t kv_cost(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap);
 
+/* For measuring: len positions of random numbers of about size 1 (len <= kv_cap), as if so many had
+ * been computed; and every byte that attention over the positions held reads, run by run. */
+void kv_fill(struct kv *kv, uint32_t len, uint64_t seed);
+void kv_each(const struct kv *kv, void (*f)(void *arg, const void *p, size_t n), void *arg);
+
 /* One row of a batch. */
 struct row {
     struct kv *kv;
@@ -63,6 +68,12 @@ void stage_close(struct stage *s);
  * ERR_NONFINITE: bad names the place; the kv of every row is left at its length before the call. */
 MUST_CHECK enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
                                   struct nonfinite *bad);
+
+/* For measuring: lap is called on the caller's thread whenever a part of a layer is done, from the
+ * next stage_forward on; NULL: no more. */
+enum stage_part { STAGE_ENTER, STAGE_ATTENTION, STAGE_MLP };
+typedef void stage_lap(void *arg, uint32_t layer, enum stage_part done);
+void stage_laps(struct stage *s, stage_lap *lap, void *arg);
 
 /* The coordinator's part: embedding in, logits out. */
 struct ends;

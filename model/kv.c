@@ -112,3 +112,46 @@ void kv_put(const struct kv *kv, const struct kernels *k, uint32_t layer, uint32
     }
     k->narrow(v, value, hd, kv->type);
 }
+
+/* --- measuring --- */
+
+void kv_each(const struct kv *kv, void (*f)(void *arg, const void *p, size_t n), void *arg)
+{
+    size_t n = (size_t)kv->len * kv->head_dim * ftype_bytes(kv->type);
+
+    for (uint32_t l = kv->lo; l < kv->hi; l++)
+        for (uint32_t g = 0; g < kv->n_kv; g++) {
+            f(arg, kv_k(kv, l, g), n);
+            f(arg, kv_v(kv, l, g), n);
+        }
+}
+
+struct filling {
+    uint64_t state;
+    enum ftype type;
+};
+
+/* Numbers from 1 to 2 and their negatives: random fractions under one exponent. */
+static void fill(void *arg, const void *p, size_t n)
+{
+    struct filling *r = arg;
+    uint8_t *to = (uint8_t *)(uintptr_t)p;
+
+    for (size_t i = 0, each = ftype_bytes(r->type); i < n; i += each) {
+        r->state = r->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        uint32_t bits = (uint32_t)(r->state >> 32);
+        if (each == 2)
+            memcpy(to + i, &(uint16_t){ (uint16_t)((bits & 0x83ff) | 0x3c00) }, 2);
+        else
+            memcpy(to + i, &(uint32_t){ (bits & 0x807fffff) | 0x3f800000 }, 4);
+    }
+}
+
+void kv_fill(struct kv *kv, uint32_t len, uint64_t seed)
+{
+    struct filling random = { seed, kv->type };
+
+    assert(len <= kv->cap);
+    kv->len = len;
+    kv_each(kv, fill, &random);
+}

@@ -157,6 +157,9 @@ struct stage {
     _Atomic(uint8_t) *bad;    /* [rows] */
     uint32_t *block;          /* [rows]: first rows of blocks that attend together */
 
+    stage_lap *lap; /* NULL: nobody measures */
+    void *lap_arg;
+
     /* the call in progress; borrowed from it */
     const struct row *row;
     uint32_t n;

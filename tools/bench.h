@@ -18,6 +18,9 @@
 int bench_make(int argc, char **argv);
 int bench_kernels(int argc, char **argv);
 int bench_gguf(int argc, char **argv);
+int bench_model(int argc, char **argv);
+int bench_prefill(int argc, char **argv);
+int bench_kv(int argc, char **argv);
 
 /* --- a command's options and rows --- */
 

@@ -4,9 +4,9 @@
  * One sheet of random blocks serves every shape: a block says nothing about the tensor it is in.
  * Tensors of one shape lie one after the other until the sheet is full, and each round goes through
  * all of them, so that no byte of a round is in a cache when its turn comes. */
-#include "model/stage.h"
 #include "store/random.h"
 #include "tools/bench.h"
+#include "tools/bench_product.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +16,7 @@ enum {
     SHEET_BYTES = 704 << 20, /* the largest shape in q80: 660 MB */
     ROUND_BYTES = 320 << 20, /* of smaller ones: ten times a large last cache of a home PC */
     SHEET_COLS = 4096,
-    COLS_MAX = 4096,
     TENSORS_MAX = 128,
-    TOKENS_MAX = 512,
     READ_BYTES = 1 << 20, /* a span of the plain read */
     ROUNDS = 11,
     ROUNDS_BATCH = 5,
@@ -99,17 +97,13 @@ static void sheet_close(struct sheet *s)
 /* --- tensors on it --- */
 
 struct set {
-    const struct kernels *k;
-    struct workers *w;
+    struct bench_product product; /* of the tensor whose turn it is */
     struct tensor t[TENSORS_MAX];
-    uint32_t n;
-    size_t bytes;         /* of all */
-    const uint8_t **tile; /* owned */
-    struct bench_span *span;
+    uint32_t n, next;
+    size_t bytes;            /* of all */
+    const uint8_t **tile;    /* owned */
+    struct bench_span *span; /* owned */
     uint32_t n_spans;
-    struct acts x;
-    float *y;      /* [x.n][rows] */
-    uint32_t next; /* of a batch: the tensor whose turn it is */
 };
 
 static enum err set_open(struct set *s, const struct sheet *sheet, struct shape shape)
@@ -145,82 +139,21 @@ static void set_close(struct set *s)
 static void read_set(void *arg)
 {
     const struct set *s = arg;
-    bench_read(s->w, s->span, s->n_spans);
-}
-
-struct one {
-    const struct set *s;
-    const struct tensor *t;
-};
-
-static void product_groups(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
-{
-    const struct one *o = arg;
-    (void)lane;
-    o->s->k->product(o->s->y, o->t->rows, o->t, NULL, &o->s->x, lo, hi);
-}
-
-/* One product, divided among the threads as a layer's are. */
-static void product(const struct set *s, const struct tensor *t)
-{
-    struct one o = { s, t };
-    pass_run(s->w, product_groups, &o, t->tiling.groups, t->tiling.groups,
-             (uint64_t)t->rows * t->cols * s->x.n);
-}
-
-static void product_set(void *arg)
-{
-    const struct set *s = arg;
-    for (uint32_t i = 0; i < s->n; i++) product(s, &s->t[i]);
+    bench_read(s->product.w, s->span, s->n_spans);
 }
 
 static void product_next(void *arg)
 {
     struct set *s = arg;
-    product(s, &s->t[s->next]);
+
+    s->product.t = &s->t[s->next];
     s->next = (s->next + 1) % s->n;
+    bench_product_run(&s->product);
 }
 
-/* --- inputs --- */
-
-struct inputs {
-    int8_t *q;    /* [TOKENS_MAX][COLS_MAX] */
-    float *d;     /* [TOKENS_MAX][COLS_MAX / BLOCK] */
-    int32_t *sum; /* likewise */
-    float *y;     /* owned: largest output */
-};
-
-static enum err inputs_open(struct inputs *in)
+static void product_set(void *arg)
 {
-    in->q = malloc((size_t)TOKENS_MAX * COLS_MAX);
-    in->d = malloc(TOKENS_MAX * COLS_MAX / BLOCK * sizeof *in->d);
-    in->sum = malloc(TOKENS_MAX * COLS_MAX / BLOCK * sizeof *in->sum);
-    in->y = malloc((size_t)TOKENS_MAX * 12288 * sizeof *in->y);
-    return in->q && in->d && in->sum && in->y ? ERR_OK : ERR_NOMEM;
-}
-
-static void inputs_close(struct inputs *in)
-{
-    free(in->q);
-    free(in->d);
-    free(in->sum);
-    free(in->y);
-}
-
-static struct acts inputs_make(struct inputs *in, const struct kernels *k, uint32_t n,
-                               uint32_t cols)
-{
-    struct acts x = {
-        .n = n, .cols = cols, .q = in->q, .d = in->d, .sum = in->sum, .blocks = cols / BLOCK
-    };
-    float f[COLS_MAX];
-
-    for (uint32_t t = 0; t < n; t++) {
-        for (uint32_t i = 0; i < cols; i++) f[i] = (float)((t * 31 + i) * 2654435761u >> 8) - 8e6f;
-        k->quantize(f, cols, in->q + (size_t)t * cols, in->d + t * x.blocks,
-                    in->sum + t * x.blocks);
-    }
-    return x;
+    for (uint32_t i = 0, n = ((struct set *)arg)->n; i < n; i++) product_next(arg);
 }
 
 /* --- measuring --- */
@@ -228,72 +161,76 @@ static struct acts inputs_make(struct inputs *in, const struct kernels *k, uint3
 static void name_row(char out[64], const struct set *s, const char *what)
 {
     snprintf(out, 64, "%s %ux%u %s, %s, %uT", wtype_name(s->t[0].type), s->t[0].rows, s->t[0].cols,
-             what, s->k->isa, s->w->n);
+             what, s->product.k->isa, s->product.w->n);
 }
 
-static enum err measure_one_token(const struct sheet *sheet, struct shape shape, struct inputs *in,
-                                  const struct kernels *k, struct workers *w)
+static void one_token(struct set *s)
 {
-    struct set s = { .k = k, .w = w, .x = inputs_make(in, k, 1, shape.cols), .y = in->y };
+    struct bench_times t = bench_in_turns((struct bench_work){ product_set, s },
+                                          (struct bench_work){ read_set, s }, ROUNDS);
+    double bytes = (double)s->bytes;
     char name[64];
-    enum err e = set_open(&s, sheet, shape);
 
-    if (!e) {
-        struct bench_times t = bench_in_turns((struct bench_work){ product_set, &s },
-                                              (struct bench_work){ read_set, &s }, ROUNDS);
-        name_row(name, &s, "1 token");
-        bench_add(&b, "GB/s", (double)s.bytes / t.b / 1e9, (double)s.bytes / t.a / 1e9, t.b_to_a,
-                  "%s", name);
-    }
-    set_close(&s);
-    return e;
+    name_row(name, s, "1 token");
+    bench_add(&b, "GB/s", bytes / t.b / 1e9, bytes / t.a / 1e9, t.b_to_a, "%s", name);
 }
 
-static enum err measure_batch(const struct sheet *sheet, struct shape shape, uint32_t tokens,
-                              struct inputs *in, const struct kernels *k, struct workers *w)
+static void many_tokens(struct set *s)
 {
-    struct set s = { .k = k, .w = w, .x = inputs_make(in, k, tokens, shape.cols), .y = in->y };
-    struct bench_peak peak = { .isa = k->isa, .workers = w };
+    struct bench_peak peak = { .isa = s->product.k->isa, .workers = s->product.w };
+    struct bench_times t =
+        bench_in_turns((struct bench_work){ product_next, s },
+                       (struct bench_work){ bench_peak_run, &peak }, ROUNDS_BATCH);
+    double flop = bench_product_flop(&s->product);
     char name[64], what[24];
-    double flop = 2.0 * shape.rows * shape.cols * tokens;
-    enum err e = set_open(&s, sheet, shape);
 
+    snprintf(what, sizeof what, "%u tokens", s->product.x.n);
+    name_row(name, s, what);
+    bench_add(&b, "GFLOP/s", peak.flop / t.b / 1e9, flop / t.a / 1e9,
+              peak.flop > 0 ? flop / peak.flop * t.b_to_a : 0, "%s", name);
+}
+
+/* Products of one shape with so many tokens. */
+static enum err measure_shape(const struct sheet *sheet, struct shape shape, uint32_t tokens,
+                              const struct kernels *k, struct workers *w)
+{
+    struct set s = { .product = { .k = k, .w = w } };
+    struct bench_inputs in = { 0 };
+
+    enum err e = bench_inputs_open(&in, k, tokens, shape.cols);
+    if (!e) e = set_open(&s, sheet, shape);
+    s.product.y = malloc((size_t)tokens * shape.rows * sizeof *s.product.y);
+    if (!s.product.y) e = ERR_NOMEM;
     if (!e) {
-        struct bench_times t =
-            bench_in_turns((struct bench_work){ product_next, &s },
-                           (struct bench_work){ bench_peak_run, &peak }, ROUNDS_BATCH);
-        double bound = peak.flop / t.b;
-        snprintf(what, sizeof what, "%u tokens", tokens);
-        name_row(name, &s, what);
-        bench_add(&b, "GFLOP/s", bound / 1e9, flop / t.a / 1e9,
-                  bound > 0 ? flop / peak.flop * t.b_to_a : 0, "%s", name);
+        s.product.x = vecs_acts(&in.v, 0, tokens);
+        (tokens == 1 ? one_token : many_tokens)(&s);
     }
+    free(s.product.y);
     set_close(&s);
+    bench_inputs_close(&in);
     return e;
 }
 
-static enum err measure(const struct sheet *sheet, struct inputs *in, const struct kernels *k,
-                        struct workers *w)
+static enum err measure(const struct sheet *sheet, const struct kernels *k, struct workers *w)
 {
     enum err e = ERR_OK;
 
     for (int i = 0; i < (quick ? QUICK_SHAPES : SHAPES) && !e; i++)
-        e = measure_one_token(sheet, shapes[i], in, k, w);
-    for (int i = 0; i < BATCHES && !e; i++)
-        e = measure_batch(sheet, shapes[0], batches[i], in, k, w);
+        e = measure_shape(sheet, shapes[i], 1, k, w);
+    for (int i = 0; i < BATCHES && !e; i++) e = measure_shape(sheet, shapes[0], batches[i], k, w);
     return e;
 }
 
 /* Every table but the scalar one, or the one that was asked for. */
-static enum err measure_tables(const struct sheet *sheet, struct inputs *in)
+static enum err measure_tables(const struct sheet *sheet)
 {
     const struct kernels *k;
     enum err e = ERR_OK;
 
     for (unsigned i = b.isa ? 0 : 1; (k = kernels_nth(i)) && !e; i++) {
         if (b.isa && k != b.kernels) continue;
-        if (b.workers->n > 1) e = measure(sheet, in, k, workers_inline());
-        if (!e) e = measure(sheet, in, k, b.workers);
+        if (b.workers->n > 1) e = measure(sheet, k, workers_inline());
+        if (!e) e = measure(sheet, k, b.workers);
     }
     return e;
 }
@@ -302,17 +239,14 @@ int bench_kernels(int argc, char **argv)
 {
     static const enum wtype types[] = { WT_Q40, WT_Q80 };
     struct why why = { "" };
-    struct inputs in = { 0 };
     struct sheet sheet = { 0 };
 
     args_parse(&args, argc, argv, NULL, 0);
     enum err e = bench_open(&b, &args, &why);
-    if (!e) e = inputs_open(&in);
     for (int i = 0; i < 2 && !e; i++) {
         e = sheet_open(&sheet, types[i], b.workers, &why);
-        if (!e) e = measure_tables(&sheet, &in);
+        if (!e) e = measure_tables(&sheet);
         sheet_close(&sheet);
     }
-    inputs_close(&in);
     return bench_close(&b, e, &why);
 }

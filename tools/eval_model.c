@@ -1,20 +1,15 @@
 /* eval_model.c - a whole model in one process, as one session. */
-#include "model/forward.h"
 #include "node/pool.h"
-#include "node/weights.h"
 #include "tools/eval.h"
+#include "tools/local.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-struct local {
+struct process {
     struct eval_model model; /* first */
-    struct store *store;
-    struct weights weights;
     struct pool *pool;
-    struct stage *stage;
-    struct ends *ends;
-    struct kv *kv;
+    struct local local;
     uint8_t *x;       /* [rows_max][arch_row_bytes] */
     struct row *rows; /* [rows_max] */
 };
@@ -37,7 +32,8 @@ static enum err not_finite(const struct nonfinite *bad, uint32_t first, struct w
 static enum err step(struct eval_model *m, const int32_t *ids, uint32_t n, float *logits,
                      struct why *why)
 {
-    struct local *l = (struct local *)m;
+    struct process *p = (struct process *)m;
+    struct local *l = &p->local;
     uint32_t at = kv_len(l->kv);
     struct nonfinite bad;
 
@@ -49,73 +45,63 @@ static enum err step(struct eval_model *m, const int32_t *ids, uint32_t n, float
             return fail(why, ERR_RANGE,
                         "token id %d at position %u is not below the vocabulary of %u", ids[i],
                         at + i, m->vocab);
-        l->rows[i] = (struct row){ l->kv, at + i };
+        p->rows[i] = (struct row){ l->kv, at + i };
     }
-    enum err e = ends_embed(l->ends, ids, n, l->x);
+    enum err e = ends_embed(l->ends, ids, n, p->x);
     if (e) return fail(why, e, "the embedding of position %u: %s", at, err_text(e));
-    e = stage_forward(l->stage, l->rows, n, l->x, &bad);
+    e = stage_forward(l->stage, p->rows, n, p->x, &bad);
     if (e == ERR_NONFINITE) return not_finite(&bad, at, why);
     if (e) return fail(why, e, "position %u: %s", at, err_text(e));
-    e = ends_logits(l->ends, l->x, n, logits, &bad);
+    e = ends_logits(l->ends, p->x, n, logits, &bad);
     if (e == ERR_NONFINITE) return not_finite(&bad, at, why);
     return e ? fail(why, e, "the logits of position %u: %s", at, err_text(e)) : ERR_OK;
 }
 
 static void restart(struct eval_model *m)
 {
-    kv_trim(((struct local *)m)->kv, 0);
+    kv_trim(((struct process *)m)->local.kv, 0);
 }
 
 static void close_local(struct eval_model *m)
 {
-    struct local *l = (struct local *)m;
+    struct process *p = (struct process *)m;
 
-    stage_close(l->stage);
-    ends_close(l->ends);
-    kv_close(l->kv);
-    pool_close(l->pool);
-    weights_close(&l->weights);
-    if (l->store) store_close(l->store);
-    free(l->x);
-    free(l->rows);
-    free(l);
+    local_close(&p->local);
+    pool_close(p->pool);
+    free(p->x);
+    free(p->rows);
+    free(p);
 }
 
-static enum err open_parts(struct local *l, const struct eval_options *o, struct why *why)
+static enum err open_parts(struct process *p, const struct eval_options *o, struct why *why)
 {
     const struct kernels *k = kernels_pick(o->isa, why);
     enum err e;
 
     if (!k) return ERR_UNSUPPORTED;
-    if ((e = store_open(&l->store, o->store, STORE_READ, why))) return e;
-    if ((e = weights_open(&l->weights, l->store, o->model, 0, UINT32_MAX, true, why))) return e;
-    if ((e = pool_open(&l->pool, o->threads)))
+    if ((e = pool_open(&p->pool, o->threads)))
         return fail(why, e, "cannot start %u threads", o->threads);
-
-    const struct arch *a = &l->weights.manifest.arch;
-    struct workers *w = pool_workers(l->pool);
-    e = stage_open(&l->stage, a, l->weights.layer, 0, a->n_layers, o->rows_max, k, w);
-    if (!e) e = ends_open(&l->ends, a, &l->weights.ends, o->rows_max, k, w);
-    if (!e) e = kv_open(&l->kv, a, 0, a->n_layers, a->context);
-    l->x = malloc(o->rows_max * arch_row_bytes(a));
-    l->rows = malloc(o->rows_max * sizeof *l->rows);
-    if (!e && (!l->x || !l->rows)) e = ERR_NOMEM;
-    if (e) return fail(why, e, "cannot open model %s: %s", l->weights.name.name, err_text(e));
-    l->model = (struct eval_model){ a->vocab, a->context, o->rows_max, step, restart, close_local };
+    e = local_open(&p->local, o->store, o->model, o->rows_max, k, pool_workers(p->pool), why);
+    if (e) return e;
+    const struct arch *a = &p->local.weights.manifest.arch;
+    p->x = malloc(o->rows_max * arch_row_bytes(a));
+    p->rows = malloc(o->rows_max * sizeof *p->rows);
+    if (!p->x || !p->rows) return fail(why, ERR_NOMEM, "out of memory");
+    p->model = (struct eval_model){ a->vocab, a->context, o->rows_max, step, restart, close_local };
     return ERR_OK;
 }
 
 enum err eval_open_local(struct eval_model **out, const struct eval_options *o, struct why *why)
 {
-    struct local *l = calloc(1, sizeof *l);
+    struct process *p = calloc(1, sizeof *p);
 
     *out = NULL;
-    if (!l) return fail(why, ERR_NOMEM, "out of memory");
-    enum err e = open_parts(l, o, why);
+    if (!p) return fail(why, ERR_NOMEM, "out of memory");
+    enum err e = open_parts(p, o, why);
     if (e) {
-        close_local(&l->model);
+        close_local(&p->model);
         return e;
     }
-    *out = &l->model;
+    *out = &p->model;
     return ERR_OK;
 }

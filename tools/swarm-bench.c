@@ -4,6 +4,9 @@
 
 static const struct command commands[] = {
     { "kernels", bench_kernels, "products of one token and of a batch" },
+    { "model", bench_model, "a whole model: decoding" },
+    { "prefill", bench_prefill, "a whole model: a prompt" },
+    { "kv", bench_kv, "a whole model: decoding behind long contexts" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
     { "gguf", bench_gguf, "a model of a store as a GGUF file, for llama.cpp" },
 };
