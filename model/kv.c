@@ -117,12 +117,12 @@ void kv_put(const struct kv *kv, const struct kernels *k, uint32_t layer, uint32
 
 void kv_each(const struct kv *kv, void (*f)(void *arg, const void *p, size_t n), void *arg)
 {
-    size_t n = (size_t)kv->len * kv->head_dim * ftype_bytes(kv->type);
+    size_t one = kv->head_dim * ftype_bytes(kv->type);
 
     for (uint32_t l = kv->lo; l < kv->hi; l++)
         for (uint32_t g = 0; g < kv->n_kv; g++) {
-            f(arg, kv_k(kv, l, g), n);
-            f(arg, kv_v(kv, l, g), n);
+            f(arg, kv_k(kv, l, g), (size_t)positions_held(kv->len) * one);
+            f(arg, kv_v(kv, l, g), kv->len * one);
         }
 }
 

@@ -8,11 +8,49 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     BASELINE_MAX = 4 << 20,
-    FELL_PERCENT = 15, /* a ratio that falls by more fails a comparison */
+    FELL_PERCENT = 15,   /* a ratio that falls by more fails a comparison */
+    OTHERS_PERCENT = 10, /* of one processor */
 };
+
+/* --- is anybody else at work? --- */
+
+/* Seconds that all processors of this machine have been at work (Linux); 0: not known. */
+static double busy_seconds(void)
+{
+    unsigned long long user, nice, sys, idle, wait, irq, soft, steal;
+    FILE *f = fopen("/proc/stat", "re");
+
+    if (!f) return 0;
+    int got = fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &sys, &idle,
+                     &wait, &irq, &soft, &steal);
+    fclose(f);
+    return got < 8
+               ? 0
+               : (double)(user + nice + sys + irq + soft + steal) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double our_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Say so when other programs took a share of the processors that can be seen in the numbers. */
+static void warn_of_others(const struct bench *b)
+{
+    double wall = bench_seconds() - b->start;
+    double others = busy_seconds() - b->busy - (our_seconds() - b->ours);
+
+    if (b->busy > 0 && wall > 1 && others > wall * OTHERS_PERCENT / 100)
+        fprintf(stderr,
+                "%s: other programs kept %.1f processors busy meanwhile: the numbers are too low\n",
+                b->args->program, others / wall);
+}
 
 /* --- rows --- */
 
@@ -25,6 +63,9 @@ enum err bench_open(struct bench *b, const struct args *args, struct why *why)
     enum err e = pool_open(&b->pool, b->threads);
     if (e) return fail(why, e, "%u threads cannot be started", b->threads);
     b->workers = pool_workers(b->pool);
+    b->start = bench_seconds();
+    b->busy = busy_seconds();
+    b->ours = our_seconds();
     return ERR_OK;
 }
 
@@ -138,6 +179,7 @@ int bench_close(struct bench *b, enum err e, const struct why *why)
     struct why fresh = { "" };
 
     if (!e) {
+        warn_of_others(b);
         (b->json ? print_json : print_table)(b);
         if (b->baseline) e = compare(b, &fresh);
         if (!e && fflush(stdout) != 0)

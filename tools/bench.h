@@ -45,6 +45,7 @@ struct bench {
     const struct kernels *kernels;
     struct pool *pool; /* owned */
     struct workers *workers;
+    double start, busy, ours; /* seconds: clock, processors at work, this process at work */
 
     struct bench_row row[BENCH_ROWS_MAX];
     unsigned n;

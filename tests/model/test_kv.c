@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,11 +120,92 @@ static void stage_costs(void **state)
     toy_free(&t);
 }
 
+/* --- what measuring needs --- */
+
+static void all_numbers(void *arg, const void *p, size_t n)
+{
+    uint32_t *seen = arg;
+    for (size_t i = 0; i < n; i += 2, ++*seen) {
+        uint16_t h;
+        memcpy(&h, (const uint8_t *)p + i, 2);
+        float size = f32_from_f16(h & 0x7fff);
+        assert_true(size >= 1 && size < 2);
+    }
+}
+
+/* Random keys and values are where attention looks, and a step behind them gives numbers. */
+static void filled(void **state)
+{
+    enum { LEN = 35 };
+    struct toy t = { 0 };
+    struct kv *kv;
+    struct stage *s;
+    struct nonfinite bad;
+    uint32_t seen = 0;
+    (void)state;
+
+    toy_shape(0, &t.a);
+    t.a.kv = FT_F16;
+    toy_fill(&t, 1);
+    assert_int_equal(kv_open(&kv, &t.a, 0, 2, LEN + 1), ERR_OK);
+    kv_fill(kv, LEN, 1);
+    assert_int_equal(kv_len(kv), LEN);
+    kv_each(kv, all_numbers, &seen);
+    assert_int_equal(seen, 2 * t.a.n_kv * (48 + LEN) * t.a.head_dim);
+
+    uint8_t *x = calloc(1, arch_row_bytes(&t.a));
+    struct row row = { kv, LEN };
+    memset(x, 0x3f, arch_row_bytes(&t.a)); /* about 0.75, in either type */
+    assert_int_equal(stage_open(&s, &t.a, t.layer, 0, 2, 1, kernels_nth(0), workers_inline()),
+                     ERR_OK);
+    assert_int_equal(stage_forward(s, &row, 1, x, &bad), ERR_OK);
+    assert_int_equal(kv_len(kv), LEN + 1);
+    stage_close(s);
+    kv_close(kv);
+    free(x);
+    toy_free(&t);
+}
+
+static void note_lap(void *arg, uint32_t layer, enum stage_part done)
+{
+    char **to = arg;
+    *to += sprintf(*to, "%u%c ", layer, "eam"[done]);
+}
+
+/* A clock hears of every part, in order, and of none when it is taken away. */
+static void laps(void **state)
+{
+    struct toy t = { 0 };
+    struct kv *kv;
+    struct stage *s;
+    struct nonfinite bad;
+    char text[64] = "", *to = text;
+    (void)state;
+
+    toy_shape(0, &t.a);
+    toy_fill(&t, 1);
+    assert_int_equal(kv_open(&kv, &t.a, 1, 3, 4), ERR_OK);
+    assert_int_equal(stage_open(&s, &t.a, &t.layer[1], 1, 3, 1, kernels_nth(0), workers_inline()),
+                     ERR_OK);
+    uint8_t *x = calloc(1, arch_row_bytes(&t.a));
+    stage_laps(s, note_lap, &to);
+    assert_int_equal(stage_forward(s, &(struct row){ kv, 0 }, 1, x, &bad), ERR_OK);
+    assert_string_equal(text, "1e 1a 1m 2a 2m ");
+    stage_laps(s, NULL, NULL);
+    assert_int_equal(stage_forward(s, &(struct row){ kv, 1 }, 1, x, &bad), ERR_OK);
+    assert_string_equal(text, "1e 1a 1m 2a 2m ");
+    free(x);
+    stage_close(s);
+    kv_close(kv);
+    toy_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layout), cmocka_unit_test(put),         cmocka_unit_test(reserved_only),
-        cmocka_unit_test(bounds), cmocka_unit_test(stage_costs),
+        cmocka_unit_test(bounds), cmocka_unit_test(stage_costs), cmocka_unit_test(filled),
+        cmocka_unit_test(laps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
