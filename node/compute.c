@@ -101,11 +101,19 @@ static struct job *queue_unlink(struct queue *q, struct job **at)
 
 /* --- giving jobs back, without the lock --- */
 
+static struct decode_job *decode_of_next(struct job *j)
+{
+    return (struct decode_job *)(void *)((char *)j - offsetof(struct decode_job, next));
+}
+
 static void give_back(struct job *j, enum err e)
 {
-    uint32_t all_us = us_since(j->submitted_ns);
+    if (j->kind == JOB_DECODE_NEXT) j = &decode_of_next(j)->rows.job;
+    j->finished_ns = now_ns();
+    uint32_t all_us = us_since(j->submitted_ns), our_us = j->compute_us;
+    if (j->kind == JOB_DECODE_ROWS) our_us += ((struct decode_job *)j)->next.job.compute_us;
     j->err = e;
-    j->wait_us = all_us > j->compute_us ? all_us - j->compute_us : 0;
+    j->wait_us = all_us > our_us ? all_us - our_us : 0;
     /* Mailboxes are sized for all the jobs their actor submits, so this fails only when the actor
      * has gone. */
     if (actor_post(j->to, &j->note)) j->note.drop(&j->note);
@@ -146,6 +154,18 @@ void compute_next(struct compute *c, struct next_job *j)
 void compute_call(struct compute *c, struct call_job *j)
 {
     submit(c, &c->call_q, &j->job, JOB_CALL);
+}
+
+void compute_decode(struct compute *c, struct decode_job *j)
+{
+    j->n_tokens = 0;
+    j->rows.n = 1;
+    j->rows.done = 0;
+    j->rows.in_batch = j->rows.cancelled = false;
+    j->next.x = j->rows.x;
+    j->next.job.kind = JOB_DECODE_NEXT;
+    j->next.job.compute_us = 0;
+    submit(c, &c->rows_q, &j->rows.job, JOB_DECODE_ROWS);
 }
 
 /* Unlink the jobs of kv that are not in the batch being computed; those get a mark. */
@@ -307,7 +327,8 @@ static enum err compute_alone(struct compute *c, const struct range *r, const st
     return stage_forward(r->stage, c->rows + p->at, p->n, c->x + p->at * c->row_bytes, bad);
 }
 
-/* After the step: a job that is complete, failed or cancelled leaves the queue. */
+/* After the step: a job that is complete, failed or cancelled leaves the queue; a decode_job's row
+ * becomes a token next. */
 static void scatter(struct compute *c, const struct part *p, enum err e,
                     const struct nonfinite *bad, uint32_t us, struct queue *finished)
 {
@@ -326,7 +347,11 @@ static void scatter(struct compute *c, const struct part *p, enum err e,
     if (e || j->done == j->n) {
         struct job **at = &c->rows_q.first;
         while (*at != &j->job) at = &(*at)->next;
-        queue_put(finished, queue_unlink(&c->rows_q, at));
+        struct job *done = queue_unlink(&c->rows_q, at);
+        if (!e && done->kind == JOB_DECODE_ROWS)
+            queue_put(&c->next_q, &((struct decode_job *)done)->next.job);
+        else
+            queue_put(finished, done);
     }
     pthread_mutex_unlock(&c->lock);
 }
@@ -365,13 +390,39 @@ static enum err next_token(struct compute *c, struct next_job *j, const float *l
     return ends_embed(c->ends, &j->token, 1, j->x);
 }
 
+static bool is_last(const struct decode_job *d)
+{
+    for (uint32_t i = 0; i < d->n_eos; i++)
+        if (d->eos[i] == d->next.token) return true;
+    return d->n_tokens == d->limit || us_since(d->rows.job.submitted_ns) >= DECODE_US;
+}
+
+/* The token of a decode_job is picked: back with it, or on to its row. */
+static void decode_on(struct compute *c, struct decode_job *d, enum err e)
+{
+    if (e) d->rows.job.bad = d->next.job.bad;
+    if (!e) d->token[d->n_tokens++] = d->next.token;
+    if (e || is_last(d)) {
+        give_back(&d->rows.job, e);
+        return;
+    }
+    d->rows.pos++;
+    d->rows.done = 0;
+    pthread_mutex_lock(&c->lock);
+    queue_put(&c->rows_q, &d->rows.job);
+    pthread_mutex_unlock(&c->lock);
+}
+
 static void run_next(struct compute *c, struct queue *jobs)
 {
     uint64_t start = now_ns();
     struct nonfinite bad = { 0 };
     uint32_t n = 0;
-    for (struct job *j = jobs->first; j; j = j->next)
-        memcpy(c->x + n++ * c->row_bytes, ((struct next_job *)j)->x, c->row_bytes);
+    for (struct job *j = jobs->first; j; j = j->next) {
+        struct next_job *next = (struct next_job *)j;
+        if (j->kind == JOB_DECODE_NEXT) next->position = decode_of_next(j)->rows.pos + 1;
+        memcpy(c->x + n++ * c->row_bytes, next->x, c->row_bytes);
+    }
     enum err e = ends_logits(c->ends, c->x, n, c->logits, &bad);
 
     for (uint32_t i = 0; jobs->first; i++) {
@@ -383,8 +434,11 @@ static void run_next(struct compute *c, struct queue *jobs)
                                  c->logits + (size_t)i * c->c.arch->vocab, &bad);
         if (!of_job) of_job = next_token(c, j, logits);
         if (of_job) j->job.bad = (struct nonfinite){ ARCH_ENDS, (uint32_t)j->position - 1 };
-        j->job.compute_us = us_since(start);
-        give_back(&j->job, of_job);
+        j->job.compute_us += us_since(start);
+        if (j->job.kind == JOB_DECODE_NEXT)
+            decode_on(c, decode_of_next(&j->job), of_job);
+        else
+            give_back(&j->job, of_job);
     }
 }
 

@@ -2,6 +2,7 @@
  *
  *     stage actor ----rows_job---->  queue  ----> one thread + the pool ----note----> who asked
  *     coordinator --next, call---->
+ *     both ----------decode------->
  *
  * One thread owns the layers' scratch, the ends and the sampler; it forks into the pool's threads
  * inside a step.  It does no I/O.  Rows of all sessions that are ready go through the layers
@@ -19,7 +20,7 @@
 
 struct compute;
 
-enum job_kind { JOB_ROWS, JOB_NEXT, JOB_CALL };
+enum job_kind { JOB_ROWS, JOB_NEXT, JOB_CALL, JOB_DECODE_ROWS, JOB_DECODE_NEXT };
 
 struct job {
     struct note note;     /* first; kind and drop are the submitter's */
@@ -28,6 +29,7 @@ struct job {
     enum err err;         /* result; ERR_CANCELLED: by compute_cancel, or the node is stopping */
     struct nonfinite bad; /* with ERR_NONFINITE */
     uint32_t wait_us, compute_us;
+    uint64_t finished_ns; /* on uv_hrtime's clock */
     /* the queue's */
     struct job *next;
     uint64_t submitted_ns;
@@ -55,6 +57,23 @@ struct next_job {
     int32_t token;     /* result */
 };
 
+enum { DECODE_MAX = 64, DECODE_US = 2000 };
+
+/* Tokens of one session one after the other, for a node that holds every layer and the ends: a row
+ * becomes a token, the token the next row, without a turn of the loop in between.  It is back after
+ * DECODE_US or the token under way then, so whoever reads along notices nothing.  Between two steps
+ * other jobs have their turn as ever, and the steps of several sessions are computed together. */
+struct decode_job {
+    struct rows_job
+        rows; /* first; n 1; x, pos: the row to begin with; x then: that of the last token */
+    struct next_job next; /* sampling and usable as there; the rest is compute's */
+    const int32_t *eos;   /* [n_eos] the last token if picked; borrowed until the job is back */
+    uint32_t n_eos;
+    uint32_t limit; /* tokens, 1 .. DECODE_MAX */
+    int32_t token[DECODE_MAX];
+    uint32_t n_tokens; /* result, also beside an error: token[n_tokens] */
+};
+
 /* Anything else that needs the ends or takes longer than the loop may wait. */
 struct call_job {
     struct job job;
@@ -80,6 +99,8 @@ void compute_close(struct compute *c); /* NULL is fine */
 void compute_rows(struct compute *c, struct rows_job *j);
 void compute_next(struct compute *c, struct next_job *j);
 void compute_call(struct compute *c, struct call_job *j);
+/* rows.job comes back, with the layers' time; next.job.compute_us is the picking's. */
+void compute_decode(struct compute *c, struct decode_job *j);
 
 /* Send back, cancelled, every waiting job of this kv; the one being computed comes back by itself.
  */

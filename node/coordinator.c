@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT };
+enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT, NOTE_DECODED };
 enum { CHUNK_MIN = 32, CHUNK_MAX = 256 }; /* prompt rows in one step */
 enum { UNDER_WAY_BYTES = CONN_QUEUE_MAX / 2 };
 enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
 enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
 
-/* One request.  Its three jobs are part of it: at most one of each is under way. */
+/* One request.  Its four jobs are part of it: at most one of each is under way. */
 struct request {
     /* identity */
     struct coordinator *c;
@@ -46,6 +46,10 @@ struct request {
         struct request *r;
         uint8_t *x; /* [row_bytes] owned */
     } pick;
+    struct decoding {
+        struct home_job home;
+        struct request *r;
+    } decoding;
     unsigned n_holds; /* jobs under way, and calls of ours that still need the request */
 
     /* progress */
@@ -57,6 +61,8 @@ struct request {
     uint32_t n_tokens;    /* generated */
     uint32_t limit;       /* tokens that may be generated */
     struct answer answer; /* the text */
+    struct text said;     /* owned: what was not told yet, all of one kind */
+    bool said_thinking;
     bool has_answer;
     uint64_t asked_ns, first_ns, last_ns, pick_us;
     bool is_over; /* the last event has been said; freed when nothing holds it */
@@ -77,6 +83,7 @@ struct coordinator {
 static void free_request(struct request *r)
 {
     if (r->has_answer) answer_fini(&r->answer);
+    free(r->said.p);
     free(r->prompt.ids.p);
     free(r->embed.x);
     free(r->pick.x);
@@ -117,10 +124,20 @@ static void fail_request(struct request *r, enum wire_error code, const char *te
     release(r);
 }
 
-static void say_piece(void *arg, struct slice text, bool is_thinking)
+/* Tell the asker what has gathered. */
+static void say_gathered(struct request *r)
+{
+    struct slice text = slice_of(r->said.p, r->said.n);
+    r->said.n = 0;
+    if (text.n > 0 && !r->is_over) r->on.on_text(r->on.arg, r->n_tokens, text, r->said_thinking);
+}
+
+static void gather_piece(void *arg, struct slice text, bool is_thinking)
 {
     struct request *r = arg;
-    r->on.on_text(r->on.arg, r->n_tokens, text, is_thinking);
+    if (is_thinking != r->said_thinking) say_gathered(r);
+    r->said_thinking = is_thinking;
+    text_add(&r->said, text.p, text.n);
 }
 
 static void say_done(struct request *r, unsigned reason)
@@ -149,7 +166,8 @@ static void finish(struct request *r, unsigned reason)
 {
     if (r->is_over) return;
     hold(r);
-    if (r->has_answer) answer_flush(&r->answer, say_piece, r);
+    if (r->has_answer) answer_flush(&r->answer, gather_piece, r);
+    say_gathered(r);
     if (!r->is_over) say_done(r, reason); /* else the asker went away at the last word */
     release(r);
 }
@@ -227,7 +245,7 @@ enum err coordinator_ask(struct coordinator *c, const struct msg_ASK *q,
     r->max_new = (uint32_t)q->max_tokens;
     r->plan_only = q->plan_only;
     r->asked_ns = uv_hrtime();
-    r->prompt.r = r->embed.r = r->pick.r = r;
+    r->prompt.r = r->embed.r = r->pick.r = r->decoding.r = r;
     prepare(&r->prompt.call.job, c, NOTE_PROMPT);
     prepare(&r->embed.call.job, c, NOTE_EMBEDDED);
     prepare(&r->pick.next.job, c, NOTE_NEXT);
@@ -402,6 +420,12 @@ static void on_embedded(struct request *r)
 
 /* --- 5: a hidden row comes home, becomes a token, and the token a row --- */
 
+static void how_to_pick(const struct request *r, struct next_job *j)
+{
+    j->sampling = r->sampling;
+    j->usable = tokenizer_size(r->c->c.tokenizer);
+}
+
 static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
 {
     struct request *r = arg;
@@ -409,8 +433,7 @@ static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
     (void)n; /* the one that was wanted */
     memcpy(j->x, x.p, r->c->row_bytes);
     j->next.x = j->x;
-    j->next.sampling = r->sampling;
-    j->next.usable = tokenizer_size(r->c->c.tokenizer);
+    how_to_pick(r, &j->next);
     j->next.position = pos + 1;
     hold(r);
     compute_next(r->c->c.compute, &j->next);
@@ -423,34 +446,88 @@ static bool is_end(const struct manifest *m, int32_t token)
     return false;
 }
 
+/* Picking failed; false: it did not. */
+static bool pick_failed(struct request *r, const struct job *j)
+{
+    char text[120];
+    if (j->err == ERR_NONFINITE) {
+        snprintf(text, sizeof text, "a logit is not finite at position %u", j->bad.pos);
+        fail_request(r, WIRE_NONFINITE, text);
+    } else if (j->err) {
+        fail_request(r, j->err == ERR_CANCELLED ? WIRE_SHUTTING_DOWN : WIRE_INTERNAL,
+                     err_text(j->err));
+    }
+    return j->err != ERR_OK;
+}
+
+static bool ends_answer(const struct request *r, int32_t token, uint32_t n_tokens)
+{
+    return is_end(&r->c->c.weights->manifest, token) || n_tokens >= r->limit;
+}
+
+/* The answer's next token; the last one ends the request. */
+static void take_token(struct request *r, int32_t token)
+{
+    r->n_tokens++;
+    bool is_stop = is_end(&r->c->c.weights->manifest, token);
+    if (!is_stop) answer_feed(&r->answer, token, gather_piece, r);
+    if (is_stop || r->n_tokens >= r->limit) finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
+}
+
+static void decode(struct request *r, uint32_t n_tokens);
+
 static void on_next(struct request *r)
 {
     const struct next_job *j = &r->pick.next;
-    char text[120];
-    if (j->job.err == ERR_NONFINITE) {
-        snprintf(text, sizeof text, "a logit is not finite at position %u", j->job.bad.pos);
-        fail_request(r, WIRE_NONFINITE, text);
-        return;
-    }
-    if (j->job.err) {
-        fail_request(r, j->job.err == ERR_CANCELLED ? WIRE_SHUTTING_DOWN : WIRE_INTERNAL,
-                     err_text(j->job.err));
-        return;
-    }
-    r->last_ns = uv_hrtime();
-    if (r->n_tokens == 0) r->first_ns = r->last_ns;
+    if (pick_failed(r, &j->job)) return;
     r->pick_us += j->job.compute_us;
-    r->n_tokens++;
-    if (is_end(&r->c->c.weights->manifest, j->token)) {
-        finish(r, DONE_STOPPED);
-        return;
+    r->last_ns = j->job.finished_ns;
+    if (r->n_tokens == 0) r->first_ns = r->last_ns;
+    if (!ends_answer(r, j->token, r->n_tokens + 1)) {
+        if (pipeline_is_home(r->pipeline))
+            decode(r, r->n_tokens + 1);
+        else
+            pipeline_send(r->pipeline, r->n_prompt + r->n_tokens, 1, j->x, 1);
     }
-    answer_feed(&r->answer, j->token, say_piece, r);
-    if (r->is_over) return; /* the asker went away while we spoke */
-    if (r->n_tokens >= r->limit)
-        finish(r, DONE_LENGTH);
-    else
-        pipeline_send(r->pipeline, r->n_prompt + r->n_tokens - 1, 1, j->x, 1);
+    take_token(r, j->token);
+    say_gathered(r);
+}
+
+/* --- 6: where all layers are here too, several tokens at a time --- */
+
+/* The row of the n_tokens-th token is in pick.x. */
+static void decode(struct request *r, uint32_t n_tokens)
+{
+    struct home_job *h = &r->decoding.home;
+    struct decode_job *d = &h->decode;
+    uint32_t left = r->limit - n_tokens;
+    h->to = &r->c->actor;
+    h->kind = NOTE_DECODED;
+    d->rows.x = r->pick.x;
+    d->rows.pos = r->n_prompt + n_tokens - 1;
+    how_to_pick(r, &d->next);
+    d->eos = r->c->c.weights->manifest.eos;
+    d->n_eos = r->c->c.weights->manifest.n_eos;
+    d->limit = left < DECODE_MAX ? left : DECODE_MAX;
+    if (pipeline_decode(r->pipeline, h)) hold(r);
+}
+
+/* The next ones are computed while these are told. */
+static void on_decoded(struct request *r)
+{
+    const struct decode_job *d = &r->decoding.home.decode;
+    int32_t token[DECODE_MAX];
+    uint32_t n = d->n_tokens;
+    enum err e = d->rows.job.err;
+    memcpy(token, d->token, n * sizeof *token);
+    pipeline_decoded(r->pipeline, &r->decoding.home);
+    r->pick_us += d->next.job.compute_us;
+    r->last_ns = d->rows.job.finished_ns;
+    if (!e && !ends_answer(r, token[n - 1], r->n_tokens + n)) decode(r, r->n_tokens + n);
+    for (uint32_t i = 0; i < n && !r->is_over; i++) take_token(r, token[i]);
+    say_gathered(r);
+    /* Layers that failed are the session's failure, which comes as on_fail. */
+    if (e && d->rows.job.bad.layer == ARCH_ENDS) pick_failed(r, &d->rows.job);
 }
 
 static void on_note(struct actor *a, struct note *n)
@@ -460,11 +537,13 @@ static void on_note(struct actor *a, struct note *n)
     switch (n->kind) {
     case NOTE_PROMPT: r = ((struct prompt_job *)n)->r; break;
     case NOTE_EMBEDDED: r = ((struct embed_job *)n)->r; break;
+    case NOTE_DECODED: r = ((struct decoding *)n)->r; break;
     default: r = ((struct pick_job *)n)->r; break;
     }
     if (!r->is_over) switch (n->kind) {
         case NOTE_PROMPT: on_prompt(r); break;
         case NOTE_EMBEDDED: on_embedded(r); break;
+        case NOTE_DECODED: on_decoded(r); break;
         default: on_next(r); break;
         }
     release(r); /* the job's hold */
@@ -513,7 +592,7 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     if (!c) return ERR_NOMEM;
     c->c = *config;
     c->row_bytes = arch_row_bytes(&config->weights->manifest.arch);
-    /* Each request has at most three jobs, also those that are over but not yet back. */
+    /* Each request has at most four jobs, also those that are over but not yet back. */
     enum err e = actor_init(&c->actor, config->hub, "coordinator", 0, on_note);
     if (e) {
         free(c);

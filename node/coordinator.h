@@ -1,7 +1,7 @@
 /* coordinator.h - one request's life, from a conversation to a streamed answer.
  *
- *     ask -> read the prompt -> open a pipeline -> prefill in chunks -> [row -> token -> text ->
- * row]
+ *     ask -> read the prompt -> open a pipeline -> prefill in chunks -> [row, token, text, row,
+ * ...]
  *
  * Text and tokens stay on this node; stages see hidden rows.  What takes long (tokenizing,
  * embedding, logits, sampling) runs on the compute thread.  Requests are independent: each has its

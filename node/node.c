@@ -332,6 +332,7 @@ static enum err open_services(struct node *n, struct why *why)
                                    .patience_ms = 2000 };
     memcpy(pc.model, n->weights.name.id.b, ID_BYTES);
     enum err e = stage_server_open(&n->stage, &sc);
+    pc.stage = n->stage;
     if (!e) e = pipelines_open(&n->pipelines, &pc);
     if (!e && n->tokenizer) {
         struct coordinator_config cc = { .hub = &n->hub,
@@ -409,8 +410,8 @@ static void on_net_closed(void *arg)
 {
     struct node *n = arg;
     compute_close(n->compute);
+    stage_server_close(n->stage); /* its mailbox may hold jobs that are the coordinator's */
     coordinator_close(n->coordinator);
-    stage_server_close(n->stage);
     n->compute = NULL;
     hub_stop(&n->hub);
 }

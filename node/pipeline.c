@@ -407,6 +407,30 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
     wake(p->all);
 }
 
+/* --- steps at home --- */
+
+bool pipeline_is_home(const struct pipeline *p)
+{
+    return p->state == OPEN && p->plan.n == 1 && node_id_equal(&p->plan.stage[0].id, &p->all->c.me);
+}
+
+bool pipeline_decode(struct pipeline *p, struct home_job *j)
+{
+    if (p->state != OPEN) return false;
+    enum err e = stage_server_decode(p->all->c.stage, p->session, j);
+    if (e == ERR_NOTFOUND) log_debug("a session has failed meanwhile; its SESS_FAIL is on the way");
+    assert(e != ERR_RANGE);
+    return !e;
+}
+
+void pipeline_decoded(struct pipeline *p, const struct home_job *j)
+{
+    struct stage_time *t = &p->stage[0].time;
+    t->steps += j->decode.n_tokens;
+    t->compute_us += j->decode.rows.job.compute_us;
+    t->wait_us += j->decode.rows.job.wait_us;
+}
+
 bool pipeline_has_room(const struct pipeline *p)
 {
     return p->state == OPEN && under_way(p) < p->plan.n + STEPS_EXTRA;

@@ -17,14 +17,16 @@
 
 #include "node/net.h"
 #include "node/peers.h"
+#include "node/stage.h"
 
 struct pipelines; /* all of this node's; an actor of the loop */
 struct pipeline;  /* one */
 
 struct pipelines_config {
     struct hub *hub;
-    struct net *net;     /* borrowed until pipelines_close */
-    struct peers *peers; /* likewise */
+    struct net *net;            /* borrowed until pipelines_close */
+    struct peers *peers;        /* likewise */
+    struct stage_server *stage; /* likewise; of this node */
     struct node_id me;
     uint8_t model[ID_BYTES];
     uint32_t n_layers;
@@ -68,6 +70,15 @@ void pipeline_close(struct pipeline *p); /* NULL is fine */
 /* Send rows x [n][row_bytes] for positions pos .. pos + n - 1, the last `want` of which come back.
  * A failure comes as on_fail. */
 void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want);
+
+/* Is this node the only stage?  Then tokens may be made at home, after a step's rows have come back
+ * and while no step is under way: j->decode.rows.pos and x, limit, next.sampling and usable, eos;
+ * j->to and kind say who gets its note (stage.h).  false: no, on_fail has been said or is not far.
+ */
+bool pipeline_is_home(const struct pipeline *p);
+bool pipeline_decode(struct pipeline *p, struct home_job *j);
+/* The job is back: its times are counted as the stage's. */
+void pipeline_decoded(struct pipeline *p, const struct home_job *j);
 
 /* May another step be sent before those under way have come through?  Enough steps for every stage
  * to have one, and no more. */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NOTE_COMPUTED = 1 };
+enum { NOTE_COMPUTED = 1, NOTE_DECODED };
 enum { TICK_MAX_MS = 10000 };
 
 struct session {
@@ -360,33 +360,40 @@ static void send_step_done(struct stage_server *s, const struct session *x,
     answer(s, &x->coordinator, &m);
 }
 
-static void on_failed_step(struct session *x, const struct step_job *j)
+static void on_failed_step(struct session *x, const struct job *j)
 {
     char text[160];
-    switch (j->rows.job.err) {
+    switch (j->err) {
     case ERR_NONFINITE:
         snprintf(text, sizeof text, "a number is not finite in layer %u at position %u",
-                 j->rows.job.bad.layer, j->rows.job.bad.pos);
+                 j->bad.layer, j->bad.pos);
         fail_session(x, WIRE_NONFINITE, text);
         break;
     case ERR_NOMEM: fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM)); break;
     case ERR_CANCELLED: fail_session(x, WIRE_SHUTTING_DOWN, "it is shutting down"); break;
-    default: fail_session(x, WIRE_INTERNAL, err_text(j->rows.job.err)); break;
+    default: fail_session(x, WIRE_INTERNAL, err_text(j->err)); break;
     }
+}
+
+/* A job of x is back; is x still of use? */
+static bool is_back(struct stage_server *s, struct session *x)
+{
+    x->n_jobs--;
+    s->n_jobs--;
+    if (x->is_over && x->n_jobs == 0) {
+        free_session(x);
+        return false;
+    }
+    x->used_ms = now_ms(s->c.hub);
+    return !x->is_over;
 }
 
 static void on_computed(struct stage_server *s, const struct step_job *j)
 {
     struct session *x = j->session;
-    x->n_jobs--;
-    s->n_jobs--;
-    if (x->is_over) {
-        if (x->n_jobs == 0) free_session(x);
-        return;
-    }
-    x->used_ms = now_ms(s->c.hub);
+    if (!is_back(s, x)) return;
     if (j->rows.job.err) {
-        on_failed_step(x, j);
+        on_failed_step(x, &j->rows.job);
         return;
     }
     enum err e = send_on(s, x, j->mail);
@@ -401,9 +408,60 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
     send_step_done(s, x, j);
 }
 
+/* --- steps at home --- */
+
+static void drop_home(struct note *n)
+{
+    (void)n; /* the job is the coordinator's */
+}
+
+enum err stage_server_decode(struct stage_server *s, const uint8_t id[SESSION_BYTES],
+                             struct home_job *h)
+{
+    struct session *x = find(s, slice_of(id, SESSION_BYTES));
+    struct rows_job *j = &h->decode.rows;
+    bool is_home = x && node_id_equal(&x->coordinator, &s->c.me) &&
+                   node_id_equal(&x->prev, &s->c.me) && x->is_last;
+    if (!is_home) return ERR_NOTFOUND;
+    if (x->n_jobs > 0 || j->pos != x->accepted || h->decode.limit == 0 ||
+        h->decode.limit > DECODE_MAX || h->decode.limit > x->tokens - x->accepted)
+        return ERR_RANGE;
+    j->job.note = (struct note){ .kind = NOTE_DECODED, .drop = drop_home };
+    j->job.to = &s->actor;
+    j->lo = x->lo;
+    j->hi = x->hi;
+    j->kv = x->kv;
+    h->session = x;
+    x->used_ms = now_ms(s->c.hub);
+    x->n_jobs++;
+    s->n_jobs++;
+    compute_decode(s->c.compute, &h->decode);
+    return ERR_OK;
+}
+
+/* The session goes on where the tokens end, and the coordinator hears of them.  Logits are his:
+ * that they are not finite is no fault of the session. */
+static void on_decoded(struct stage_server *s, struct home_job *h)
+{
+    const struct job *j = &h->decode.rows.job;
+    struct session *x = h->session;
+    if (is_back(s, x)) {
+        x->accepted += h->decode.n_tokens;
+        if (j->err && !(j->err == ERR_NONFINITE && j->bad.layer == ARCH_ENDS)) on_failed_step(x, j);
+    }
+    h->decode.rows.job.note.kind = h->kind;
+    /* Fails when the coordinator has gone, and its requests with it. */
+    if (actor_post(h->to, &h->decode.rows.job.note)) log_debug("tokens came too late");
+}
+
 static void on_note(struct actor *a, struct note *n)
 {
-    on_computed((struct stage_server *)a, (struct step_job *)n);
+    struct stage_server *s = (struct stage_server *)a;
+    if (n->kind == NOTE_DECODED) {
+        on_decoded(s, (struct home_job *)n);
+        return;
+    }
+    on_computed(s, (struct step_job *)n);
     n->drop(n);
 }
 
@@ -482,8 +540,9 @@ enum err stage_server_open(struct stage_server **out, const struct stage_server_
     s->c = *c;
     s->row_bytes = arch_row_bytes(&c->weights->manifest.arch);
     s->timer = malloc(sizeof *s->timer);
-    enum err e =
-        s->timer ? actor_init(&s->actor, c->hub, "stage", STAGE_JOBS_MAX, on_note) : ERR_NOMEM;
+    enum err e = s->timer ? actor_init(&s->actor, c->hub, "stage",
+                                       STAGE_JOBS_MAX + STAGE_SESSIONS_MAX, on_note)
+                          : ERR_NOMEM;
     if (e) {
         free(s->timer);
         free(s);

@@ -50,6 +50,22 @@ void stage_server_on_mail(struct stage_server *s, struct mail *m);
 void stage_server_on_peer(struct stage_server *s, const struct node_id *id, bool up,
                           const char *why);
 
+/* Steps of a session whose coordinator is this node too, and that has no other stage: rows do not
+ * leave the compute thread between them (compute.h).  The job is lent until its note has been
+ * posted to `to`, with the kind given; rows.kv, lo and hi are set here, and rows.job.note and to.
+ */
+struct home_job {
+    struct decode_job decode; /* first */
+    struct actor *to;
+    int kind;
+    /* the server's */
+    struct session *session;
+};
+/* ERR_NOTFOUND: no such session, or it is not of that kind; ERR_RANGE: the position is not its
+ * next, steps are under way, or more tokens than granted are asked for. */
+MUST_CHECK enum err stage_server_decode(struct stage_server *s, const uint8_t id[SESSION_BYTES],
+                                        struct home_job *j);
+
 /* For announcements. */
 uint32_t stage_server_sessions(const struct stage_server *s);
 uint32_t stage_server_free_tokens(const struct stage_server *s);

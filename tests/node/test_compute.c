@@ -1,6 +1,7 @@
 /* The compute thread: whatever is queued together, each session gets the bits it gets alone. */
 #include "node/compute.h"
 #include "node/pool.h"
+#include "proto/identity.h"
 #include "tests/model/toy.h"
 
 #include <math.h>
@@ -294,6 +295,168 @@ static void test_next_tokens(void **state)
     free(logits);
 }
 
+/* --- tokens in a row --- */
+
+/* A session that decodes, and what its tokens are when made one step at a time. */
+struct teller {
+    struct kv *kv;
+    uint8_t *x; /* its row */
+    struct decode_job job;
+    struct sampling sampling;
+    int32_t want[POSITIONS], got[POSITIONS];
+    uint32_t n_got;
+};
+
+/* What the session must say: forward, logits, pick, embed, alone and on one thread. */
+static void tell_slowly(struct asker *s, struct teller *t, uint32_t n)
+{
+    const struct arch *a = &s->toy.a;
+    uint8_t *x = malloc(POSITIONS * s->row_bytes), *last = malloc(POSITIONS * s->row_bytes);
+    float *logits = malloc(a->vocab * sizeof *logits);
+    struct sampler *sampler;
+    struct ends *ends;
+    assert_int_equal(ends_open(&ends, a, &s->toy.ends, 1, s->k, workers_inline()), ERR_OK);
+    assert_int_equal(sampler_open(&sampler, a->vocab, draw_hash), ERR_OK);
+    memcpy(x, t->x, s->row_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(last, x, (i + 1) * s->row_bytes);
+        naive_forward(&s->toy, s->k, 0, a->n_layers, i + 1, last);
+        naive_logits(&s->toy, s->k, last + i * s->row_bytes, logits);
+        t->want[i] = (int32_t)sampler_pick(sampler, &t->sampling, logits, a->vocab, i + 1);
+        if (i + 1 < n)
+            assert_int_equal(ends_embed(ends, &t->want[i], 1, x + (i + 1) * s->row_bytes), ERR_OK);
+    }
+    sampler_close(sampler);
+    ends_close(ends);
+    free(x);
+    free(last);
+    free(logits);
+}
+
+static void go_on(struct asker *s, struct teller *t, uint32_t n, const int32_t *eos)
+{
+    struct decode_job *d = &t->job;
+    prepare(s, &d->rows.job);
+    d->rows.kv = t->kv;
+    d->rows.hi = s->toy.a.n_layers;
+    d->rows.x = t->x;
+    d->rows.pos = t->n_got;
+    d->next.sampling = t->sampling;
+    d->next.usable = s->toy.a.vocab;
+    d->eos = eos;
+    d->n_eos = eos != NULL;
+    d->limit = n - t->n_got < DECODE_MAX ? n - t->n_got : DECODE_MAX;
+    compute_decode(s->compute, d);
+}
+
+static void teller_open(struct asker *s, struct teller *t, uint32_t i)
+{
+    *t = (struct teller){ .sampling = { .temperature = i, .top_p = 1, .seed = i } };
+    t->x = random_rows(s, 1, 70 + i);
+    assert_int_equal(kv_open(&t->kv, &s->toy.a, 0, s->toy.a.n_layers, POSITIONS), ERR_OK);
+}
+
+static void teller_close(struct teller *t)
+{
+    kv_close(t->kv);
+    free(t->x);
+}
+
+/* Several sessions at a time, greedy and with dice, beside a prompt: their tokens are those of one
+ * step at a time. */
+static void test_decode_is_step_by_step(void **state)
+{
+    struct asker *s = *state;
+    static struct teller t[3];
+    struct rows_job prompt = { 0 };
+    uint8_t *x = random_rows(s, POSITIONS, 9);
+    struct kv *kv;
+    enum { N = 70 };
+    assert_int_equal(kv_open(&kv, &s->toy.a, 0, s->toy.a.n_layers, POSITIONS), ERR_OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        teller_open(s, &t[i], i);
+        tell_slowly(s, &t[i], N);
+    }
+    submit(s, &prompt, kv, 0, POSITIONS, x, 0, s->toy.a.n_layers);
+    for (bool is_done = false; !is_done;) {
+        is_done = true;
+        for (uint32_t i = 0; i < 3; i++)
+            if (t[i].n_got < N) go_on(s, &t[i], N, NULL);
+        wait_all(s);
+        for (uint32_t i = 0; i < 3; i++) {
+            const struct decode_job *d = &t[i].job;
+            if (t[i].n_got == N) continue;
+            assert_int_equal(d->rows.job.err, ERR_OK);
+            assert_in_range(d->n_tokens, 1, d->limit);
+            memcpy(t[i].got + t[i].n_got, d->token, d->n_tokens * sizeof(int32_t));
+            t[i].n_got += d->n_tokens;
+            assert_int_equal(kv_len(t[i].kv), t[i].n_got);
+            is_done &= t[i].n_got == N;
+        }
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_memory_equal(t[i].got, t[i].want, N * sizeof(int32_t));
+        teller_close(&t[i]);
+    }
+    assert_int_equal(prompt.job.err, ERR_OK);
+    kv_close(kv);
+    free(x);
+}
+
+/* It stops after an end token, which is among the tokens. */
+static void test_decode_stops_at_the_end(void **state)
+{
+    struct asker *s = *state;
+    static struct teller t;
+    teller_open(s, &t, 2);
+    tell_slowly(s, &t, 30);
+    int32_t end = t.want[20];
+    uint32_t first = 0;
+    while (t.want[first] != end) first++;
+    do {
+        go_on(s, &t, 60, &end);
+        wait_all(s);
+        assert_int_equal(t.job.rows.job.err, ERR_OK);
+        t.n_got += t.job.n_tokens;
+        assert_in_range(t.n_got, 1, first + 1);
+    } while (t.job.token[t.job.n_tokens - 1] != end);
+    assert_int_equal(t.n_got, first + 1);
+    teller_close(&t);
+}
+
+/* A row that is not finite comes back as such, with the tokens before it. */
+static void test_decode_says_what_is_not_finite(void **state)
+{
+    struct asker *s = *state;
+    static struct teller t;
+    float inf[1] = { INFINITY };
+    teller_open(s, &t, 0);
+    s->k->narrow(t.x, inf, 1, s->toy.a.exchange);
+    go_on(s, &t, 10, NULL);
+    wait_all(s);
+    assert_int_equal(t.job.rows.job.err, ERR_NONFINITE);
+    assert_int_equal(t.job.n_tokens, 0);
+    assert_int_equal(t.job.rows.job.bad.pos, 0);
+    teller_close(&t);
+}
+
+/* Stopped in the middle, wherever that is: every job is back. */
+static void test_decode_and_close(void **state)
+{
+    struct asker *s = *state;
+    static struct teller t[SESSIONS];
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        teller_open(s, &t[i], i);
+        go_on(s, &t[i], DECODE_MAX, NULL);
+    }
+    compute_cancel(s->compute, t[0].kv);
+    compute_close(s->compute);
+    s->compute = NULL;
+    wait_all(s);
+    assert_int_equal(s->failed, 0);
+    for (uint32_t i = 0; i < SESSIONS; i++) teller_close(&t[i]);
+}
+
 static void test_measure(void **state)
 {
     struct asker *s = *state;
@@ -310,6 +473,10 @@ int main(void)
         TEST(test_close_gives_everything_back),
         TEST(test_wrong_position),
         TEST(test_next_tokens),
+        TEST(test_decode_is_step_by_step),
+        TEST(test_decode_stops_at_the_end),
+        TEST(test_decode_says_what_is_not_finite),
+        TEST(test_decode_and_close),
         TEST(test_measure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,6 +91,7 @@ static int setup(void **state)
     struct compute_config cc = { .arch = &w->toy.a,
                                  .layers = w->toy.layer,
                                  .hi = w->toy.a.n_layers,
+                                 .ends = &w->toy.ends,
                                  .kernels = w->k,
                                  .workers = pool_workers(w->pool) };
     assert_int_equal(compute_open(&w->compute, &cc, NULL), ERR_OK);
@@ -406,6 +407,122 @@ static void test_idle_and_gone(void **state)
     assert_int_equal(stage_server_sessions(w->server), 0);
 }
 
+/* --- steps at home --- */
+
+/* A coordinator that only decodes. */
+struct teller {
+    struct actor actor; /* first */
+    struct world *w;
+    struct home_job job;
+    unsigned n_back;
+};
+
+static void on_decoded(struct actor *a, struct note *n)
+{
+    struct teller *t = (struct teller *)a;
+    assert_ptr_equal(n, &t->job);
+    assert_int_equal(n->kind, 77);
+    t->n_back++;
+    hub_stop(&t->w->hub);
+}
+
+static enum err decode(struct teller *t, const uint8_t *session, uint32_t pos, uint32_t limit,
+                       uint8_t *x)
+{
+    t->job.to = &t->actor;
+    t->job.kind = 77;
+    t->job.decode.rows.x = x;
+    t->job.decode.rows.pos = pos;
+    t->job.decode.next.sampling = (struct sampling){ .top_p = 1 };
+    t->job.decode.next.usable = t->w->toy.a.vocab;
+    t->job.decode.limit = limit;
+    return stage_server_decode(t->w->server, session, &t->job);
+}
+
+static void wait_back(struct teller *t, unsigned n)
+{
+    while (t->n_back < n) hub_run(&t->w->hub);
+}
+
+/* Only a session of ours alone, only where it stands, only what it was granted; rows in messages
+ * and tokens at home go on where the other stopped. */
+static void test_decode_at_home(void **state)
+{
+    struct world *w = *state;
+    struct teller t = { .w = w };
+    uint8_t *x = random_rows(w, 8, 1), *row = random_rows(w, 1, 2), other[ID_BYTES] = { 9 };
+    assert_int_equal(actor_init(&t.actor, &w->hub, "teller", 0, on_decoded), ERR_OK);
+    assert_int_equal(decode(&t, A, 0, 1, row), ERR_NOTFOUND);
+    struct msg m = opening(w, B);
+    m.u.SESS_OPEN.prev_id = slice_of(other, ID_BYTES);
+    tell(w, &m);
+    m = opening(w, C);
+    m.u.SESS_OPEN.next_id = slice_of(other, ID_BYTES);
+    tell(w, &m);
+    m = opening(w, A);
+    tell(w, &m);
+    m = rows(w, A, 0, 0, 8, x, 1);
+    tell(w, &m);
+    wait_for(w, 5);
+    assert_int_equal(decode(&t, B, 0, 1, row), ERR_NOTFOUND);
+    assert_int_equal(decode(&t, C, 0, 1, row), ERR_NOTFOUND);
+    assert_int_equal(decode(&t, A, 7, 1, row), ERR_RANGE);
+    assert_int_equal(decode(&t, A, 8, 0, row), ERR_RANGE);
+    assert_int_equal(decode(&t, A, 8, CONTEXT - 7, row), ERR_RANGE);
+
+    uint32_t pos = 8;
+    for (unsigned back = 1; pos < CONTEXT; back++) {
+        assert_int_equal(decode(&t, A, pos, CONTEXT - pos, row), ERR_OK);
+        struct home_job second = t.job;
+        assert_int_equal(stage_server_decode(w->server, A, &second), ERR_RANGE); /* under way */
+        wait_back(&t, back);
+        assert_int_equal(t.job.decode.rows.job.err, ERR_OK);
+        assert_in_range(t.job.decode.n_tokens, 1, CONTEXT - pos);
+        pos += t.job.decode.n_tokens;
+    }
+    m = rows(w, A, 1, 0, 1, x, 1);
+    m.u.ACT.pos = CONTEXT;
+    tell(w, &m);
+    const struct msg *f = wait_for(w, 6);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, WIRE_KV_FULL);
+    actor_fini(&t.actor);
+    free(x);
+    free(row);
+}
+
+/* Closed while tokens are made: the session goes, and the coordinator gets his job back. */
+static void test_decode_and_close(void **state)
+{
+    struct world *w = *state;
+    struct teller t = { .w = w };
+    uint8_t *row = random_rows(w, 1, 2);
+    float inf = INFINITY;
+    assert_int_equal(actor_init(&t.actor, &w->hub, "teller", 0, on_decoded), ERR_OK);
+    struct msg m = opening(w, A), c = { .type = MSG_SESS_CLOSE };
+    tell(w, &m);
+    wait_for(w, 1);
+    assert_int_equal(decode(&t, A, 0, CONTEXT, row), ERR_OK);
+    c.u.SESS_CLOSE.session = slice_of(A, SESSION_BYTES);
+    tell(w, &c);
+    wait_back(&t, 1);
+    while (stage_server_sessions(w->server) > 0) uv_run(&w->hub.loop, UV_RUN_ONCE);
+    assert_int_equal(stage_server_free_tokens(w->server), 3 * CONTEXT);
+
+    /* What fails in a layer fails the session. */
+    tell(w, &m);
+    wait_for(w, 2);
+    w->k->narrow(row, &inf, 1, w->toy.a.exchange);
+    assert_int_equal(decode(&t, A, 0, CONTEXT, row), ERR_OK);
+    wait_back(&t, 2);
+    assert_int_equal(t.job.decode.rows.job.err, ERR_NONFINITE);
+    const struct msg *f = wait_for(w, 3);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, WIRE_NONFINITE);
+    actor_fini(&t.actor);
+    free(row);
+}
+
 /* Stopped with work under way: the coordinator is told, nothing is left behind. */
 static void test_stop_with_work(void **state)
 {
@@ -436,7 +553,8 @@ int main(void)
         TEST(test_rows_come_back_computed), TEST(test_openings_refused),
         TEST(test_rows_that_may_not_enter), TEST(test_nonfinite_is_named),
         TEST(test_no_next_stage),           TEST(test_trim),
-        TEST(test_idle_and_gone),           TEST(test_stop_with_work),
+        TEST(test_idle_and_gone),           TEST(test_decode_at_home),
+        TEST(test_decode_and_close),        TEST(test_stop_with_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
