@@ -1,24 +1,23 @@
 #include "base/arena.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum err arena_init(struct arena *a, size_t cap)
 {
-    size_t size = (cap + ARENA_ALIGN) / ARENA_ALIGN * ARENA_ALIGN;
+    size_t size = cap + ARENA_ALIGN;
 
     *a = (struct arena){ 0 };
     if (size < cap) return ERR_NOMEM;
-    a->base = aligned_alloc(ARENA_ALIGN, size);
-    if (!a->base) return ERR_NOMEM;
-    memset(a->base, 0, size);
+    a->block = calloc(1, size);
+    if (!a->block) return ERR_NOMEM;
+    a->base = (uint8_t *)a->block + (ARENA_ALIGN - (uintptr_t)a->block % ARENA_ALIGN) % ARENA_ALIGN;
     a->cap = cap;
     return ERR_OK;
 }
 
 void arena_fini(struct arena *a)
 {
-    free(a->base);
+    free(a->block);
     *a = (struct arena){ 0 };
 }
 

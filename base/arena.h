@@ -13,12 +13,14 @@
 enum { ARENA_ALIGN = 64 }; /* one cache line, one AVX-512 register */
 
 struct arena {
-    uint8_t *base; /* owned; NULL while measuring */
+    void *block;   /* owned: what calloc gave */
+    uint8_t *base; /* its first aligned byte; NULL while measuring */
     size_t cap;    /* bytes at base */
     size_t used;   /* bytes handed out, padding included */
 };
 
-/* Get cap zeroed bytes.  Undo with arena_fini. */
+/* Get cap zeroed bytes; of a large block only what is touched takes memory.  Undo with
+ * arena_fini. */
 MUST_CHECK enum err arena_init(struct arena *a, size_t cap);
 void arena_fini(struct arena *a);
 

@@ -96,11 +96,24 @@ static void set_sizes(struct stage *s, const struct arch *a, uint32_t rows_max)
     s->chunks = (a->context + KV_CHUNK - 1) / KV_CHUNK;
 }
 
+static void lay_out_attention(struct stage *s, struct arena *m, size_t rows)
+{
+    const struct arch *a = s->a;
+
+    s->q = arena_take(m, rows * a->n_heads * a->head_dim, sizeof *s->q);
+    s->kq = arena_take(m, rows * a->n_kv * a->head_dim, sizeof *s->kq);
+    s->vq = arena_take(m, rows * a->n_kv * a->head_dim, sizeof *s->vq);
+    for (uint32_t g = 0; g < a->n_kv; g++) {
+        struct vecs v;
+        vecs_take(&v, m, rows, s->per_group * a->head_dim, !s->quant_attn, s->quant_attn);
+        if (s->attn) s->attn[g] = v;
+    }
+}
+
 static void lay_out_parts(struct stage *s, struct arena *m, size_t rows)
 {
     const struct arch *a = s->a;
 
-    s->part = arena_take(m, s->n_parts, sizeof *s->part);
     for (uint32_t p = 0, n = 0, lo, hi; p < a->mlp_parts; p++) {
         struct vecs v;
         arch_part(a, p, &lo, &hi);
@@ -115,6 +128,7 @@ static void lay_out_experts(struct stage *s, struct arena *m, size_t rows)
     const struct arch *a = s->a;
     size_t picks = rows * a->top_k;
 
+    if (a->n_experts == 0) return;
     vecs_take(&s->inner, m, picks, a->moe_inter, !s->quant_experts, s->quant_experts);
     vecs_take(&s->inner_shared, m, rows, a->moe_inter * a->n_shared, !s->quant_shared,
               s->quant_shared);
@@ -150,6 +164,22 @@ static void lay_out_lanes(struct stage *s, struct arena *m, unsigned lanes)
     }
 }
 
+/* Attention and MLP never need their scratch at the same time, nor do the two kinds of MLP: they
+ * lie over each other. */
+static void lay_out_steps(struct stage *s, struct arena *m, size_t rows)
+{
+    void (*const steps[])(struct stage *, struct arena *,
+                          size_t) = { lay_out_attention, lay_out_parts, lay_out_experts };
+    size_t start = m->used, end = start;
+
+    for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
+        m->used = start;
+        steps[i](s, m, rows);
+        if (m->used > end) end = m->used;
+    }
+    m->used = end;
+}
+
 /* The only place that knows how big each buffer is; see arena.h. */
 static void lay_out(struct stage *s, struct arena *m, unsigned lanes, uint32_t n_layers)
 {
@@ -162,25 +192,17 @@ static void lay_out(struct stage *s, struct arena *m, unsigned lanes, uint32_t n
                      sizeof(float));
     s->x = arena_take(m, wide, sizeof *s->x);
     s->h = arena_take(m, wide, sizeof *s->h);
-    s->m = arena_take(m, wide, sizeof *s->m);
+    s->m = arena_take(m, a->sandwich ? wide : 0, sizeof *s->m);
     vecs_take(&s->norm, m, rows, a->hidden, true,
               s->quant_attn || s->quant_dense || s->quant_shared || s->quant_experts);
-    s->q = arena_take(m, rows * a->n_heads * a->head_dim, sizeof *s->q);
-    s->kq = arena_take(m, rows * a->n_kv * a->head_dim, sizeof *s->kq);
-    s->vq = arena_take(m, rows * a->n_kv * a->head_dim, sizeof *s->vq);
     s->cos = arena_take(m, rows * a->rope_half, sizeof *s->cos);
     s->sin = arena_take(m, rows * a->rope_half, sizeof *s->sin);
     s->attn = arena_take(m, a->n_kv, sizeof *s->attn);
-    for (uint32_t g = 0; g < a->n_kv; g++) {
-        struct vecs v;
-        vecs_take(&v, m, rows, s->per_group * a->head_dim, !s->quant_attn, s->quant_attn);
-        if (s->attn) s->attn[g] = v;
-    }
-    lay_out_parts(s, m, rows);
-    if (a->n_experts > 0) lay_out_experts(s, m, rows);
+    s->part = arena_take(m, s->n_parts, sizeof *s->part);
     s->piece = arena_take(m, items + 1, sizeof *s->piece);
     s->bad = arena_take(m, rows, sizeof *s->bad);
     s->block = arena_take(m, rows, sizeof *s->block);
+    lay_out_steps(s, m, rows);
 
     s->bound = arena_take(m, n_layers, sizeof *s->bound);
     for (uint32_t i = 0; i < n_layers; i++) {
@@ -207,14 +229,32 @@ static size_t scores_bytes(const struct stage *s, unsigned lanes)
     return lanes * (score_floats(s) + sum_floats(s)) * sizeof(float);
 }
 
-uint64_t stage_cost(const struct arch *a, uint32_t n_layers, uint32_t rows_max, unsigned threads)
+static uint64_t scratch_bytes(const struct arch *a, uint32_t n_layers, uint32_t rows_max,
+                              unsigned threads)
 {
     struct stage s = { 0 };
     struct arena plan = { 0 };
 
     set_sizes(&s, a, rows_max);
     lay_out(&s, &plan, threads, n_layers);
-    return plan.used + scores_bytes(&s, threads) + sizeof s;
+    return plan.used;
+}
+
+uint64_t stage_cost(const struct arch *a, uint32_t n_layers, uint32_t rows_max, unsigned threads)
+{
+    struct stage s = { 0 };
+
+    set_sizes(&s, a, rows_max);
+    return scratch_bytes(a, n_layers, rows_max, threads) + scores_bytes(&s, threads) + sizeof s;
+}
+
+uint32_t stage_rows_within(const struct arch *a, uint32_t n_layers, unsigned threads,
+                           uint64_t bytes)
+{
+    uint32_t rows = BATCH_MAX;
+
+    while (rows > 1 && scratch_bytes(a, n_layers, rows, threads) > bytes) rows /= 2;
+    return rows;
 }
 
 static enum err map_scores(struct stage *s)
@@ -276,13 +316,14 @@ void mark_bad(struct stage *s, uint32_t i)
 }
 
 /* Does every row continue its session?  Nothing is changed for good. */
-static enum err check_rows(const struct stage *s, const struct row *rows, uint32_t n)
+static enum err check_rows(const struct stage *s, uint32_t lo, uint32_t hi, const struct row *rows,
+                           uint32_t n)
 {
     enum err e = n >= 1 && n <= s->rows_max ? ERR_OK : ERR_RANGE;
 
     for (uint32_t i = 0; i < n && !e; i++) {
         struct kv *kv = rows[i].kv;
-        assert(kv->lo <= s->lo && kv->hi >= s->hi && kv->n_kv == s->a->n_kv &&
+        assert(kv->lo <= lo && kv->hi >= hi && kv->n_kv == s->a->n_kv &&
                kv->head_dim == s->a->head_dim && kv->type == s->a->kv);
         kv->fresh = 0;
     }
@@ -332,10 +373,11 @@ static void part_done(const struct stage *s, uint32_t layer, enum stage_part par
     if (s->lap) s->lap(s->lap_arg, layer, part);
 }
 
-enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
-                       struct nonfinite *bad)
+enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi, const struct row *rows,
+                            uint32_t n, void *x, struct nonfinite *bad)
 {
-    enum err e = check_rows(s, rows, n);
+    enum err e =
+        lo >= s->lo && lo <= hi && hi <= s->hi ? check_rows(s, lo, hi, rows, n) : ERR_RANGE;
     if (e) return e;
 
     s->row = rows;
@@ -346,9 +388,9 @@ enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void
 
     void *enter[2] = { s, x };
     pass_run(s->w, enter_range, enter, n, n, (uint64_t)n * (s->a->hidden + 32 * s->a->rope_half));
-    if (s->any_bad) return report_bad(s, s->lo, bad);
-    part_done(s, s->lo, STAGE_ENTER);
-    for (uint32_t l = s->lo; l < s->hi; l++) {
+    if (s->any_bad) return report_bad(s, lo, bad);
+    part_done(s, lo, STAGE_ENTER);
+    for (uint32_t l = lo; l < hi; l++) {
         const struct bound *b = &s->bound[l - s->lo];
         attention(s, b, l);
         part_done(s, l, STAGE_ATTENTION);
@@ -360,4 +402,10 @@ enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void
     s->k->narrow(x, s->x, n * s->a->hidden, s->a->exchange);
     for (uint32_t i = 0; i < n; i++) rows[i].kv->len = rows[i].pos + 1;
     return ERR_OK;
+}
+
+enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
+                       struct nonfinite *bad)
+{
+    return stage_forward_part(s, s->lo, s->hi, rows, n, x, bad);
 }

@@ -69,6 +69,12 @@ void stage_close(struct stage *s);
 MUST_CHECK enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
                                   struct nonfinite *bad);
 
+/* The same for layers [lo, hi) within the stage's: several pipelines may want different parts of
+ * what a node holds, and scratch is the same for all. */
+MUST_CHECK enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi,
+                                       const struct row *rows, uint32_t n, void *x,
+                                       struct nonfinite *bad);
+
 /* For measuring: lap is called on the caller's thread whenever a part of a layer is done, from the
  * next stage_forward on; NULL: no more. */
 enum stage_part { STAGE_ENTER, STAGE_ATTENTION, STAGE_MLP };
@@ -80,15 +86,19 @@ struct ends;
 MUST_CHECK enum err ends_open(struct ends **out, const struct arch *a, const struct layer *weights,
                               uint32_t rows_max, const struct kernels *k, struct workers *w);
 void ends_close(struct ends *e);
-/* x [n][arch_row_bytes] = X(embedding rows).  ERR_RANGE: an id is not below the vocabulary, or n is
- * over rows_max; ERR_NONFINITE: a row is too large for the exchange type. */
+/* x [n][arch_row_bytes] = X(embedding rows), any n.  ERR_RANGE: an id is not below the vocabulary;
+ * ERR_NONFINITE: a row is too large for the exchange type. */
 MUST_CHECK enum err ends_embed(struct ends *e, const int32_t *ids, uint32_t n, void *x);
-/* logits [n][vocab] of rows x [n][arch_row_bytes].  ERR_NONFINITE with bad->pos = row index. */
+/* logits [n][vocab] of rows x [n][arch_row_bytes], n in 1..rows_max.  ERR_NONFINITE with bad->pos =
+ * row index. */
 MUST_CHECK enum err ends_logits(struct ends *e, const void *x, uint32_t n, float *logits,
                                 struct nonfinite *bad);
 
 /* Memory that a stage of n_layers takes at most: scratch for rows_max rows and, touched only as
  * contexts grow, scores for the model's whole context and each thread. */
 uint64_t stage_cost(const struct arch *a, uint32_t n_layers, uint32_t rows_max, unsigned threads);
+/* The most rows, a power of two up to BATCH_MAX, whose scratch fits in so many bytes; at least 1. */
+uint32_t stage_rows_within(const struct arch *a, uint32_t n_layers, unsigned threads,
+                           uint64_t bytes);
 
 #endif

@@ -66,14 +66,14 @@ struct acts vecs_acts(const struct vecs *v, size_t first, uint32_t n)
 bool vecs_put(struct vecs *v, const struct kernels *k, size_t row, uint32_t c0, const float *x,
               uint32_t n)
 {
-    /* looked at first: quantizing could turn a NaN into a number */
-    if (!all_finite(x, n)) return false;
+    bool finite = all_finite(x, n);
+
     if (v->f && x != v->f + row * v->cols + c0) memcpy(v->f + row * v->cols + c0, x, n * sizeof *x);
     if (v->q) {
         size_t b = row * v->blocks + c0 / BLOCK;
-        k->quantize(x, n, v->q + b * BLOCK, v->d + b, v->sum + b);
+        k->quantize(x, n, v->q + b * BLOCK, v->d + b, v->sum + b); /* d = NaN where not finite */
     }
-    return true;
+    return finite;
 }
 
 void vecs_copy(struct vecs *to, size_t row, const struct vecs *from, size_t from_row)

@@ -43,7 +43,7 @@ struct vecs {
 void vecs_take(struct vecs *v, struct arena *a, size_t rows, uint32_t cols, bool f, bool q);
 struct acts vecs_acts(const struct vecs *v, size_t first, uint32_t n);
 /* Put elements [c0, c0 + n) of a row; c0 a multiple of 32; x may lie in v->f already.  False when
- * one is not finite: then the quantized form is left as it was. */
+ * one is not finite. */
 bool vecs_put(struct vecs *v, const struct kernels *k, size_t row, uint32_t c0, const float *x,
               uint32_t n);
 void vecs_copy(struct vecs *to, size_t row, const struct vecs *from, size_t from_row);
@@ -138,7 +138,8 @@ struct stage {
     size_t scores_bytes;
     struct bound *bound;      /* [hi - lo] */
     struct lane *lane;        /* [w->n] */
-    float *x, *h, *m;         /* [rows][hidden]: the residual, after attention, an MLP or o sum */
+    float *x, *h;             /* [rows][hidden]: the residual, and after attention */
+    float *m;                 /* [rows][hidden], only with norms after: an MLP or o sum */
     struct vecs norm;         /* [rows][hidden]: what attention or MLP reads */
     float *q, *kq, *vq;       /* [rows][heads * head_dim], [rows][n_kv * head_dim] twice */
     float *cos, *sin;         /* [rows][rope_half] */

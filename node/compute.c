@@ -16,15 +16,14 @@ enum {
     BATCH_SHORT_US = 150000, /* and one that took less, larger */
     MEASURE_US = 200000,     /* for compute_measure */
     MEASURE_ROUNDS = 64,
-    SCRATCH_MAX = 8, /* part ranges of our layers that keep their scratch */
+    TURNS_MAX = 8,            /* parts of our layers whose turn is remembered */
+    SCRATCH_BYTES = 40 << 20, /* wide models compute fewer rows at once: 256 of GLM-4.5-Air */
 };
 
-/* Scratch for a range of the layers: all of ours, or a part that some pipelines want.  It holds
- * nothing between two steps, so the one used least recently gives way. */
+/* A range of the layers that some pipelines want: all of ours, or a part. */
 struct range {
     uint32_t lo, hi;
-    struct stage *stage; /* owned; NULL: free place */
-    uint64_t used;       /* number of the batch that used it last */
+    uint64_t used; /* number of the batch that used it last; 0: free place */
 };
 
 struct queue {
@@ -36,21 +35,23 @@ struct compute {
     /* set once by compute_open */
     struct compute_config c;
     size_t row_bytes;
+    struct stage *stage;     /* owned; NULL without layers */
+    uint32_t rows_max;       /* rows of a batch, by memory */
     struct ends *ends;       /* owned; NULL without ends */
     struct sampler *sampler; /* owned */
     pthread_t thread;
     bool started;
 
     /* owned, touched by the thread */
-    uint8_t *x;       /* [BATCH_MAX][row_bytes]: the batch, gathered */
+    uint8_t *x;       /* [max(rows_max, NEXT_MAX)][row_bytes]: the batch, gathered */
     float *logits;    /* [NEXT_MAX][vocab] */
-    struct row *rows; /* [BATCH_MAX] */
+    struct row *rows; /* [rows_max] */
     struct part {
         struct rows_job *job;
         uint32_t at, n;  /* rows [at, at + n) of the batch */
-    } * part;            /* [BATCH_MAX] */
+    } * part;            /* [rows_max] */
     uint32_t rows_limit; /* rows of a batch, by the clock */
-    struct range range[SCRATCH_MAX];
+    struct range range[TURNS_MAX];
     uint64_t n_batches;
 
     /* guarded by lock */
@@ -203,30 +204,22 @@ unsigned compute_depth(struct compute *c)
 
 static struct range *range_find(struct compute *c, uint32_t lo, uint32_t hi)
 {
-    for (unsigned i = 0; i < SCRATCH_MAX; i++)
-        if (c->range[i].stage && c->range[i].lo == lo && c->range[i].hi == hi) return &c->range[i];
+    for (unsigned i = 0; i < TURNS_MAX; i++)
+        if (c->range[i].used && c->range[i].lo == lo && c->range[i].hi == hi) return &c->range[i];
     return NULL;
 }
 
-/* The scratch of [lo, hi), opened when it is not there. */
-static enum err range_get(struct compute *c, uint32_t lo, uint32_t hi, struct range **out)
+/* A batch of [lo, hi) begins.  Of more ranges than there are places the one used least recently is
+ * forgotten. */
+static void range_use(struct compute *c, uint32_t lo, uint32_t hi)
 {
     struct range *r = range_find(c, lo, hi);
     if (!r) {
         r = &c->range[0];
-        for (unsigned i = 1; i < SCRATCH_MAX && r->stage; i++)
-            if (!c->range[i].stage || c->range[i].used < r->used) r = &c->range[i];
-        if (r->stage) stage_close(r->stage);
-        *r = (struct range){ 0 };
-        enum err e = stage_open(&r->stage, c->c.arch, c->c.layers + (lo - c->c.lo), lo, hi,
-                                BATCH_MAX, c->c.kernels, c->c.workers);
-        if (e) return e;
-        r->lo = lo;
-        r->hi = hi;
+        for (unsigned i = 1; i < TURNS_MAX; i++)
+            if (c->range[i].used < r->used) r = &c->range[i];
     }
-    r->used = ++c->n_batches;
-    *out = r;
-    return ERR_OK;
+    *r = (struct range){ lo, hi, ++c->n_batches };
 }
 
 /* The range whose turn it is: of all that wait, the one served longest ago. */
@@ -315,16 +308,16 @@ static void adapt_limit(struct compute *c, uint32_t n_rows, uint32_t us)
     if (us > BATCH_LONG_US && n_rows > ROWS_MIN)
         c->rows_limit = n_rows / 2 > ROWS_MIN ? n_rows / 2 : ROWS_MIN;
     else if (us < BATCH_SHORT_US && n_rows == c->rows_limit)
-        c->rows_limit = c->rows_limit * 2 < BATCH_MAX ? c->rows_limit * 2 : BATCH_MAX;
+        c->rows_limit = c->rows_limit * 2 < c->rows_max ? c->rows_limit * 2 : c->rows_max;
 }
 
 /* Compute rows of one part alone, to find out which session of a batch was at fault. */
-static enum err compute_alone(struct compute *c, const struct range *r, const struct part *p,
-                              struct nonfinite *bad)
+static enum err compute_alone(struct compute *c, const struct part *p, struct nonfinite *bad)
 {
     memcpy(c->x + p->at * c->row_bytes, p->job->x + p->job->done * c->row_bytes,
            p->n * c->row_bytes);
-    return stage_forward(r->stage, c->rows + p->at, p->n, c->x + p->at * c->row_bytes, bad);
+    return stage_forward_part(c->stage, p->job->lo, p->job->hi, c->rows + p->at, p->n,
+                              c->x + p->at * c->row_bytes, bad);
 }
 
 /* After the step: a job that is complete, failed or cancelled leaves the queue; a decode_job's row
@@ -363,17 +356,17 @@ static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
     queue_init(&finished);
 
     uint64_t start = now_ns();
-    struct range *range = NULL;
-    enum err e = range_get(c, c->part[0].job->lo, c->part[0].job->hi, &range);
-    if (!e) e = stage_forward(range->stage, c->rows, n_rows, c->x, &bad);
-    bool alone = e && range && n_parts > 1;
+    uint32_t lo = c->part[0].job->lo, hi = c->part[0].job->hi;
+    range_use(c, lo, hi);
+    enum err e = stage_forward_part(c->stage, lo, hi, c->rows, n_rows, c->x, &bad);
+    bool alone = e && n_parts > 1;
     uint32_t us = us_since(start);
     adapt_limit(c, n_rows, us);
 
     for (uint32_t i = 0; i < n_parts; i++) {
         enum err of_part = e;
         uint64_t part_start = now_ns();
-        if (alone) of_part = compute_alone(c, range, &c->part[i], &bad);
+        if (alone) of_part = compute_alone(c, &c->part[i], &bad);
         scatter(c, &c->part[i], of_part, &bad, alone ? us_since(part_start) : us, &finished);
     }
     while (finished.first) {
@@ -499,15 +492,18 @@ static enum err open_parts(struct compute *c, struct why *why)
 {
     const struct compute_config *k = &c->c;
     enum err e = ERR_OK;
-    c->x = malloc(BATCH_MAX * c->row_bytes);
-    c->rows = calloc(BATCH_MAX, sizeof *c->rows);
-    c->part = calloc(BATCH_MAX, sizeof *c->part);
+    c->rows_max = stage_rows_within(k->arch, k->hi - k->lo, k->workers->n, SCRATCH_BYTES);
+    c->rows_limit = ROWS_START < c->rows_max ? ROWS_START : c->rows_max;
+    c->x = malloc((c->rows_max > NEXT_MAX ? c->rows_max : NEXT_MAX) * c->row_bytes);
+    c->rows = calloc(c->rows_max, sizeof *c->rows);
+    c->part = calloc(c->rows_max, sizeof *c->part);
     if (!c->x || !c->rows || !c->part) e = ERR_NOMEM;
-    struct range *all;
-    if (!e && k->lo < k->hi) e = range_get(c, k->lo, k->hi, &all);
+    if (!e && k->lo < k->hi)
+        e = stage_open(&c->stage, k->arch, k->layers, k->lo, k->hi, c->rows_max, k->kernels,
+                       k->workers);
     if (!e && k->ends) {
         c->logits = malloc(sizeof(float) * NEXT_MAX * k->arch->vocab);
-        e = c->logits ? ends_open(&c->ends, k->arch, k->ends, BATCH_MAX, k->kernels, k->workers)
+        e = c->logits ? ends_open(&c->ends, k->arch, k->ends, NEXT_MAX, k->kernels, k->workers)
                       : ERR_NOMEM;
         if (!e) e = sampler_open(&c->sampler, k->arch->vocab, draw_hash);
     }
@@ -523,7 +519,6 @@ enum err compute_open(struct compute **out, const struct compute_config *config,
     if (!c) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     c->c = *config;
     c->row_bytes = arch_row_bytes(config->arch);
-    c->rows_limit = ROWS_START;
     queue_init(&c->rows_q);
     queue_init(&c->next_q);
     queue_init(&c->call_q);
@@ -553,8 +548,7 @@ void compute_close(struct compute *c)
     give_all_back(&c->call_q, ERR_CANCELLED);
     if (c->sampler) sampler_close(c->sampler);
     if (c->ends) ends_close(c->ends);
-    for (unsigned i = 0; i < SCRATCH_MAX; i++)
-        if (c->range[i].stage) stage_close(c->range[i].stage);
+    stage_close(c->stage);
     free(c->logits);
     free(c->part);
     free(c->rows);
@@ -579,14 +573,8 @@ uint32_t compute_measure(struct compute *c)
 {
     const struct compute_config *k = &c->c;
     uint32_t lo = k->hi - 1;
-    struct stage *stage;
     struct kv *kv;
     if (k->lo >= k->hi || kv_open(&kv, k->arch, lo, k->hi, MEASURE_ROUNDS)) return 0;
-    if (stage_open(&stage, k->arch, k->layers + (lo - k->lo), lo, k->hi, 1, k->kernels,
-                   k->workers)) {
-        kv_close(kv);
-        return 0;
-    }
 
     /* The best of some rounds: the first ones bring the weights into memory. */
     uint32_t best_us = UINT32_MAX;
@@ -596,11 +584,10 @@ uint32_t compute_measure(struct compute *c)
         struct nonfinite bad;
         memset(c->x, 0, c->row_bytes);
         uint64_t round = now_ns();
-        if (stage_forward(stage, &row, 1, c->x, &bad)) break;
+        if (stage_forward_part(c->stage, lo, k->hi, &row, 1, c->x, &bad)) break;
         uint32_t us = us_since(round);
         if (us < best_us) best_us = us;
     }
-    stage_close(stage);
     kv_close(kv);
     if (best_us == UINT32_MAX) return 0;
     uint32_t layer_us = (uint32_t)((double)best_us * average_layer(k));

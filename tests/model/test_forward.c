@@ -244,6 +244,52 @@ static void cut_into_stages(void **state)
     toy_free(&t);
 }
 
+/* One stage's scratch for any part of its layers, pieces of the parts in turns; and no others. */
+static void parts_of_a_stage(void **state)
+{
+    const struct kernels *k = kernels_pick(NULL, NULL);
+    struct toy t = { 0 };
+    struct stage *s;
+    struct nonfinite bad;
+    (void)state;
+
+    toy_shape(1, &t.a);
+    toy_fill(&t, 8);
+    struct seq q = make_seq(&t, k, 24, 4);
+    size_t row = arch_row_bytes(&t.a), bytes = q.n * row;
+    uint8_t *x = malloc(bytes);
+    struct kv *kv[2];
+    assert_int_equal(stage_open(&s, &t.a, t.layer, 0, 3, 8, k, &backwards), ERR_OK);
+    for (uint32_t cut = 0; cut <= 3; cut++) {
+        memcpy(x, q.in, bytes);
+        for (uint32_t p = 0; p < 2; p++)
+            assert_int_equal(kv_open(&kv[p], &t.a, p ? cut : 0, p ? 3 : cut, q.n), ERR_OK);
+        for (uint32_t at = 0; at < q.n; at += 8) {
+            struct row rows[8];
+            for (uint32_t p = 0; p < 2; p++) {
+                for (uint32_t i = 0; i < 8; i++) rows[i] = (struct row){ kv[p], at + i };
+                assert_int_equal(
+                    stage_forward_part(s, p ? cut : 0, p ? 3 : cut, rows, 8, x + at * row, &bad),
+                    ERR_OK);
+            }
+        }
+        assert_memory_equal(x, q.want, bytes);
+        for (uint32_t p = 0; p < 2; p++) kv_close(kv[p]);
+    }
+    stage_close(s);
+    assert_int_equal(stage_open(&s, &t.a, t.layer + 1, 1, 3, 8, k, &backwards), ERR_OK);
+    assert_int_equal(kv_open(&kv[0], &t.a, 0, 3, q.n), ERR_OK);
+    struct row first = { kv[0], 0 };
+    assert_int_equal(stage_forward_part(s, 0, 2, &first, 1, x, &bad), ERR_RANGE);
+    assert_int_equal(stage_forward_part(s, 2, 4, &first, 1, x, &bad), ERR_RANGE);
+    assert_int_equal(stage_forward_part(s, 3, 2, &first, 1, x, &bad), ERR_RANGE);
+    kv_close(kv[0]);
+    stage_close(s);
+    free(x);
+    free_seq(&q);
+    toy_free(&t);
+}
+
 /* What was forgotten may be computed again, also differently. */
 static void trimmed(void **state)
 {
@@ -407,12 +453,19 @@ static void the_ends(void **state)
                 naive_logits(&t, kernels_nth(0), x + (size_t)r * row, want);
                 assert_memory_equal(got + (size_t)r * v, want, v * sizeof *want);
             }
+            ends_close(e);
+            assert_int_equal(ends_open(&e, &t.a, &t.ends, 5, k, &backwards), ERR_OK);
+            uint8_t *again = malloc(9 * row);
+            assert_int_equal(ends_embed(e, ids, 9, again), ERR_OK); /* any number */
+            assert_memory_equal(again, x, 9 * row);
+            free(again);
+            assert_int_equal(ends_logits(e, x, 6, got, &bad), ERR_RANGE);
             ids[3] = (int32_t)t.a.vocab;
             assert_int_equal(ends_embed(e, ids, 9, x), ERR_RANGE);
             ids[3] = -1;
             assert_int_equal(ends_embed(e, ids, 9, x), ERR_RANGE);
             memset(x + 4 * row, 0xff, row); /* NaN in every type */
-            assert_int_equal(ends_logits(e, x, 9, got, &bad), ERR_NONFINITE);
+            assert_int_equal(ends_logits(e, x, 5, got, &bad), ERR_NONFINITE);
             assert_int_equal(bad.layer, ARCH_ENDS);
             assert_int_equal(bad.pos, 4);
             ends_close(e);
@@ -428,11 +481,17 @@ static void the_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_shapes),   cmocka_unit_test(mixed_types),
-        cmocka_unit_test(ties),         cmocka_unit_test(long_context),
-        cmocka_unit_test(shared_batch), cmocka_unit_test(cut_into_stages),
-        cmocka_unit_test(trimmed),      cmocka_unit_test(refused),
-        cmocka_unit_test(not_finite),   cmocka_unit_test(the_ends),
+        cmocka_unit_test(all_shapes),
+        cmocka_unit_test(mixed_types),
+        cmocka_unit_test(ties),
+        cmocka_unit_test(long_context),
+        cmocka_unit_test(shared_batch),
+        cmocka_unit_test(cut_into_stages),
+        cmocka_unit_test(parts_of_a_stage),
+        cmocka_unit_test(trimmed),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(not_finite),
+        cmocka_unit_test(the_ends),
     };
     pass_fork_macs = 0; /* these models are too small for forks to pay */
     return cmocka_run_group_tests(tests, NULL, NULL);

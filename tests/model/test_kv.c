@@ -117,6 +117,20 @@ static void stage_costs(void **state)
     assert_true(s->arena.cap + s->scores_bytes <= stage_cost(&t.a, 3, 37, 1));
     assert_true(stage_cost(&t.a, 3, 512, 8) > stage_cost(&t.a, 3, 37, 1));
     stage_close(s);
+
+    for (uint64_t bytes = stage_cost(&t.a, 3, 300, 1); bytes > 200000; bytes -= bytes / 3) {
+        uint32_t most = stage_rows_within(&t.a, 3, 1, bytes);
+        assert_in_range(most, 2, BATCH_MAX / 2);
+        for (uint32_t rows = most; rows <= 2 * most; rows += most) {
+            assert_int_equal(
+                stage_open(&s, &t.a, t.layer, 0, 3, rows, kernels_nth(0), workers_inline()),
+                ERR_OK);
+            assert_int_equal(s->arena.cap <= bytes, rows == most);
+            stage_close(s);
+        }
+    }
+    assert_int_equal(stage_rows_within(&t.a, 3, 1, UINT64_MAX), BATCH_MAX);
+    assert_int_equal(stage_rows_within(&t.a, 3, 1, 0), 1);
     toy_free(&t);
 }
 
