@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 
 /* What a tensor of each role belongs to, and which weights' type it shares; F32 for the small ones
  * (norms, router, biases) that are never rounded. */
@@ -10,39 +11,40 @@ enum { F32 = WR_COUNT };
 static const struct {
     enum shard_kind shard;
     int type; /* enum wrole or F32 */
+    const char *name;
 } roles[T_ROLES] = {
     /* clang-format off */
-    [T_ATTN_NORM]      = { SHARD_TRUNK,  F32 },
-    [T_MLP_NORM]       = { SHARD_TRUNK,  F32 },
-    [T_POST_ATTN_NORM] = { SHARD_TRUNK,  F32 },
-    [T_POST_MLP_NORM]  = { SHARD_TRUNK,  F32 },
-    [T_Q_NORM]         = { SHARD_TRUNK,  F32 },
-    [T_K_NORM]         = { SHARD_TRUNK,  F32 },
-    [T_ROUTER]         = { SHARD_TRUNK,  F32 },
-    [T_ROUTER_BIAS]    = { SHARD_TRUNK,  F32 },
-    [T_SHARED_GATE]    = { SHARD_TRUNK,  WR_SHARED },
-    [T_SHARED_UP]      = { SHARD_TRUNK,  WR_SHARED },
-    [T_SHARED_DOWN]    = { SHARD_TRUNK,  WR_SHARED },
-    [T_EH_PROJ]        = { SHARD_TRUNK,  WR_ATTN },
-    [T_E_NORM]         = { SHARD_TRUNK,  F32 },
-    [T_H_NORM]         = { SHARD_TRUNK,  F32 },
-    [T_PREDICT_NORM]   = { SHARD_TRUNK,  F32 },
-    [T_Q]              = { SHARD_HEADS,  WR_ATTN },
-    [T_K]              = { SHARD_HEADS,  WR_ATTN },
-    [T_V]              = { SHARD_HEADS,  WR_ATTN },
-    [T_O]              = { SHARD_HEADS,  WR_ATTN },
-    [T_Q_BIAS]         = { SHARD_HEADS,  F32 },
-    [T_K_BIAS]         = { SHARD_HEADS,  F32 },
-    [T_V_BIAS]         = { SHARD_HEADS,  F32 },
-    [T_EXPERT_GATE]    = { SHARD_EXPERT, WR_EXPERTS },
-    [T_EXPERT_UP]      = { SHARD_EXPERT, WR_EXPERTS },
-    [T_EXPERT_DOWN]    = { SHARD_EXPERT, WR_EXPERTS },
-    [T_DENSE_GATE]     = { SHARD_DENSE,  WR_DENSE },
-    [T_DENSE_UP]       = { SHARD_DENSE,  WR_DENSE },
-    [T_DENSE_DOWN]     = { SHARD_DENSE,  WR_DENSE },
-    [T_EMBED]          = { SHARD_ENDS,   WR_EMBED },
-    [T_FINAL_NORM]     = { SHARD_ENDS,   F32 },
-    [T_HEAD]           = { SHARD_ENDS,   WR_HEAD },
+    [T_ATTN_NORM]      = { SHARD_TRUNK,  F32, "attention norm" },
+    [T_MLP_NORM]       = { SHARD_TRUNK,  F32, "MLP norm" },
+    [T_POST_ATTN_NORM] = { SHARD_TRUNK,  F32, "norm after attention" },
+    [T_POST_MLP_NORM]  = { SHARD_TRUNK,  F32, "norm after MLP" },
+    [T_Q_NORM]         = { SHARD_TRUNK,  F32, "q norm" },
+    [T_K_NORM]         = { SHARD_TRUNK,  F32, "k norm" },
+    [T_ROUTER]         = { SHARD_TRUNK,  F32, "router" },
+    [T_ROUTER_BIAS]    = { SHARD_TRUNK,  F32, "router bias" },
+    [T_SHARED_GATE]    = { SHARD_TRUNK,  WR_SHARED, "gate of the shared expert" },
+    [T_SHARED_UP]      = { SHARD_TRUNK,  WR_SHARED, "up of the shared expert" },
+    [T_SHARED_DOWN]    = { SHARD_TRUNK,  WR_SHARED, "down of the shared expert" },
+    [T_EH_PROJ]        = { SHARD_TRUNK,  WR_ATTN, "eh_proj" },
+    [T_E_NORM]         = { SHARD_TRUNK,  F32, "enorm" },
+    [T_H_NORM]         = { SHARD_TRUNK,  F32, "hnorm" },
+    [T_PREDICT_NORM]   = { SHARD_TRUNK,  F32, "prediction norm" },
+    [T_Q]              = { SHARD_HEADS,  WR_ATTN, "q" },
+    [T_K]              = { SHARD_HEADS,  WR_ATTN, "k" },
+    [T_V]              = { SHARD_HEADS,  WR_ATTN, "v" },
+    [T_O]              = { SHARD_HEADS,  WR_ATTN, "o" },
+    [T_Q_BIAS]         = { SHARD_HEADS,  F32, "q bias" },
+    [T_K_BIAS]         = { SHARD_HEADS,  F32, "k bias" },
+    [T_V_BIAS]         = { SHARD_HEADS,  F32, "v bias" },
+    [T_EXPERT_GATE]    = { SHARD_EXPERT, WR_EXPERTS, "gate" },
+    [T_EXPERT_UP]      = { SHARD_EXPERT, WR_EXPERTS, "up" },
+    [T_EXPERT_DOWN]    = { SHARD_EXPERT, WR_EXPERTS, "down" },
+    [T_DENSE_GATE]     = { SHARD_DENSE,  WR_DENSE, "gate" },
+    [T_DENSE_UP]       = { SHARD_DENSE,  WR_DENSE, "up" },
+    [T_DENSE_DOWN]     = { SHARD_DENSE,  WR_DENSE, "down" },
+    [T_EMBED]          = { SHARD_ENDS,   WR_EMBED, "embedding" },
+    [T_FINAL_NORM]     = { SHARD_ENDS,   F32, "final norm" },
+    [T_HEAD]           = { SHARD_ENDS,   WR_HEAD, "output head" },
     /* clang-format on */
 };
 
@@ -52,6 +54,24 @@ const char *wrole_name(enum wrole r)
                                                  "experts", "embed", "head" };
     assert(r < WR_COUNT);
     return names[r];
+}
+
+const char *shard_name(enum shard_kind k)
+{
+    static const char *const names[] = { "trunk", "head group", "expert", "dense part", "ends" };
+    assert(k <= SHARD_ENDS);
+    return names[k];
+}
+
+void tensor_spec_text(char out[TENSOR_TEXT], const struct tensor_spec *s)
+{
+    bool item = s->shard != SHARD_TRUNK && s->shard != SHARD_ENDS;
+
+    if (item)
+        snprintf(out, TENSOR_TEXT, "%s of %s %u", roles[s->role].name, shard_name(s->shard),
+                 s->item);
+    else
+        snprintf(out, TENSOR_TEXT, "%s", roles[s->role].name);
 }
 
 /* --- which tensors a layer has --- */

@@ -93,6 +93,12 @@ struct tensor_spec {
     enum wtype type;
 };
 
+const char *shard_name(enum shard_kind k); /* "trunk", "head group", "expert", ... */
+
+/* "q of head group 3", "router": for sentences. */
+enum { TENSOR_TEXT = 48 };
+void tensor_spec_text(char out[TENSOR_TEXT], const struct tensor_spec *s);
+
 enum { ARCH_ENDS = 0xffffffff }; /* as a layer number: the ends */
 
 /* Layers including the prediction layers. */

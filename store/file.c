@@ -55,7 +55,8 @@ static enum err read_open(int fd, const char *path, size_t max, uint8_t **out, s
 
 enum err file_read(const char *path, size_t max, uint8_t **out, size_t *n, struct why *why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe by that name must not hang us */
     if (fd < 0)
         return fail(why, errno == ENOENT ? ERR_NOTFOUND : ERR_IO, "%s: %s", path, strerror(errno));
 

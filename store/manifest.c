@@ -9,17 +9,6 @@
 #include <msgpack.h>
 #include <stdlib.h>
 
-uint32_t manifest_n_tiles(const struct arch *a, uint32_t layer)
-{
-    uint32_t n = 0, n_specs = arch_n_specs(a, layer);
-
-    for (uint32_t i = 0; i < n_specs; i++) {
-        struct tensor_spec s = arch_spec(a, layer, i);
-        n += tiling_of(s.type, s.rows, s.cols).tiles;
-    }
-    return n;
-}
-
 /* --- the fields, once --- */
 
 enum kind { K_U32, K_U64, K_BOOL, K_F32, K_F64 };

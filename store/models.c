@@ -1,4 +1,5 @@
 /* Manifests by id, and the names that lie beside them. */
+#include "store/care.h"
 #include "store/store_impl.h"
 
 #include "base/json.h" /* a growing text */
@@ -111,37 +112,26 @@ static bool list_name(void *arg, const struct store_name *n)
     return true;
 }
 
-static int hex_digit(char c)
+static enum err load_manifest(struct store *s, const struct hash *id, const char *name,
+                              struct manifest *out, struct slice *body, struct why *why)
 {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-static bool parse_hex(struct hash *h, const char *text)
-{
-    if (strlen(text) != 2 * HASH_BYTES) return false;
-    for (int i = 0; i < HASH_BYTES; i++) {
-        int hi = hex_digit(text[2 * i]), lo = hex_digit(text[2 * i + 1]);
-        if (hi < 0 || lo < 0) return false;
-        h->b[i] = (uint8_t)(hi << 4 | lo);
-    }
-    return true;
-}
-
-static enum err load_manifest(struct store *s, const struct store_name *entry, struct manifest *out,
-                              struct why *why)
-{
-    struct slice body;
-    const char *name = entry->name[0] ? entry->name : "that id";
-    enum err e = store_get(s, DB_MODELS, hash_slice(&entry->id), &body);
+    enum err e = store_get(s, DB_MODELS, hash_slice(id), body);
 
     if (e) return fail(why, e, "store %s has no manifest of %s", s->dir, name);
-    struct hash id = hash_of(body);
-    if (memcmp(id.b, entry->id.b, HASH_BYTES) != 0)
+    struct hash is = hash_of(*body);
+    if (!hash_equal(&is, id))
         return fail(why, ERR_MALFORMED, "store %s: the manifest of %s is damaged", s->dir, name);
-    return manifest_decode(out, body, why);
+    return manifest_decode(out, *body, why);
+}
+
+enum err store_manifest(struct store *s, const struct hash *id, struct manifest *out,
+                        struct slice *body, struct why *why)
+{
+    struct slice bytes;
+    char name[HASH_TEXT];
+
+    hash_text(name, id);
+    return load_manifest(s, id, name, out, body ? body : &bytes, why);
 }
 
 /* By id: whichever name it has, or none. */
@@ -179,11 +169,19 @@ static enum err find_by_name(struct store *s, const char *name, struct store_nam
     return e;
 }
 
+enum err store_find_id(struct store *s, const char *name, struct store_name *entry, struct why *why)
+{
+    struct hash id;
+    return name && hash_parse(&id, name) ? find_by_id(s, &id, entry, why)
+                                         : find_by_name(s, name, entry, why);
+}
+
 enum err store_find_model(struct store *s, const char *name, struct store_name *entry,
                           struct manifest *out, struct why *why)
 {
-    struct hash id;
-    enum err e = name && parse_hex(&id, name) ? find_by_id(s, &id, entry, why)
-                                              : find_by_name(s, name, entry, why);
-    return e ? e : load_manifest(s, entry, out, why);
+    struct slice body;
+    enum err e = store_find_id(s, name, entry, why);
+
+    if (e) return e;
+    return load_manifest(s, &entry->id, entry->name[0] ? entry->name : "that id", out, &body, why);
 }

@@ -15,13 +15,12 @@
 #include <unistd.h>
 
 enum {
-    READERS_MAX = 256,            /* processes (and threads) that read one store at once */
     ROOM_NONE = 16 << 20,         /* less than this free counts as a full disk after EIO */
     PENDING_BYTES_MAX = 16 << 20, /* gathered before a commit: about 60 ms of a plain SSD */
     PENDING_ITEMS_MAX = 1024,
 };
 
-static const char *const DB_NAMES[DB_COUNT] = { "tiles", "models", "names", "pins", "notes" };
+const char *const store_db_names[DB_COUNT] = { "tiles", "models", "names", "pins", "notes" };
 
 uint64_t store_room(const struct store *s)
 {
@@ -47,7 +46,7 @@ enum err store_mdb_err(struct store *s, int rc, const char *doing, struct why *w
         return fail(why, ERR_FULL, "store %s: %s: the map is full; open the store again", s->dir,
                     doing);
     case MDB_READERS_FULL:
-        return fail(why, ERR_BUSY, "store %s has %d readers already", s->dir, READERS_MAX);
+        return fail(why, ERR_BUSY, "store %s has %d readers already", s->dir, STORE_READERS_MAX);
     case MDB_INVALID:
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
@@ -124,7 +123,7 @@ static int env_open(struct store *s, uint64_t map_bytes, uint64_t file_bytes)
 
     int rc = mdb_env_create(&s->env);
     if (!rc) rc = mdb_env_set_maxdbs(s->env, DB_COUNT);
-    if (!rc) rc = mdb_env_set_maxreaders(s->env, READERS_MAX);
+    if (!rc) rc = mdb_env_set_maxreaders(s->env, STORE_READERS_MAX);
     /* A reader takes the map's size from the file. */
     if (!rc && s->mode == STORE_WRITE)
         rc = mdb_env_set_mapsize(s->env,
@@ -161,7 +160,7 @@ static int open_dbs(struct store *s)
     }
     if (rc) return rc;
     for (int i = 0; i < DB_COUNT && !rc; i++)
-        rc = mdb_dbi_open(txn, DB_NAMES[i], write ? MDB_CREATE : 0, &s->db[i]);
+        rc = mdb_dbi_open(txn, store_db_names[i], write ? MDB_CREATE : 0, &s->db[i]);
     if (!rc) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc == MDB_NOTFOUND ? MDB_INVALID : rc;
@@ -176,7 +175,10 @@ static enum err open_env(struct store *s, uint64_t map_bytes, struct why *why)
 
     if (stat(path, &st) != 0 && s->mode == STORE_READ)
         return fail(why, ERR_NOTFOUND, "there is no store in %s", s->dir);
+    if (st.st_size > 0 && (e = store_check_pages(s, why))) return e;
     int rc = env_open_fitting(s, map_bytes, (uint64_t)st.st_size);
+    /* A file that is there, but of which LMDB cannot make sense. */
+    if (st.st_size > 0 && (rc == ENOENT || rc == EINVAL)) rc = MDB_INVALID;
     if (rc) return store_mdb_err(s, rc, "opening", why);
     if (st.st_size > 0 && (e = check_length(s, path, why))) return e;
 
@@ -258,20 +260,17 @@ void store_close(struct store *s)
 
 /* --- writing --- */
 
-static int write_items(struct store *s)
+static int write_items(struct store *s, MDB_txn *txn, void *arg)
 {
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+    int rc = 0;
 
-    if (rc) return rc;
+    (void)arg;
     for (struct item *i = s->first; i && !rc; i = i->next) {
         MDB_val key = { i->key_n, i->bytes };
         MDB_val value = { i->n, i->bytes + i->key_n };
         rc = mdb_put(txn, s->db[i->db], &key, &value, i->db == DB_TILES ? MDB_NOOVERWRITE : 0);
         if (rc == MDB_KEYEXIST) rc = 0; /* the same bytes, by their hash */
     }
-    if (!rc) return mdb_txn_commit(txn);
-    mdb_txn_abort(txn);
     return rc;
 }
 
@@ -289,19 +288,36 @@ static int grow(struct store *s)
     return rc ? rc : again;
 }
 
-enum err store_commit(struct store *s, struct why *why)
+static int try_write(struct store *s, store_writer f, void *arg)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+
+    if (rc) return rc;
+    if ((rc = f(s, txn, arg))) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+enum err store_write(struct store *s, store_writer f, void *arg, const char *doing, struct why *why)
 {
     if (s->mode != STORE_WRITE)
         return fail(why, ERR_DENIED, "store %s is open for reading", s->dir);
-    if (!s->first) return ERR_OK;
-
-    int rc = write_items(s);
-    while (rc == MDB_MAP_FULL && !(rc = grow(s))) rc = write_items(s);
-    if (rc) return store_mdb_err(s, rc, "writing", why);
-    drop_pending(s);
-
+    int rc = try_write(s, f, arg);
+    while (rc == MDB_MAP_FULL && !(rc = grow(s))) rc = try_write(s, f, arg);
+    if (rc) return store_mdb_err(s, rc, doing, why);
     mdb_txn_reset(s->read);
     return store_mdb_err(s, mdb_txn_renew(s->read), "reading", why);
+}
+
+enum err store_commit(struct store *s, struct why *why)
+{
+    if (s->mode == STORE_WRITE && !s->first) return ERR_OK;
+    enum err e = store_write(s, write_items, NULL, "writing", why);
+    if (!e) drop_pending(s);
+    return e;
 }
 
 enum err store_add(struct store *s, enum db db, struct slice key, struct slice value,

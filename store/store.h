@@ -3,13 +3,22 @@
  *   tiles    BLAKE2b-256 of the bytes -> the bytes (weights, tile tables, tokenizer pieces)
  *   models   model id -> manifest body
  *   names    name, as in "glm-4.5-air:q40" -> model id, publisher key, signature
- *   pins     what this node decided to hold (part 3)
+ *   pins     what this machine decided to hold (care.h)
  *   notes    what a converter remembers, so that a second run need not repeat the first
  *
  * Several processes may read one store, one writes.  Never WRITEMAP or NOSYNC: a full disk is a
- * clean error and an intact store.  Tile pointers stay valid while the store is open: one read
- * transaction is held, and what is never deleted never moves.  A process opens a store once at a
- * time: LMDB's locks belong to the process. */
+ * clean error and an intact store.  A process opens a store once at a time: LMDB's locks belong to
+ * the process.
+ *
+ * Tile pointers stay valid while the store is open, because one read transaction is held.  A reader
+ * keeps the snapshot it opened: whatever others write or remove, LMDB uses none of its pages again
+ * before it has closed.  A writer's snapshot moves on with each commit; its pointers stay good
+ * because a tile that is not removed does not move (tiles of a page or more have pages of their
+ * own, shorter ones are copied), and because a handle that has lent pointers does not remove
+ * (care.h has the rest of that).
+ *
+ * What a file says is not believed: before a store is opened a child process walks its pages
+ * (pages.c), lengths are checked here, and bytes by their hashes. */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -35,7 +44,8 @@ uint64_t store_room(const struct store *s);
 /* Bytes that a value of n bytes takes in the file, whole pages. */
 uint64_t store_value_bytes(uint64_t n);
 
-/* The bytes of a tile, borrowed until store_close; ERR_NOTFOUND. */
+/* The bytes of a tile, borrowed until store_close (shorter than a page: until the next commit);
+ * ERR_NOTFOUND. */
 MUST_CHECK enum err store_tile(struct store *s, const struct hash *h, struct slice *out);
 bool store_has(struct store *s, const struct hash *h);
 
@@ -74,6 +84,9 @@ MUST_CHECK enum err store_name_entry(struct store *s, const char *name, struct s
  * ERR_NOTFOUND with why listing the names there are. */
 MUST_CHECK enum err store_find_model(struct store *s, const char *name, struct store_name *entry,
                                      struct manifest *out, struct why *why);
+/* The same without reading the manifest; an id in hex is taken as it is. */
+MUST_CHECK enum err store_find_id(struct store *s, const char *name, struct store_name *entry,
+                                  struct why *why);
 /* Call f for every name; stops when f returns false. */
 MUST_CHECK enum err store_each_name(struct store *s,
                                     bool (*f)(void *arg, const struct store_name *n), void *arg,

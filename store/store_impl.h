@@ -7,7 +7,10 @@
 
 #include <lmdb.h>
 
+enum { STORE_READERS_MAX = 256 }; /* processes (and threads) that read one store at once */
+
 enum db { DB_TILES, DB_MODELS, DB_NAMES_, DB_PINS, DB_NOTES, DB_COUNT };
+extern const char *const store_db_names[DB_COUNT];
 
 /* Something to write at the next commit: key, then value. */
 struct item {
@@ -50,6 +53,22 @@ MUST_CHECK enum err store_add(struct store *s, enum db db, struct slice key, str
 const struct item *store_pending(const struct store *s, enum db db, struct slice key);
 /* The committed value under key, in the map; ERR_NOTFOUND. */
 MUST_CHECK enum err store_get(struct store *s, enum db db, struct slice key, struct slice *out);
+
+/* Run f in one write transaction, once more with a larger map when that was full; what it wrote is
+ * durable when this returns, and seen by this handle.  f returns LMDB's codes. */
+typedef int (*store_writer)(struct store *s, MDB_txn *txn, void *arg);
+MUST_CHECK enum err store_write(struct store *s, store_writer f, void *arg, const char *doing,
+                                struct why *why);
+
+/* Can data.mdb be walked without harm?  A child process tries (pages.c); ERR_MALFORMED. */
+MUST_CHECK enum err store_check_pages(const struct store *s, struct why *why);
+
+/* The tile table of a layer, its length checked, its hash not; ERR_NOTFOUND with why. */
+MUST_CHECK enum err store_table(struct store *s, const struct manifest *m, uint32_t layer,
+                                struct slice *table, struct why *why);
+
+/* Bytes of data.mdb that hold nothing: new values go there first. */
+MUST_CHECK enum err store_free_bytes(struct store *s, uint64_t *bytes);
 
 static inline struct slice hash_slice(const struct hash *h)
 {

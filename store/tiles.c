@@ -69,28 +69,15 @@ enum err store_note(struct store *s, const struct hash *key, struct slice *out)
 
 /* --- layers --- */
 
-static void layer_text(char out[24], uint32_t layer)
+enum err store_table(struct store *s, const struct manifest *m, uint32_t layer, struct slice *table,
+                     struct why *why)
 {
-    if (layer == ARCH_ENDS)
-        snprintf(out, 24, "the ends");
-    else
-        snprintf(out, 24, "layer %u", layer);
-}
-
-static const struct hash *table_hash(const struct manifest *m, uint32_t layer)
-{
-    return layer == ARCH_ENDS ? &m->ends : &m->table[layer];
-}
-
-static enum err find_table(struct store *s, const struct manifest *m, uint32_t layer,
-                           struct slice *table, struct why *why)
-{
-    char where[24];
+    char where[LAYER_TEXT];
     layer_text(where, layer);
 
     if (layer != ARCH_ENDS && layer >= arch_all_layers(&m->arch))
         return fail(why, ERR_RANGE, "the model has no %s", where);
-    enum err e = store_get(s, DB_TILES, hash_slice(table_hash(m, layer)), table);
+    enum err e = store_get(s, DB_TILES, hash_slice(manifest_table(m, layer)), table);
     if (e) return fail(why, e, "the store does not hold the tile table of %s", where);
 
     size_t expected = (size_t)manifest_n_tiles(&m->arch, layer) * HASH_BYTES;
@@ -100,20 +87,13 @@ static enum err find_table(struct store *s, const struct manifest *m, uint32_t l
     return ERR_OK;
 }
 
-static struct hash nth_hash(struct slice table, uint32_t i)
-{
-    struct hash h;
-    memcpy(h.b, table.p + (size_t)i * HASH_BYTES, HASH_BYTES);
-    return h;
-}
-
 bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer)
 {
     struct slice table;
 
-    if (find_table(s, m, layer, &table, NULL)) return false;
+    if (store_table(s, m, layer, &table, NULL)) return false;
     for (uint32_t i = 0; i < table.n / HASH_BYTES; i++) {
-        struct hash h = nth_hash(table, i);
+        struct hash h = table_hash(table, i);
         if (!store_has(s, &h)) return false;
     }
     if (layer != ARCH_ENDS) return true;
@@ -126,26 +106,23 @@ bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer
 static enum err find_tiles(struct store *s, const struct manifest *m, uint32_t layer,
                            struct slice table, const uint8_t **p, size_t *small, struct why *why)
 {
-    const struct arch *a = &m->arch;
-    uint32_t at = 0, n_specs = arch_n_specs(a, layer);
-    char where[24];
+    struct tile_place at = tile_before_first(&m->arch, layer);
+    char where[LAYER_TEXT];
 
     layer_text(where, layer);
-    for (uint32_t i = 0; i < n_specs; i++) {
-        struct tensor_spec spec = arch_spec(a, layer, i);
-        struct tiling tiling = tiling_of(spec.type, spec.rows, spec.cols);
-        for (uint32_t t = 0; t < tiling.tiles; t++, at++) {
-            struct hash h = nth_hash(table, at);
-            struct slice v;
-            enum err e = store_get(s, DB_TILES, hash_slice(&h), &v);
-            if (e) return fail(why, e, "the store lacks tile %u of tensor %u of %s", t, i, where);
-            if (v.n != tiling_tile_bytes(&tiling, t))
-                return fail(why, ERR_MALFORMED,
-                            "tile %u of tensor %u of %s has %zu bytes, %zu expected", t, i, where,
-                            v.n, tiling_tile_bytes(&tiling, t));
-            p[at] = v.p;
-            if (v.n < SMALL) *small += (v.n + 2 * PAD - 1) / PAD * PAD;
-        }
+    while (tile_next(&at)) {
+        struct hash h = table_hash(table, at.at);
+        struct slice v;
+        enum err e = store_get(s, DB_TILES, hash_slice(&h), &v);
+        if (e)
+            return fail(why, e, "the store lacks tile %u of tensor %u of %s", at.tile, at.tensor,
+                        where);
+        if (v.n != at.bytes)
+            return fail(why, ERR_MALFORMED,
+                        "tile %u of tensor %u of %s has %zu bytes, %zu expected", at.tile,
+                        at.tensor, where, v.n, at.bytes);
+        p[at.at] = v.p;
+        if (v.n < SMALL) *small += (v.n + 2 * PAD - 1) / PAD * PAD;
     }
     return ERR_OK;
 }
@@ -154,23 +131,18 @@ static enum err find_tiles(struct store *s, const struct manifest *m, uint32_t l
 static enum err copy_small(struct store *s, const struct manifest *m, uint32_t layer, size_t small,
                            const uint8_t **p, struct why *why)
 {
-    uint32_t at = 0, n_specs = arch_n_specs(&m->arch, layer);
+    struct tile_place at = tile_before_first(&m->arch, layer);
     struct copies *c = calloc(1, sizeof *c + small + PAD);
 
     if (!c) return fail(why, ERR_NOMEM, "no memory for %zu bytes of small tiles", small);
     c->next = s->copies;
     s->copies = c;
     uint8_t *to = c->bytes + PAD - (uintptr_t)c->bytes % PAD;
-    for (uint32_t i = 0; i < n_specs; i++) {
-        struct tensor_spec spec = arch_spec(&m->arch, layer, i);
-        struct tiling tiling = tiling_of(spec.type, spec.rows, spec.cols);
-        for (uint32_t t = 0; t < tiling.tiles; t++, at++) {
-            size_t n = tiling_tile_bytes(&tiling, t);
-            if (n >= SMALL) continue;
-            memcpy(to, p[at], n);
-            p[at] = to;
-            to += (n + 2 * PAD - 1) / PAD * PAD;
-        }
+    while (tile_next(&at)) {
+        if (at.bytes >= SMALL) continue;
+        memcpy(to, p[at.at], at.bytes);
+        p[at.at] = to;
+        to += (at.bytes + 2 * PAD - 1) / PAD * PAD;
     }
     return ERR_OK;
 }
@@ -185,7 +157,7 @@ enum err store_layer_tiles(struct store *s, const struct manifest *m, uint32_t l
         enum err e = store_commit(s, why);
         if (e) return e;
     }
-    enum err e = find_table(s, m, layer, &table, why);
+    enum err e = store_table(s, m, layer, &table, why);
     if (!e) e = find_tiles(s, m, layer, table, p, &small, why);
     if (!e && small) e = copy_small(s, m, layer, small, p, why);
     if (!e) s->lent = true;
