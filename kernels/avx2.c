@@ -2,12 +2,9 @@
 #include "kernels/lanes_avx2.h"
 #include "kernels/tables.h"
 
-static inline struct bytes16 open_q80(const uint8_t *p)
+static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
 {
-    struct bytes16 w;
-#pragma GCC unroll 8
-    for (unsigned g = 0; g < 8; g++) w.v[g] = vi_load(p + 64 * g);
-    return w;
+    return type == WT_Q40 ? fours_open_q40(p, j) : fours_open_q80(p, j);
 }
 
 /* Sums of neighbouring pairs of unsigned times signed bytes, as 16 bits. */
@@ -25,35 +22,40 @@ static inline vi pairs_fold(vi a)
     return (vi){ _mm256_madd_epi16(a.lo, one), _mm256_madd_epi16(a.hi, one) };
 }
 
-/* sum (n - 8) x = sum n x - 8 sum x.  A 16-bit lane gathers 16 products of at most 15 * 127:
- * 30480, no overflow. */
-static inline vi dot_q40(const struct bytes16 *w, const int8_t *q, int32_t sum)
+/* q40: 16-bit lanes, each of which gathers 16 products of at most 15 * 127: 30480, no overflow.
+ * q80: 32-bit lanes. */
+struct isum {
+    vi v;
+};
+
+static inline struct isum isum_start(int32_t sum, enum wtype type)
 {
-    vi even = pairs(w->v[0], vi_four(q));
-    vi odd = pairs(w->v[1], vi_four(q + 4));
-#pragma GCC unroll 3
-    for (unsigned g = 2; g < 8; g += 2) {
-        even = pairs_add(even, pairs(w->v[g], vi_four(q + 4 * g)));
-        odd = pairs_add(odd, pairs(w->v[g + 1], vi_four(q + 4 * g + 4)));
-    }
-    return vi_sub(pairs_fold(pairs_add(even, odd)), vi_set(8 * sum));
+    (void)sum, (void)type;
+    return (struct isum){ vi_set(0) };
 }
 
 /* w x = |w| (x with the sign of w).  A pair is at most 2 * 128 * 127 = 32512: no saturation, also
  * for w = -128, whose magnitude is 128 as an unsigned byte; |x| <= 127, so its sign can be turned.
  */
-static inline vi dot_q80(const struct bytes16 *w, const int8_t *q, int32_t sum)
+static inline vi signed_fours(vi w, vi x)
 {
-    (void)sum;
-    vi acc = vi_set(0);
-#pragma GCC unroll 8
-    for (unsigned g = 0; g < 8; g++) {
-        vi x = vi_four(q + 4 * g);
-        vi turned = { _mm256_sign_epi8(x.lo, w->v[g].lo), _mm256_sign_epi8(x.hi, w->v[g].hi) };
-        vi size = { _mm256_abs_epi8(w->v[g].lo), _mm256_abs_epi8(w->v[g].hi) };
-        acc = vi_add(acc, pairs_fold(pairs(size, turned)));
-    }
-    return acc;
+    vi turned = { _mm256_sign_epi8(x.lo, w.lo), _mm256_sign_epi8(x.hi, w.hi) };
+    vi size = { _mm256_abs_epi8(w.lo), _mm256_abs_epi8(w.hi) };
+    return pairs_fold(pairs(size, turned));
+}
+
+static inline struct isum isum_more(struct isum s, struct fours w, vi low, vi high, enum wtype type)
+{
+    if (type == WT_Q40)
+        return (struct isum){ pairs_add(pairs_add(s.v, pairs(w.low, low)), pairs(w.high, high)) };
+    return (
+        struct isum){ vi_add(vi_add(s.v, signed_fours(w.low, low)), signed_fours(w.high, high)) };
+}
+
+/* sum (n - 8) x = sum n x - 8 sum x. */
+static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
+{
+    return type == WT_Q40 ? vi_sub(pairs_fold(s.v), vi_set(8 * sum)) : s.v;
 }
 
 #include "kernels/driver.inc"

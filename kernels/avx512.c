@@ -10,6 +10,9 @@
 enum { TOKENS = 8, GROUPS_ONE = 4, GROUPS_TWO = 4, GROUPS_MANY = 2 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
 enum { HEADS_MOST = 12, HEADS_SOME = 8, KEYS_WIDE = 2, COLUMNS_WIDE = 2 };
+/* And of q40 and q80: groups and tokens side by side; and up to how many tokens one pass over the
+ * weights is best although registers spill: with so few, memory is what one waits for. */
+enum { QUANT_GROUPS = 2, QUANT_TOKENS = 6, QUANT_ONCE = 8 };
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -160,34 +163,24 @@ static inline void vi_store_i8(void *p, vi v)
     _mm_storeu_si128(p, _mm512_cvtepi32_epi8(v));
 }
 
-/* --- the weights of one block: bytes, v[g] has inputs 4g .. 4g+3 of each of 16 rows --- */
+/* --- the integers of a block --- */
 
-struct bytes16 {
-    vi v[8];
+/* Weights as unsigned bytes, four inputs of each row: inputs 4j .. and 16+4j ... */
+struct fours {
+    vi low, high;
 };
 
-/* Nibbles as bytes 0..15. */
-static inline struct bytes16 open_q40(const uint8_t *p)
+/* q40: the nibbles, 0..15.  q80: w + 128. */
+static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
 {
-    const vi low = vi_set(0x0f0f0f0f);
-    struct bytes16 w;
-#pragma GCC unroll 4
-    for (unsigned g = 0; g < 4; g++) {
-        vi pairs = _mm512_loadu_si512(p + 64 * g);
-        w.v[g] = vi_and(pairs, low);
-        w.v[4 + g] = vi_and(vi_right(pairs, 4), low);
+    vi a = _mm512_loadu_si512(p + 64 * j);
+    if (type == WT_Q40) {
+        const vi low = vi_set(0x0f0f0f0f);
+        return (struct fours){ vi_and(a, low), vi_and(vi_right(a, 4), low) };
     }
-    return w;
-}
-
-/* Signed bytes as unsigned: w + 128. */
-static inline struct bytes16 open_q80(const uint8_t *p)
-{
     const vi top = vi_set((int32_t)0x80808080);
-    struct bytes16 w;
-#pragma GCC unroll 8
-    for (unsigned g = 0; g < 8; g++) w.v[g] = vi_xor(_mm512_loadu_si512(p + 64 * g), top);
-    return w;
+    vi b = _mm512_loadu_si512(p + 64 * (j + 4));
+    return (struct fours){ vi_xor(a, top), vi_xor(b, top) };
 }
 
 /* Four inputs, the same for every row. */
@@ -198,26 +191,25 @@ static inline vi vi_four(const int8_t *q)
     return vi_set(four);
 }
 
-/* start + sum of unsigned w times x, without saturation. */
-static inline vi dot_from(int32_t start, const struct bytes16 *w, const int8_t *q)
-{
-    vi even = vi_set(start), odd = vi_set(0);
-#pragma GCC unroll 4
-    for (unsigned g = 0; g < 8; g += 2) {
-        even = _mm512_dpbusd_epi32(even, w->v[g], vi_four(q + 4 * g));
-        odd = _mm512_dpbusd_epi32(odd, w->v[g + 1], vi_four(q + 4 * g + 4));
-    }
-    return vi_add(even, odd);
-}
+struct isum {
+    vi v;
+};
 
 /* sum (n - 8) x = sum n x - 8 sum x, and likewise with 128. */
-static inline vi dot_q40(const struct bytes16 *w, const int8_t *q, int32_t sum)
+static inline struct isum isum_start(int32_t sum, enum wtype type)
 {
-    return dot_from(-8 * sum, w, q);
+    return (struct isum){ vi_set((type == WT_Q40 ? -8 : -128) * sum) };
 }
-static inline vi dot_q80(const struct bytes16 *w, const int8_t *q, int32_t sum)
+/* + unsigned w times x, without saturation. */
+static inline struct isum isum_more(struct isum s, struct fours w, vi low, vi high, enum wtype type)
 {
-    return dot_from(-128 * sum, w, q);
+    (void)type;
+    return (struct isum){ _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(s.v, w.low, low), w.high, high) };
+}
+static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
+{
+    (void)sum, (void)type;
+    return s.v;
 }
 
 #include "kernels/driver.inc"

@@ -1,5 +1,5 @@
 /* lanes_avx2.h - 16 lanes as two 256-bit registers: the words that driver.inc is written in.
- * For avx2.c and avxvnni.c, which add the integer dot products. */
+ * For avx2.c and vnni256.inc, which add the integer dot products. */
 #ifndef KERNELS_LANES_AVX2_H
 #define KERNELS_LANES_AVX2_H
 
@@ -12,6 +12,9 @@
 enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
 enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
+/* And of q40 and q80: groups and tokens side by side; and up to how many tokens one pass over the
+ * weights is best although registers spill: with so few, memory is what one waits for. */
+enum { QUANT_GROUPS = 1, QUANT_TOKENS = 4, QUANT_ONCE = 6 };
 
 typedef struct {
     __m256 lo, hi; /* lanes 0..7, 8..15 */
@@ -187,11 +190,7 @@ static inline void vi_store_i8(void *p, vi v)
         p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 }
 
-/* --- the weights of one block: bytes, v[g] has inputs 4g .. 4g+3 of each of 16 rows --- */
-
-struct bytes16 {
-    vi v[8];
-};
+/* --- the integers of a block --- */
 
 static inline vi vi_load(const void *p)
 {
@@ -205,18 +204,23 @@ static inline vi vi_four(const int8_t *q)
     memcpy(&four, q, sizeof four);
     return vi_set(four);
 }
+
+/* Weights as bytes, four inputs of each row: inputs 4j .. and 16+4j ... */
+struct fours {
+    vi low, high;
+};
+
 /* Nibbles as bytes 0..15. */
-static inline struct bytes16 open_q40(const uint8_t *p)
+static inline struct fours fours_open_q40(const uint8_t *p, unsigned j)
 {
     const vi low = vi_set(0x0f0f0f0f);
-    struct bytes16 w;
-#pragma GCC unroll 4
-    for (unsigned g = 0; g < 4; g++) {
-        vi pairs = vi_load(p + 64 * g);
-        w.v[g] = vi_and(pairs, low);
-        w.v[4 + g] = vi_and(vi_right(pairs, 4), low);
-    }
-    return w;
+    vi pairs = vi_load(p + 64 * j);
+    return (struct fours){ vi_and(pairs, low), vi_and(vi_right(pairs, 4), low) };
+}
+/* Signed bytes as they are. */
+static inline struct fours fours_open_q80(const uint8_t *p, unsigned j)
+{
+    return (struct fours){ vi_load(p + 64 * j), vi_load(p + 64 * (j + 4)) };
 }
 
 #endif

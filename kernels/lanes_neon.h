@@ -7,6 +7,7 @@
 #define KERNELS_LANES_NEON_H
 
 #include "kernels/bits.h"
+#include "kernels/tensor.h"
 
 #include <arm_neon.h>
 
@@ -15,6 +16,9 @@
 enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
 enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
+/* And of q40 and q80: groups and tokens side by side; and up to how many tokens one pass over the
+ * weights is best although registers spill: with so few, memory is what one waits for. */
+enum { QUANT_GROUPS = 1, QUANT_TOKENS = 3, QUANT_ONCE = 4 };
 
 typedef struct {
     float32x4_t q[4]; /* lanes 0..3, 4..7, 8..11, 12..15 */
@@ -230,10 +234,19 @@ static inline void vi_store_i8(void *p, vi v)
     sixteen_put(p, 0, vuzp1q_u8(lo, hi));
 }
 
-/* --- the weights of one block: bytes, v[g] has inputs 4g .. 4g+3 of each of 16 rows --- */
+/* --- the integers of a block --- */
 
-struct bytes16 {
-    vi v[8];
+/* Four inputs, the same for every row. */
+static inline vi vi_four(const int8_t *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return vi_set(four);
+}
+
+/* Weights as bytes, four inputs of each row: inputs 4j .. and 16+4j ... */
+struct fours {
+    vi low, high;
 };
 
 static inline int32x4_t high_nibbles(int32x4_t x)
@@ -241,26 +254,12 @@ static inline int32x4_t high_nibbles(int32x4_t x)
     return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(x), 4));
 }
 
-/* Nibbles as bytes 0..15. */
-static inline struct bytes16 open_q40(const uint8_t *p)
+/* q40: nibbles as bytes 0..15.  q80: as they are. */
+static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
 {
-    const vi low = vi_set(0x0f0f0f0f);
-    struct bytes16 w;
-#pragma GCC unroll 4
-    for (unsigned g = 0; g < 4; g++) {
-        vi pairs = vi_load(p + 64 * g);
-        w.v[g] = vi_and(pairs, low);
-        w.v[4 + g] = (vi)EACH(high_nibbles, pairs);
-    }
-    return w;
-}
-
-static inline struct bytes16 open_q80(const uint8_t *p)
-{
-    struct bytes16 w;
-#pragma GCC unroll 8
-    for (unsigned g = 0; g < 8; g++) w.v[g] = vi_load(p + 64 * g);
-    return w;
+    vi a = vi_load(p + 64 * j);
+    if (type == WT_Q80) return (struct fours){ a, vi_load(p + 64 * (j + 4)) };
+    return (struct fours){ vi_and(a, vi_set(0x0f0f0f0f)), (vi)EACH(high_nibbles, a) };
 }
 
 #endif

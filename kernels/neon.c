@@ -11,52 +11,37 @@ static inline int8x16_t as_bytes(int32x4_t x)
 
 #ifdef NEON_DOT
 
-#define DOT(acc, w, x, four)                                              \
-    (vi)                                                                  \
-    {                                                                     \
-        {                                                                 \
-            vdotq_laneq_s32((acc).q[0], as_bytes((w).q[0]), x, four),     \
-                vdotq_laneq_s32((acc).q[1], as_bytes((w).q[1]), x, four), \
-                vdotq_laneq_s32((acc).q[2], as_bytes((w).q[2]), x, four), \
-                vdotq_laneq_s32((acc).q[3], as_bytes((w).q[3]), x, four)  \
-        }                                                                 \
-    }
+struct isum {
+    vi v;
+};
 
-/* start + sum of w times q: the weights of group g meet the four bytes g of q. */
-static inline vi dot_from(int32_t start, const struct bytes16 *w, const int8_t *q)
+static inline int32x4_t dot_four(int32x4_t acc, int32x4_t w, int32x4_t x)
 {
-    const int8x16_t low = vld1q_s8(q), high = vld1q_s8(q + 16);
-    vi acc = vi_set(start);
-    acc = DOT(acc, w->v[0], low, 0);
-    acc = DOT(acc, w->v[1], low, 1);
-    acc = DOT(acc, w->v[2], low, 2);
-    acc = DOT(acc, w->v[3], low, 3);
-    acc = DOT(acc, w->v[4], high, 0);
-    acc = DOT(acc, w->v[5], high, 1);
-    acc = DOT(acc, w->v[6], high, 2);
-    return DOT(acc, w->v[7], high, 3);
+    return vdotq_s32(acc, as_bytes(w), as_bytes(x));
 }
 
 /* sum (n - 8) x = sum n x - 8 sum x. */
-static inline vi dot_q40(const struct bytes16 *w, const int8_t *q, int32_t sum)
+static inline struct isum isum_start(int32_t sum, enum wtype type)
 {
-    return dot_from(-8 * sum, w, q);
+    return (struct isum){ vi_set(type == WT_Q40 ? -8 * sum : 0) };
 }
-static inline vi dot_q80(const struct bytes16 *w, const int8_t *q, int32_t sum)
+static inline struct isum isum_more(struct isum s, struct fours w, vi low, vi high, enum wtype type)
 {
-    (void)sum;
-    return dot_from(0, w, q);
+    (void)type;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++) {
+        s.v.q[i] = dot_four(s.v.q[i], w.low.q[i], low.q[i]);
+        s.v.q[i] = dot_four(s.v.q[i], w.high.q[i], high.q[i]);
+    }
+    return s;
+}
+static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
+{
+    (void)sum, (void)type;
+    return s.v;
 }
 
 #else
-
-/* Four inputs, the same for every row. */
-static inline int8x16_t four(const int8_t *q)
-{
-    int32_t x;
-    memcpy(&x, q, sizeof x);
-    return as_bytes(vdupq_n_s32(x));
-}
 
 /* Products of 4 rows and 4 inputs each, as 16 bits, are added to those of other inputs. */
 struct products {
@@ -73,40 +58,49 @@ static inline struct products plus_times(struct products p, int32x4_t w, int8x16
                               vmlal_high_s8(p.high, as_bytes(w), x) };
 }
 
-/* A 16-bit lane gathers 8 products of at most 15 * 127, two lanes 30480: no overflow. */
-static inline vi dot_q40(const struct bytes16 *w, const int8_t *q, int32_t sum)
-{
+/* q40: 16-bit lanes, each of which gathers 8 products of at most 15 * 127; two of them 30480: no
+ * overflow.  q80: a row's sum in two neighbouring lanes of low or high. */
+struct isum {
     struct products p[4];
-    vi isum = vi_set(-8 * sum); /* sum (n - 8) x = sum n x - 8 sum x */
-#pragma GCC unroll 8
-    for (unsigned g = 0; g < 8; g++) {
-        int8x16_t x = four(q + 4 * g);
-#pragma GCC unroll 4
-        for (unsigned i = 0; i < 4; i++)
-            p[i] = g ? plus_times(p[i], w->v[g].q[i], x) : times(w->v[g].q[i], x);
-    }
-#pragma GCC unroll 4
-    for (unsigned i = 0; i < 4; i++)
-        isum.q[i] = vpadalq_s16(isum.q[i], vpaddq_s16(p[i].low, p[i].high));
-    return isum;
+    vi low, high;
+};
+
+static inline struct isum isum_start(int32_t sum, enum wtype type)
+{
+    struct isum s;
+    (void)sum, (void)type;
+    s.low = s.high = vi_set(0);
+    for (unsigned i = 0; i < 4; i++) s.p[i].low = s.p[i].high = vdupq_n_s16(0);
+    return s;
 }
 
-/* A 16-bit lane gathers 2 products of at most 128 * 127: 32512, no overflow. */
-static inline vi dot_q80(const struct bytes16 *w, const int8_t *q, int32_t sum)
+/* q80: a 16-bit lane gathers 2 products of at most 128 * 127: 32512, no overflow. */
+static inline struct isum isum_more(struct isum s, struct fours w, vi low, vi high, enum wtype type)
 {
-    vi low = vi_set(0), high = vi_set(0); /* a row's sum in two neighbouring lanes */
-    (void)sum;
 #pragma GCC unroll 4
-    for (unsigned g = 0; g < 8; g += 2) {
-        int8x16_t x = four(q + 4 * g), x1 = four(q + 4 * g + 4);
-#pragma GCC unroll 4
-        for (unsigned i = 0; i < 4; i++) {
-            struct products p = plus_times(times(w->v[g].q[i], x), w->v[g + 1].q[i], x1);
-            low.q[i] = vpadalq_s16(low.q[i], p.low);
-            high.q[i] = vpadalq_s16(high.q[i], p.high);
+    for (unsigned i = 0; i < 4; i++) {
+        int8x16_t x = as_bytes(low.q[i]), x1 = as_bytes(high.q[i]);
+        if (type == WT_Q40) {
+            s.p[i] = plus_times(plus_times(s.p[i], w.low.q[i], x), w.high.q[i], x1);
+            continue;
         }
+        struct products p = plus_times(times(w.low.q[i], x), w.high.q[i], x1);
+        s.low.q[i] = vpadalq_s16(s.low.q[i], p.low);
+        s.high.q[i] = vpadalq_s16(s.high.q[i], p.high);
     }
-    return (vi)BOTH(vpaddq_s32, low, high);
+    return s;
+}
+
+/* sum (n - 8) x = sum n x - 8 sum x. */
+static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
+{
+    if (type == WT_Q80) return (vi)BOTH(vpaddq_s32, s.low, s.high);
+
+    vi isum = vi_set(-8 * sum);
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++)
+        isum.q[i] = vpadalq_s16(isum.q[i], vpaddq_s16(s.p[i].low, s.p[i].high));
+    return isum;
 }
 
 #endif

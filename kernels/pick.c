@@ -58,10 +58,15 @@ static bool has_avxvnni(const struct cpu *cpu)
     return has_avx2(cpu) && all(cpu->leaf7_1_a, AVX_VNNI);
 }
 
+static bool has_vnni256(const struct cpu *cpu)
+{
+    return has_avx2(cpu) && all(cpu->leaf7_b, (unsigned)AVX512F | AVX512VL) &&
+           all(cpu->leaf7_c, AVX512_VNNI) && all(cpu->saved, ZMM_SAVED);
+}
+
 static bool has_avx512(const struct cpu *cpu)
 {
-    return has_avx2(cpu) && all(cpu->leaf7_b, (unsigned)AVX512F | (unsigned)AVX512BW | AVX512VL) &&
-           all(cpu->leaf7_c, AVX512_VNNI) && all(cpu->saved, ZMM_SAVED);
+    return has_vnni256(cpu) && all(cpu->leaf7_b, AVX512BW);
 }
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
@@ -107,6 +112,7 @@ static const struct choice {
 #ifdef __x86_64__
     { &kernels_avx2, has_avx2, "AVX2, FMA and F16C" },
     { &kernels_avxvnni, has_avxvnni, "AVX2, FMA, F16C and AVX-VNNI" },
+    { &kernels_vnni256, has_vnni256, "AVX2, FMA, F16C and AVX-512 F, VL and VNNI" },
     { &kernels_avx512, has_avx512, "AVX-512 F, BW, VL and VNNI" },
 #elif defined(__aarch64__)
     { &kernels_neon, always, "nothing" },
@@ -162,8 +168,8 @@ const struct kernels *kernels_pick(const char *isa, struct why *why)
         return NULL;
     }
     fail(why, ERR_UNSUPPORTED,
-         "'%s' is no instruction set of this build (scalar; avx2, avxvnni and avx512 on x86-64; "
-         "neon and neondot on aarch64)",
+         "'%s' is no instruction set of this build (scalar; avx2, avxvnni, vnni256 and avx512 on "
+         "x86-64; neon and neondot on aarch64)",
          isa);
     return NULL;
 }

@@ -8,6 +8,7 @@ extern const struct kernels kernels_scalar; /* ref.c */
 #ifdef __x86_64__
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avxvnni;
+extern const struct kernels kernels_vnni256;
 extern const struct kernels kernels_avx512;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon;

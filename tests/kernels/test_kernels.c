@@ -195,6 +195,12 @@ static void products_of_all_batches(void **state)
         for (unsigned t = 0; t < WT_COUNT; t++) {
             struct problem c = { (enum wtype)t, 90, 70, n, 0, 6, n % 2, 2, ORDINARY, ORDINARY };
             check_product(&c, n);
+            if (!wtype_quantized(c.type)) continue;
+            /* more blocks than a product asks memory for ahead, an odd number of groups, and rows
+             * that end inside of one */
+            struct problem wide = { c.type,    75,    641,   n,        n % 3,
+                                    5 - n % 2, n % 2, n % 5, ORDINARY, ORDINARY };
+            check_product(&wide, n);
         }
     }
 }
