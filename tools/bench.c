@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,11 +34,18 @@ static double busy_seconds(void)
                : (double)(user + nice + sys + irq + soft + steal) / (double)sysconf(_SC_CLK_TCK);
 }
 
+static double spent_by(int who)
+{
+    struct rusage u;
+    if (getrusage(who, &u)) return 0;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+/* With the programs that we started and that have ended. */
 static double our_seconds(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    return spent_by(RUSAGE_SELF) + spent_by(RUSAGE_CHILDREN);
 }
 
 /* Say so when other programs took a share of the processors that can be seen in the numbers. */

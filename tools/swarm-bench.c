@@ -7,6 +7,7 @@ static const struct command commands[] = {
     { "model", bench_model, "a whole model: decoding" },
     { "prefill", bench_prefill, "a whole model: a prompt" },
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
+    { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
     { "gguf", bench_gguf, "a model of a store as a GGUF file, for llama.cpp" },
 };

@@ -3,10 +3,11 @@ add_executable(probe swarm/probe.c)
 target_link_libraries(probe PRIVATE node)
 add_executable(typist swarm/typist.c)
 target_link_libraries(typist PRIVATE util)
-foreach(name splits ask chat trouble bench)
+foreach(name splits ask chat trouble bench bench_swarm)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
+set_tests_properties(swarm_bench_swarm PROPERTIES RUN_SERIAL TRUE) # it looks at times
 
 # A checkpoint's whole way against the reference's logits.
 add_executable(compare_logits swarm/compare_logits.c)

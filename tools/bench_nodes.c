@@ -1,0 +1,292 @@
+#include "tools/bench_nodes.h"
+
+#include "base/json.h"
+#include "store/file.h"
+#include "tools/bench.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    READY_MS = 60000, /* a store on a slow disk */
+    ANSWER_MAX = 1 << 20,
+    WORDS_MAX = 24,
+    CHILDREN_MAX = BENCH_NODES_MAX + BENCH_ASKS_MAX,
+};
+
+static char home[FILE_PATH_MAX], programs[FILE_PATH_MAX];
+static volatile pid_t children[CHILDREN_MAX]; /* 0: none; read by the signal handler */
+
+/* --- processes --- */
+
+static void on_signal(int number)
+{
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i] > 0) kill(children[i], SIGKILL);
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
+/* The folder's files are ours; the runtime folder in it holds nodes' links. */
+static void remove_folder(const char *path)
+{
+    char inner[FILE_PATH_MAX];
+    DIR *d = opendir(path);
+
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (file_path(inner, path, e->d_name, NULL)) continue;
+        if (unlink(inner) != 0 && errno == EISDIR) remove_folder(inner);
+    }
+    if (d) closedir(d);
+    (void)rmdir(path);
+}
+
+enum err bench_nodes_init(struct why *why)
+{
+    const char *tmp = getenv("TMPDIR");
+    ssize_t n = readlink("/proc/self/exe", programs, sizeof programs - 1);
+    char *slash = n > 0 ? memrchr(programs, '/', (size_t)n) : NULL;
+
+    if (!slash) return fail(why, ERR_IO, "/proc/self/exe: %s", strerror(errno));
+    *slash = 0;
+    enum err e = file_path(home, tmp && *tmp ? tmp : "/tmp", "swarm-bench.XXXXXX", why);
+    if (e) return e;
+    if (!mkdtemp(home)) return fail(why, ERR_IO, "%s: %s", home, strerror(errno));
+    (void)signal(SIGINT, on_signal);
+    (void)signal(SIGTERM, on_signal);
+    if (setenv("HOME", home, 1) || setenv("XDG_RUNTIME_DIR", home, 1) ||
+        unsetenv("XDG_CONFIG_HOME"))
+        return fail(why, ERR_NOMEM, "out of memory");
+    return ERR_OK;
+}
+
+static void end_child(pid_t pid, int number)
+{
+    (void)kill(pid, number);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i] == pid) children[i] = 0;
+}
+
+void bench_nodes_fini(void)
+{
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i] > 0) end_child(children[i], SIGKILL);
+    if (home[0]) remove_folder(home);
+    home[0] = 0;
+}
+
+/* Start program with words (NULL at the end) and its output in out; errors go to log. */
+static enum err start(const char *program, char *const *words, int out, const char *log, pid_t *pid,
+                      struct why *why)
+{
+    char path[FILE_PATH_MAX];
+    posix_spawn_file_actions_t files;
+    int slot = 0;
+    enum err e = file_path(path, programs, program, why);
+
+    while (slot < CHILDREN_MAX && children[slot]) slot++;
+    if (slot == CHILDREN_MAX) return fail(why, ERR_FULL, "too many processes");
+    if (e) return e;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&files, out, 1);
+    posix_spawn_file_actions_addopen(&files, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    int rc = posix_spawn(pid, path, &files, NULL, words, environ);
+    posix_spawn_file_actions_destroy(&files);
+    if (rc) return fail(why, ERR_IO, "%s cannot be started: %s", path, strerror(rc));
+    children[slot] = *pid;
+    return ERR_OK;
+}
+
+/* The last line of a log, without its newline. */
+static void last_words(char *out, size_t cap, const char *log)
+{
+    uint8_t *p;
+    size_t n;
+
+    out[0] = 0;
+    if (file_read(log, ANSWER_MAX, &p, &n, NULL)) return;
+    while (n > 0 && p[n - 1] == '\n') n--;
+    size_t from = n;
+    while (from > 0 && p[from - 1] != '\n') from--;
+    snprintf(out, cap, "%.*s", (int)(n - from), (const char *)p + from);
+    free(p);
+}
+
+/* --- nodes --- */
+
+/* One line from fd, within READY_MS. */
+static bool read_line(int fd, char *out, size_t cap)
+{
+    double until = bench_seconds() + READY_MS / 1e3;
+
+    for (size_t n = 0; n + 1 < cap;) {
+        int left = (int)((until - bench_seconds()) * 1e3);
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        if (left <= 0 || poll(&p, 1, left) <= 0 || read(fd, out + n, 1) != 1) return false;
+        if (out[n] == '\n') {
+            out[n] = 0;
+            return true;
+        }
+        n++;
+    }
+    return false;
+}
+
+enum err bench_node_start(struct bench_node *n, struct why *why)
+{
+    static unsigned serial;
+    char layers[32], threads[16], context[16], key[FILE_PATH_MAX], log[FILE_PATH_MAX];
+    char file[32], words[200];
+    const char *w[WORDS_MAX] = { "swarm-node", "--listen",   "127.0.0.1:0", "--store",
+                                 n->store,     "--threads",  threads,       "--layers",
+                                 layers,       "--identity", key,           NULL };
+    int k = 11, pipes[2];
+
+    serial++;
+    snprintf(layers, sizeof layers, "%u-%u", n->lo, n->hi - 1);
+    snprintf(threads, sizeof threads, "%u", n->threads);
+    snprintf(context, sizeof context, "%u", n->context);
+    snprintf(file, sizeof file, "node%u.key", serial);
+    enum err e = file_path(key, home, file, why);
+    snprintf(file, sizeof file, "node%u.log", serial);
+    if (!e) e = file_path(log, home, file, why);
+    if (e) return e;
+    if (n->model) w[k++] = "--model", w[k++] = n->model;
+    if (n->context) w[k++] = "--ctx", w[k++] = context;
+    if (n->join) w[k++] = "--join", w[k++] = n->join->link;
+    if (pipe2(pipes, O_CLOEXEC)) return fail(why, ERR_IO, "pipe: %s", strerror(errno));
+    e = start("swarm-node", (char *const *)(uintptr_t)w, pipes[1], log, &n->pid, why);
+    close(pipes[1]);
+    bool is_ready = !e && read_line(pipes[0], n->link, sizeof n->link);
+    close(pipes[0]);
+    if (e || is_ready) return e;
+    end_child(n->pid, SIGKILL);
+    last_words(words, sizeof words, log);
+    return fail(why, ERR_IO, "a node does not start: %s", words);
+}
+
+void bench_node_stop(struct bench_node *n)
+{
+    if (n->pid) end_child(n->pid, SIGTERM);
+    n->pid = 0;
+}
+
+enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous, uint64_t *file,
+                           struct why *why)
+{
+    char path[64], line[200];
+    unsigned long long kib, rss = 0, anon = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)n->pid);
+    FILE *f = fopen(path, "r");
+    if (!f) return fail(why, ERR_IO, "%s: %s", path, strerror(errno));
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "Rss: %llu", &kib) == 1) rss = kib;
+        if (sscanf(line, "Anonymous: %llu", &kib) == 1) anon = kib;
+    }
+    fclose(f);
+    *anonymous = (uint64_t)anon << 10;
+    *file = (uint64_t)(rss > anon ? rss - anon : 0) << 10;
+    return ERR_OK;
+}
+
+/* --- questions --- */
+
+static double number(const struct json *v, const char *key)
+{
+    double d = 0;
+    return json_double(json_get(v, key), &d) ? d : 0;
+}
+
+static enum err read_answer(struct bench_answer *a, const char *path, struct why *why)
+{
+    struct json_doc *doc;
+    uint8_t *p;
+    size_t n;
+
+    enum err e = file_read(path, ANSWER_MAX, &p, &n, why);
+    if (e) return e;
+    e = json_parse(&doc, slice_of(p, n), "swarm-ask's answer", why);
+    free(p);
+    if (e) return e;
+    const struct json *j = json_root(doc), *s = json_get(j, "stats"), *st = json_get(s, "stages");
+    *a = (struct bench_answer){ .n_prompt = (uint32_t)number(j, "prompt_tokens"),
+                                .n_tokens = (uint32_t)number(j, "tokens"),
+                                .tokens_per_s = number(s, "tokens_per_s"),
+                                .pick_us = number(s, "pick_ms") * 1e3 };
+    for (st = st ? st->child : NULL; st && a->n_stages < BENCH_STAGES_MAX; st = st->next) {
+        a->stage[a->n_stages].steps = number(st, "steps");
+        a->stage[a->n_stages].compute_us = number(st, "compute_ms") * 1e3;
+        a->stage[a->n_stages++].wait_us = number(st, "wait_ms") * 1e3;
+    }
+    json_free(doc);
+    return a->n_tokens ? ERR_OK : fail(why, ERR_MALFORMED, "swarm-ask says nothing of its tokens");
+}
+
+/* The files of one question under way. */
+struct asking {
+    pid_t pid;
+    char answer[FILE_PATH_MAX], log[FILE_PATH_MAX];
+};
+
+static enum err start_ask(struct asking *q, unsigned i, char *const *words, struct why *why)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "ask%u.json", i);
+    enum err e = file_path(q->answer, home, name, why);
+    snprintf(name, sizeof name, "ask%u.log", i);
+    if (!e) e = file_path(q->log, home, name, why);
+    if (e) return e;
+    int fd = open(q->answer, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return fail(why, ERR_IO, "%s: %s", q->answer, strerror(errno));
+    e = start("swarm-ask", words, fd, q->log, &q->pid, why);
+    close(fd);
+    return e;
+}
+
+static enum err wait_ask(const struct asking *q, struct bench_answer *out, struct why *why)
+{
+    char words[200];
+    int status = 1;
+
+    while (waitpid(q->pid, &status, 0) < 0 && errno == EINTR) continue;
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i] == q->pid) children[i] = 0;
+    if (status == 0) return read_answer(out, q->answer, why);
+    last_words(words, sizeof words, q->log);
+    return fail(why, ERR_IO, "%s", words);
+}
+
+enum err bench_ask(const struct bench_node *n, const char *question, uint32_t tokens,
+                   struct bench_answer *out, unsigned k, struct why *why)
+{
+    struct asking q[BENCH_ASKS_MAX];
+    char max[16];
+    const char *words[] = { "swarm-ask",  n->link,        question, "--json", "--greedy",
+                            "--no-think", "--max-tokens", max,      NULL };
+    enum err e = ERR_OK;
+    unsigned started = 0;
+
+    snprintf(max, sizeof max, "%u", tokens);
+    if (k > BENCH_ASKS_MAX) return fail(why, ERR_RANGE, "at most %d at once", BENCH_ASKS_MAX);
+    for (; started < k && !e; started += !e)
+        e = start_ask(&q[started], started, (char *const *)(uintptr_t)words, why);
+    for (unsigned i = 0; i < started; i++) {
+        enum err of_one = wait_ask(&q[i], &out[i], e ? NULL : why);
+        if (!e) e = of_one;
+    }
+    return e;
+}

@@ -1,0 +1,52 @@
+/* bench_nodes.h - real swarm-node and swarm-ask processes on loopback, started by a benchmark from
+ * the folder that holds this program.
+ *
+ * Keys and logs lie in one temporary folder, which is also their home, so that they meet no other
+ * node of this machine.  SIGINT and SIGTERM stop the processes too, and leave the folder. */
+#ifndef TOOLS_BENCH_NODES_H
+#define TOOLS_BENCH_NODES_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { BENCH_NODES_MAX = 16, BENCH_ASKS_MAX = 16, BENCH_STAGES_MAX = 16 };
+
+/* Make the folder.  Once in a process. */
+MUST_CHECK enum err bench_nodes_init(struct why *why);
+/* Stop everything, remove the folder. */
+void bench_nodes_fini(void);
+
+struct bench_node {
+    const char *store, *model; /* model NULL: the only one */
+    uint32_t lo, hi;           /* layers [lo, hi) */
+    uint32_t threads;
+    uint32_t context;              /* 0: the model's */
+    const struct bench_node *join; /* NULL: none */
+    /* set by bench_node_start */
+    pid_t pid;
+    char link[512];
+};
+/* Start it and wait for its link.  ERR_IO with why, which holds its last words. */
+MUST_CHECK enum err bench_node_start(struct bench_node *n, struct why *why);
+void bench_node_stop(struct bench_node *n);
+
+/* Its memory in bytes: private pages, and pages of files. */
+MUST_CHECK enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous,
+                                      uint64_t *file, struct why *why);
+
+/* What swarm-ask --json says. */
+struct bench_answer {
+    uint32_t n_prompt, n_tokens, n_stages;
+    double tokens_per_s; /* from the first token to the last; 0 for one token */
+    double pick_us;      /* all tokens */
+    struct {
+        double steps, compute_us, wait_us; /* all steps, the prompt's too */
+    } stage[BENCH_STAGES_MAX];
+};
+/* Ask n the same question k times at once, greedily, for at most `tokens` tokens each. */
+MUST_CHECK enum err bench_ask(const struct bench_node *n, const char *question, uint32_t tokens,
+                              struct bench_answer *out, unsigned k, struct why *why);
+
+#endif
