@@ -7,7 +7,7 @@ set -euo pipefail
 
 usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
-                  emulator; and the demo script
+                  emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)"
@@ -50,6 +50,8 @@ if [ -z "$quick" ] && [ "$(uname -m)" = x86_64 ]; then
         say "SKIPPED: the tests for aarch64, for want of a cross compiler and qemu"
     fi
 fi
+
+[ -n "$quick" ] || "$root/scripts/count.sh"
 
 if [ -z "$quick" ]; then
     say "the demo"
