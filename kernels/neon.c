@@ -1,6 +1,6 @@
 /* The table "neon": Advanced SIMD as every aarch64 CPU has it.  neondot.c includes this
  * file to make the table of CPUs that multiply bytes faster: SDOT, four products a lane (Armv8.4
- * and many before: Raspberry Pi 5, Apple M1, phones since about 2018). */
+ * and many before: Raspberry Pi 5, Apple M1, phones since about 2018); so does neoni8mm.c. */
 #include "kernels/lanes_neon.h"
 #include "kernels/tables.h"
 
@@ -107,7 +107,7 @@ static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
 
 #include "kernels/driver.inc"
 
-#ifndef TABLE /* neondot.c names its own */
+#ifndef TABLE /* who includes this names its own */
 #define TABLE kernels_neon
 #define ISA "neon"
 #endif

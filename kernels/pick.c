@@ -73,17 +73,22 @@ static bool has_avx512(const struct cpu *cpu)
 
 /* What Linux says that this CPU can and programs may use. */
 struct cpu {
-    unsigned long hwcap;
+    unsigned long hwcap, hwcap2;
 };
 
 static struct cpu this_cpu(void)
 {
-    return (struct cpu){ getauxval(AT_HWCAP) };
+    return (struct cpu){ getauxval(AT_HWCAP), getauxval(AT_HWCAP2) };
 }
 
 static bool has_dot(const struct cpu *cpu)
 {
     return cpu->hwcap & HWCAP_ASIMDDP;
+}
+
+static bool has_i8mm(const struct cpu *cpu)
+{
+    return has_dot(cpu) && cpu->hwcap2 & HWCAP2_I8MM;
 }
 #else
 struct cpu {
@@ -117,6 +122,7 @@ static const struct choice {
 #elif defined(__aarch64__)
     { &kernels_neon, always, "nothing" },
     { &kernels_neondot, has_dot, "dotprod (Armv8.4)" },
+    { &kernels_neoni8mm, has_i8mm, "dotprod and i8mm (Armv8.6)" },
 #endif
 };
 
@@ -169,7 +175,7 @@ const struct kernels *kernels_pick(const char *isa, struct why *why)
     }
     fail(why, ERR_UNSUPPORTED,
          "'%s' is no instruction set of this build (scalar; avx2, avxvnni, vnni256 and avx512 on "
-         "x86-64; neon and neondot on aarch64)",
+         "x86-64; neon, neondot and neoni8mm on aarch64)",
          isa);
     return NULL;
 }

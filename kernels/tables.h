@@ -13,6 +13,7 @@ extern const struct kernels kernels_avx512;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon;
 extern const struct kernels kernels_neondot;
+extern const struct kernels kernels_neoni8mm;
 #endif
 
 /* One line of the self-test: an operation over fixed inputs, and the hash that every table's output

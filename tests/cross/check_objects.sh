@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# check_objects.sh OBJDUMP OBJECT...: only the object of neondot holds the instructions that its CPUs
-# have, and it does hold them.
+# check_objects.sh OBJDUMP OBJECT...: only the objects of neondot and neoni8mm hold the instructions
+# that their CPUs have, and they do hold them.
 set -u
 objdump=$1
 shift
 bad=0
 for object in "$@"; do
     code=$("$objdump" -d "$object") || exit 1
-    for pair in 'neondot:[su]dot' 'none:smmla'; do
+    for pair in 'neondot|neoni8mm:[su]dot' 'neoni8mm:smmla'; do
         has=no wants=no
         grep -qE "	${pair#*:}	" <<<"$code" && has=yes
         grep -qE "/(${pair%%:*})\.c\." <<<"$object" && wants=yes

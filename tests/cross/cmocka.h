@@ -38,6 +38,7 @@ struct CMUnitTest {
 #define assert_non_null(p) assert_that(p, #p " is not NULL")
 #define assert_int_equal(a, b) assert_that((int64_t)(a) == (int64_t)(b), #a " == " #b)
 #define assert_int_not_equal(a, b) assert_that((int64_t)(a) != (int64_t)(b), #a " != " #b)
+#define assert_in_range(x, lo, hi) assert_that((x) >= (lo) && (x) <= (hi), #x " in its range")
 #define assert_ptr_equal(a, b) assert_that((a) == (b), #a " == " #b)
 #define assert_string_equal(a, b) assert_that(strcmp(a, b) == 0, #a " is " #b)
 #define assert_memory_equal(a, b, n) assert_that(memcmp(a, b, n) == 0, #a " has the bytes of " #b)

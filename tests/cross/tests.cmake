@@ -8,7 +8,7 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL aarch64 AND CMAKE_CROSSCOMPILING)
     ${CMAKE_OBJDUMP} $<TARGET_OBJECTS:kernels> COMMAND_EXPAND_LISTS)
 
   # CPUs that qemu imitates, and the tables that each must be found to run.
-  add_test(NAME tables_max COMMAND digest -t scalar neon neondot)
+  add_test(NAME tables_max COMMAND digest -t scalar neon neondot neoni8mm)
   add_test(NAME tables_dotprod COMMAND digest -t scalar neon neondot)
   set_tests_properties(tables_dotprod PROPERTIES ENVIRONMENT QEMU_CPU=neoverse-n1)
   add_test(NAME tables_first COMMAND digest -t scalar neon)

@@ -85,7 +85,7 @@ done
 # Every instruction set and number of threads writes the same file.
 "$bin/swarm-eval" logits --store "$dir/store" --model atlas:q80 --ids "$expected" \
     --out "$dir/one.safetensors" --greedy 22 --isa scalar --threads 1
-for isa in avx2 avxvnni vnni256 avx512 neon neondot; do
+for isa in avx2 avxvnni vnni256 avx512 neon neondot neoni8mm; do
     "$bin/swarm-eval" logits --store "$dir/store" --model atlas:q80 --ids "$expected" \
         --out "$dir/two.safetensors" --greedy 22 --isa $isa --threads 3 2>"$dir/refusal" || {
         cat "$dir/refusal" # an instruction set that this CPU lacks is refused in one sentence
