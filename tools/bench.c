@@ -99,6 +99,16 @@ static void print_number(double v, int width)
         printf("%*.*f", width, v < 10 ? 3 : v < 100 ? 2 : 1, v);
 }
 
+static const char *bound_is(const struct bench *b)
+{
+    return b->bound_is ? b->bound_is : "bound";
+}
+
+static const char *achieved_is(const struct bench *b)
+{
+    return b->achieved_is ? b->achieved_is : "achieved";
+}
+
 static void print_table(const struct bench *b)
 {
     int wide = 4;
@@ -106,7 +116,7 @@ static void print_table(const struct bench *b)
     for (unsigned i = 0; i < b->n; i++)
         if ((int)strlen(b->row[i].what) > wide) wide = (int)strlen(b->row[i].what);
     printf("%s, %u thread%s\n%-*s %10s %10s %-10s %6s\n", b->kernels->isa, b->workers->n,
-           b->workers->n == 1 ? "" : "s", wide, "", "bound", "achieved", "", "ratio");
+           b->workers->n == 1 ? "" : "s", wide, "", bound_is(b), achieved_is(b), "", "ratio");
     for (unsigned i = 0; i < b->n; i++) {
         const struct bench_row *r = &b->row[i];
         printf("%-*s ", wide, r->what);
@@ -126,9 +136,10 @@ static void print_json(const struct bench *b)
            b->kernels->isa, b->workers->n);
     for (unsigned i = 0; i < b->n; i++) {
         const struct bench_row *r = &b->row[i];
-        printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"bound\": %.6g, \"achieved\": %.6g, "
+        printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"%s\": %.6g, \"%s\": %.6g, "
                "\"ratio\": %.4f}",
-               i ? "," : "", r->what, r->unit, r->bound, r->achieved, r->ratio);
+               i ? "," : "", r->what, r->unit, bound_is(b), r->bound, achieved_is(b), r->achieved,
+               r->ratio);
     }
     printf("\n]}\n");
 }
@@ -198,6 +209,19 @@ int bench_close(struct bench *b, enum err e, const struct why *why)
     b->pool = NULL;
     if (!e) return 0;
     return die(b->args, e == ERR_USAGE ? 2 : 1, "%s", why->text[0] ? why->text : err_text(e));
+}
+
+bool bench_numbers(const char *text, uint32_t *to, unsigned max, unsigned *n)
+{
+    for (*n = 0; *n < max; text++) {
+        char *end;
+        unsigned long v = strtoul(text, &end, 10);
+        if (*text < '0' || *text > '9' || v > UINT32_MAX || (*end && *end != ',')) break;
+        to[(*n)++] = (uint32_t)v;
+        if (!*end) return true;
+        text = end;
+    }
+    return false;
 }
 
 /* --- measuring --- */

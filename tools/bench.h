@@ -22,6 +22,7 @@ int bench_model(int argc, char **argv);
 int bench_prefill(int argc, char **argv);
 int bench_kv(int argc, char **argv);
 int bench_swarm(int argc, char **argv);
+int bench_race(int argc, char **argv);
 
 /* --- a command's options and rows --- */
 
@@ -40,6 +41,8 @@ struct bench {
     const char *isa, *baseline;
     uint32_t threads;
     bool json;
+
+    const char *bound_is, *achieved_is; /* what the columns are called; NULL: those words */
 
     /* set by bench_open */
     const struct args *args;
@@ -74,6 +77,9 @@ int bench_close(struct bench *b, enum err e, const struct why *why);
 __attribute__((format(printf, 6, 7))) void bench_add(struct bench *b, const char *unit,
                                                      double bound, double achieved, double ratio,
                                                      const char *what, ...);
+
+/* "512,8192" into to [max]; false when it is not 1 to max numbers with commas between. */
+bool bench_numbers(const char *text, uint32_t *to, unsigned max, unsigned *n);
 
 /* --- measuring --- */
 

@@ -8,7 +8,7 @@
 enum { ROUNDS_MAX = 201, BATCH_BENCH_MAX = 64, CONTEXTS_MAX = 16 };
 
 static struct bench b;
-static const char *model, *contexts_text;
+static const char *model, *contexts_text = "512,8192,32768";
 static uint32_t batch = 1, context = 128, rounds = 21;
 
 #define MODEL_OPTIONS                                                                   \
@@ -161,16 +161,7 @@ static enum err one_context(uint32_t *to, unsigned *n, struct why *why)
 
 static enum err list_of_contexts(uint32_t *to, unsigned *n, struct why *why)
 {
-    const char *at = contexts_text ? contexts_text : "512,8192,32768";
-
-    for (; *n < CONTEXTS_MAX; at++) {
-        char *end;
-        unsigned long v = strtoul(at, &end, 10);
-        if (*at < '0' || *at > '9' || v > ARCH_CONTEXT_MAX || (*end && *end != ',')) break;
-        to[(*n)++] = (uint32_t)v;
-        if (!*end) return ERR_OK;
-        at = end;
-    }
+    if (bench_numbers(contexts_text, to, CONTEXTS_MAX, n)) return ERR_OK;
     return fail(why, ERR_USAGE, "--context: up to %d numbers with commas between are needed",
                 CONTEXTS_MAX);
 }

@@ -9,6 +9,7 @@ static const struct command commands[] = {
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
     { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
+    { "race", bench_race, "the same weights here and in llama.cpp, in turns" },
     { "gguf", bench_gguf, "a model of a store as a GGUF file, for llama.cpp" },
 };
 

@@ -3,7 +3,7 @@ add_executable(probe swarm/probe.c)
 target_link_libraries(probe PRIVATE node)
 add_executable(typist swarm/typist.c)
 target_link_libraries(typist PRIVATE util)
-foreach(name splits ask chat trouble bench bench_swarm)
+foreach(name splits ask chat trouble bench bench_swarm race)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
