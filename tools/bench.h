@@ -98,6 +98,11 @@ struct bench_times {
 /* Run a and b in turns, rounds times each after one that is not counted. */
 struct bench_times bench_in_turns(struct bench_work a, struct bench_work b, unsigned rounds);
 
+/* Attention of `heads` query heads on each KV head behind 8,192 positions, as a row of b
+ * (bench_attention.c). */
+MUST_CHECK enum err bench_attention(struct bench *b, uint32_t heads, const struct kernels *k,
+                                    struct workers *w);
+
 /* --- the plain read --- */
 
 struct bench_span {

@@ -18,7 +18,7 @@ enum {
     SHEET_COLS = 4096,
     TENSORS_MAX = 128,
     READ_BYTES = 1 << 20, /* a span of the plain read */
-    ROUNDS = 11,
+    ROUNDS = 7,
     ROUNDS_BATCH = 5,
 };
 
@@ -33,8 +33,9 @@ static const struct arg options[] = {
 static const struct args args = {
     .program = "swarm-bench kernels",
     .usage = "[options]",
-    .about = "Measures the products of one token and of a batch for every instruction set of this "
-             "machine, on one thread and on all.",
+    .about =
+        "Measures the products of one token and of a batch, and attention, for every instruction "
+        "set of this machine, on one thread and on all.",
     .options = options,
     .more =
         "GB/s: bytes of weights, bound by the plain read of the same bytes by the same threads\n"
@@ -48,6 +49,8 @@ static const struct shape {
 } shapes[] = {
     { 4096, 4096 }, { 1408, 4096 }, { 12288, 4096 }, { 4096, 1408 }, { 151552, 4096 },
 };
+static const uint32_t groups[] = { 12, 16 }; /* query heads of a KV head: GLM-4.5-Air, GLM-4-9B */
+enum { GROUPS = sizeof groups / sizeof *groups };
 enum { SHAPES = sizeof shapes / sizeof *shapes, QUICK_SHAPES = 2 };
 
 static const uint32_t batches[] = { 4, 16, 64, 512 };
@@ -211,7 +214,8 @@ static enum err measure_shape(const struct sheet *sheet, struct shape shape, uin
     return e;
 }
 
-static enum err measure(const struct sheet *sheet, const struct kernels *k, struct workers *w)
+static enum err measure_products(const struct sheet *sheet, const struct kernels *k,
+                                 struct workers *w)
 {
     enum err e = ERR_OK;
 
@@ -221,17 +225,29 @@ static enum err measure(const struct sheet *sheet, const struct kernels *k, stru
     return e;
 }
 
-/* Every table but the scalar one, or the one that was asked for. */
-static enum err measure_tables(const struct sheet *sheet)
+/* For every table but the scalar one, or the one that was asked for, on one thread and on all. */
+static enum err each_table(enum err (*measure_it)(const struct sheet *sheet,
+                                                  const struct kernels *k, struct workers *w),
+                           const struct sheet *sheet)
 {
     const struct kernels *k;
     enum err e = ERR_OK;
 
     for (unsigned i = b.isa ? 0 : 1; (k = kernels_nth(i)) && !e; i++) {
         if (b.isa && k != b.kernels) continue;
-        if (b.workers->n > 1) e = measure(sheet, k, workers_inline());
-        if (!e) e = measure(sheet, k, b.workers);
+        if (b.workers->n > 1) e = measure_it(sheet, k, workers_inline());
+        if (!e) e = measure_it(sheet, k, b.workers);
     }
+    return e;
+}
+
+static enum err measure_attention(const struct sheet *sheet, const struct kernels *k,
+                                  struct workers *w)
+{
+    enum err e = ERR_OK;
+
+    (void)sheet;
+    for (int i = 0; i < (quick ? 1 : GROUPS) && !e; i++) e = bench_attention(&b, groups[i], k, w);
     return e;
 }
 
@@ -245,8 +261,9 @@ int bench_kernels(int argc, char **argv)
     enum err e = bench_open(&b, &args, &why);
     for (int i = 0; i < 2 && !e; i++) {
         e = sheet_open(&sheet, types[i], b.workers, &why);
-        if (!e) e = measure_tables(&sheet);
+        if (!e) e = each_table(measure_products, &sheet);
         sheet_close(&sheet);
     }
+    if (!e) e = each_table(measure_attention, NULL);
     return bench_close(&b, e, &why);
 }

@@ -3,7 +3,7 @@
 #include "tools/commands.h"
 
 static const struct command commands[] = {
-    { "kernels", bench_kernels, "products of one token and of a batch" },
+    { "kernels", bench_kernels, "products of one token and of a batch; attention" },
     { "model", bench_model, "a whole model: decoding" },
     { "prefill", bench_prefill, "a whole model: a prompt" },
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
