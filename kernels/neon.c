@@ -47,15 +47,14 @@ static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
 struct products {
     int16x8_t low, high; /* rows 0 and 1; 2 and 3 */
 };
-static inline struct products times(int32x4_t w, int8x16_t x)
+static inline struct products times(int8x16_t w, int8x16_t x)
 {
-    return (struct products){ vmull_s8(vget_low_s8(as_bytes(w)), vget_low_s8(x)),
-                              vmull_high_s8(as_bytes(w), x) };
+    return (struct products){ vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x) };
 }
-static inline struct products plus_times(struct products p, int32x4_t w, int8x16_t x)
+static inline struct products plus_times(struct products p, int8x16_t w, int8x16_t x)
 {
-    return (struct products){ vmlal_s8(p.low, vget_low_s8(as_bytes(w)), vget_low_s8(x)),
-                              vmlal_high_s8(p.high, as_bytes(w), x) };
+    return (struct products){ vmlal_s8(p.low, vget_low_s8(w), vget_low_s8(x)),
+                              vmlal_high_s8(p.high, w, x) };
 }
 
 /* q40: 16-bit lanes, each of which gathers 8 products of at most 15 * 127; two of them 30480: no
@@ -80,11 +79,12 @@ static inline struct isum isum_more(struct isum s, struct fours w, vi low, vi hi
 #pragma GCC unroll 4
     for (unsigned i = 0; i < 4; i++) {
         int8x16_t x = as_bytes(low.q[i]), x1 = as_bytes(high.q[i]);
+        int8x16_t v = as_bytes(w.low.q[i]), v1 = as_bytes(w.high.q[i]);
         if (type == WT_Q40) {
-            s.p[i] = plus_times(plus_times(s.p[i], w.low.q[i], x), w.high.q[i], x1);
+            s.p[i] = plus_times(plus_times(s.p[i], v, x), v1, x1);
             continue;
         }
-        struct products p = plus_times(times(w.low.q[i], x), w.high.q[i], x1);
+        struct products p = plus_times(times(v, x), v1, x1);
         s.low.q[i] = vpadalq_s16(s.low.q[i], p.low);
         s.high.q[i] = vpadalq_s16(s.high.q[i], p.high);
     }
@@ -105,7 +105,13 @@ static inline vi isum_end(struct isum s, int32_t sum, enum wtype type)
 
 #endif
 
+#define OWN_BATCHES
+static void quantized_strips(float *y, size_t y_stride, const struct tensor *w, const float *bias,
+                             const struct acts *x, uint32_t g, uint32_t t0, uint32_t t1,
+                             enum wtype type);
+
 #include "kernels/driver.inc"
+#include "kernels/neon_strips.h"
 
 #ifndef TABLE /* who includes this names its own */
 #define TABLE kernels_neon
