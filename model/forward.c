@@ -299,12 +299,41 @@ out:
     return e;
 }
 
+void stage_tell(struct stage *s, struct pager *p)
+{
+    s->pager = p;
+}
+
 void stage_close(struct stage *s)
 {
     if (!s) return;
     if (s->scores) munmap(s->scores, s->scores_bytes);
     arena_fini(&s->arena);
     free(s);
+}
+
+/* --- what is read next --- */
+
+void soon_mlp(struct stage *s, const struct mlp *m)
+{
+    if (!s->pager) return;
+    s->pager->soon(s->pager, m->gate);
+    s->pager->soon(s->pager, m->up);
+    s->pager->soon(s->pager, m->down);
+}
+
+/* All of a layer but its routed experts, which mlp.c knows when the router has chosen. */
+static void soon_layer(struct stage *s, const struct bound *b)
+{
+    if (!s->pager) return;
+    for (uint32_t g = 0; g < s->a->n_kv; g++) {
+        const struct head_group *h = &b->heads[g];
+        const struct tensor *const all[] = { h->q, h->k, h->v, h->o };
+        for (unsigned i = 0; i < 4; i++) s->pager->soon(s->pager, all[i]);
+    }
+    if (b->router) s->pager->soon(s->pager, b->router);
+    if (b->shared.gate) soon_mlp(s, &b->shared);
+    for (uint32_t i = 0; i < s->n_parts && !b->moe; i++) soon_mlp(s, &b->items[i]);
 }
 
 /* --- rows through the layers --- */
@@ -390,10 +419,12 @@ enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi, const str
     pass_run(s->w, enter_range, enter, n, n, (uint64_t)n * (s->a->hidden + 32 * s->a->rope_half));
     if (s->any_bad) return report_bad(s, lo, bad);
     part_done(s, lo, STAGE_ENTER);
+    if (lo < hi) soon_layer(s, &s->bound[lo - s->lo]);
     for (uint32_t l = lo; l < hi; l++) {
         const struct bound *b = &s->bound[l - s->lo];
         attention(s, b, l);
         part_done(s, l, STAGE_ATTENTION);
+        if (l + 1 < hi) soon_layer(s, b + 1);
         feed_forward(s, b);
         part_done(s, l, STAGE_MLP);
         if (s->any_bad) return report_bad(s, l, bad);

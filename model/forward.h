@@ -49,6 +49,12 @@ struct nonfinite {
     uint32_t pos;
 };
 
+/* Someone who wants to know which weights are read next, for example to fetch them from a disk:
+ * called on the thread that calls stage_forward, some milliseconds ahead where possible. */
+struct pager {
+    void (*soon)(struct pager *p, const struct tensor *w);
+};
+
 /* Layers [lo, hi) with their scratch.  Touched by one thread at a time. */
 struct stage;
 
@@ -59,6 +65,8 @@ MUST_CHECK enum err stage_open(struct stage **out, const struct arch *a, const s
                                uint32_t lo, uint32_t hi, uint32_t rows_max, const struct kernels *k,
                                struct workers *w);
 void stage_close(struct stage *s);
+/* p is told from now on; borrowed until stage_close.  NULL: nobody. */
+void stage_tell(struct stage *s, struct pager *p);
 
 /* Compute the stage's layers for n rows, in place.
  *

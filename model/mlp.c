@@ -164,6 +164,7 @@ static uint32_t list_moe(struct mlp_pass *p)
     pass_run(s->w, choose_range, p, s->n, s->n, (uint64_t)s->n * a->n_experts * (a->top_k + 16));
 
     uint32_t n = list_experts(s, p->b);
+    for (uint32_t i = 0; i < n; i++) soon_mlp(s, s->piece[i].w);
     pass_run(s->w, gather_range, p, n, n, s->n == 1 ? 0 : (uint64_t)s->n * a->top_k * a->hidden);
     if (a->n_shared > 0)
         s->piece[n++] = (struct piece){ .w = &p->b->shared,

@@ -123,6 +123,7 @@ struct stage {
     const struct arch *a;
     const struct kernels *k;
     struct workers *w;
+    struct pager *pager; /* NULL: nobody */
 
     /* set by stage_open */
     uint32_t lo, hi, rows_max;
@@ -170,6 +171,9 @@ struct stage {
 
 /* Note that a number of row i is not finite. */
 void mark_bad(struct stage *s, uint32_t i);
+
+/* Tell the pager, if there is one, that these weights are read soon (forward.c). */
+void soon_mlp(struct stage *s, const struct mlp *m);
 
 /* norm = norm(x or h) of all rows, quantized too when asked (attention.c). */
 void norm_rows(struct stage *s, const float *from, const float *weight, bool quantized);

@@ -501,6 +501,7 @@ static enum err open_parts(struct compute *c, struct why *why)
     if (!e && k->lo < k->hi)
         e = stage_open(&c->stage, k->arch, k->layers, k->lo, k->hi, c->rows_max, k->kernels,
                        k->workers);
+    if (c->stage) stage_tell(c->stage, k->pager);
     if (!e && k->ends) {
         c->logits = malloc(sizeof(float) * NEXT_MAX * k->arch->vocab);
         e = c->logits ? ends_open(&c->ends, k->arch, k->ends, NEXT_MAX, k->kernels, k->workers)

@@ -86,6 +86,7 @@ struct compute_config {
     const struct layer *layers; /* [hi - lo]; may be NULL when lo == hi */
     uint32_t lo, hi;
     const struct layer *ends; /* NULL: none */
+    struct pager *pager;      /* NULL: none */
     const struct kernels *kernels;
     struct workers *workers;
 };

@@ -8,6 +8,7 @@
 #include "node/reached.h"
 #include "node/runtime_dir.h"
 #include "node/stage.h"
+#include "node/warm.h"
 #include "store/file.h"
 
 #include <signal.h>
@@ -30,6 +31,7 @@ struct node {
     struct identity me;
     struct store *store;
     struct weights weights;
+    struct warm *warm;
     struct tokenizer *tokenizer; /* NULL: it does not coordinate */
     enum chat_form form;
     const char *no_coordinator; /* then why */
@@ -108,6 +110,8 @@ static enum err open_weights(struct node *n, struct why *why)
                     c->no_ends ? "" : " and not its ends either");
     e = weights_open(&n->weights, n->store, c->model, lo, hi, with_ends, why);
     if (e) return e;
+    if ((e = warm_open(&n->warm, &n->weights, warm_room())))
+        return fail(why, e, "%s", err_text(e));
 
     char layers[48] = "no layers";
     if (lo < hi) snprintf(layers, sizeof layers, "layers %u-%u", lo, hi - 1);
@@ -180,6 +184,7 @@ static enum err open_compute(struct node *n, struct why *why)
                                  .lo = n->weights.lo,
                                  .hi = n->weights.hi,
                                  .ends = n->tokenizer ? &n->weights.ends : NULL,
+                                 .pager = warm_pager(n->warm),
                                  .kernels = n->kernels,
                                  .workers = pool_workers(n->pool) };
     e = compute_open(&n->compute, &cc, why);
@@ -503,6 +508,7 @@ enum err node_run(const struct node_config *c, struct why *why)
     }
     if (n->pool) pool_close(n->pool);
     if (n->tokenizer) tokenizer_close(n->tokenizer);
+    warm_close(n->warm);
     weights_close(&n->weights);
     if (n->store) store_close(n->store);
     identity_fini(&n->me);

@@ -107,19 +107,11 @@ static enum err check_length(struct store *s, const char *data_path, struct why 
     return ERR_OK;
 }
 
-static bool larger_than_memory(uint64_t bytes)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 && bytes > (uint64_t)pages * (uint64_t)page;
-}
-
 static int env_open(struct store *s, uint64_t map_bytes, uint64_t file_bytes)
 {
     unsigned flags = MDB_NOTLS;
 
     if (s->mode == STORE_READ) flags |= MDB_RDONLY;
-    /* Reading ahead of a tile evicts others when not all fit. */
-    if (larger_than_memory(file_bytes)) flags |= MDB_NORDAHEAD;
 
     int rc = mdb_env_create(&s->env);
     if (!rc) rc = mdb_env_set_maxdbs(s->env, DB_COUNT);

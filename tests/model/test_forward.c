@@ -290,6 +290,74 @@ static void parts_of_a_stage(void **state)
     toy_free(&t);
 }
 
+/* Weights that are hidden until the stage says that it reads them soon. */
+struct curtain {
+    struct pager pager; /* first */
+    struct toy *t;
+    const uint8_t *const *kept[3][64];
+    unsigned opened;
+};
+
+static void open_curtain(struct pager *p, const struct tensor *w)
+{
+    struct curtain *c = (struct curtain *)p;
+
+    for (uint32_t l = 0; l < 3; l++) {
+        struct tensor *t = c->t->layer[l].t;
+        uint32_t n = arch_n_specs(&c->t->a, l);
+        if (w < t || w >= t + n) continue;
+        c->opened += !t[w - t].tile;
+        t[w - t].tile = c->kept[l][w - t];
+    }
+}
+
+/* Nothing is read that was not announced, and of the experts only what is used is announced. */
+static void announced(void **state)
+{
+    const struct kernels *k = kernels_pick(NULL, NULL);
+    (void)state;
+
+    for (unsigned shape = 0; shape < TOYS; shape++) {
+        struct toy t = { 0 };
+        struct curtain c = { { open_curtain }, &t, { { NULL } }, 0 };
+        struct nonfinite bad;
+        struct stage *s;
+        struct kv *kv;
+        unsigned hidden = 0;
+
+        if (!toy_shape(shape, &t.a)) continue;
+        toy_fill(&t, 5);
+        struct seq q = make_seq(&t, k, 2, 4);
+        uint32_t hi = t.a.n_layers;
+        assert_int_equal(stage_open(&s, &t.a, t.layer, 0, hi, 2, k, &backwards), ERR_OK);
+        assert_int_equal(kv_open(&kv, &t.a, 0, hi, 2), ERR_OK);
+        stage_tell(s, &c.pager);
+        for (uint32_t l = 0; l < hi; l++)
+            for (uint32_t i = 0; i < arch_n_specs(&t.a, l); i++) {
+                struct tensor *w = &t.layer[l].t[i];
+                assert_true(i < 64);
+                c.kept[l][i] = w->tile;
+                if (w->cols == 1) continue; /* norms and biases are small, and bound as pointers */
+                w->tile = NULL;
+                hidden++;
+            }
+        for (uint32_t i = 0; i < 2; i++)
+            assert_int_equal(
+                stage_forward(s, &(struct row){ kv, i }, 1, q.in + i * arch_row_bytes(&t.a), &bad),
+                ERR_OK);
+        assert_memory_equal(q.in, q.want, 2 * arch_row_bytes(&t.a));
+        if (t.a.n_experts > 2 * t.a.top_k) assert_true(c.opened < hidden);
+        if (t.a.n_experts == 0) assert_int_equal(c.opened, hidden);
+        for (uint32_t l = 0; l < hi; l++)
+            for (uint32_t i = 0; i < arch_n_specs(&t.a, l); i++)
+                t.layer[l].t[i].tile = c.kept[l][i];
+        kv_close(kv);
+        stage_close(s);
+        free_seq(&q);
+        toy_free(&t);
+    }
+}
+
 /* What was forgotten may be computed again, also differently. */
 static void trimmed(void **state)
 {
@@ -488,6 +556,7 @@ int main(void)
         cmocka_unit_test(shared_batch),
         cmocka_unit_test(cut_into_stages),
         cmocka_unit_test(parts_of_a_stage),
+        cmocka_unit_test(announced),
         cmocka_unit_test(trimmed),
         cmocka_unit_test(refused),
         cmocka_unit_test(not_finite),

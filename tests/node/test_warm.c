@@ -1,0 +1,203 @@
+/* Weights come into memory before they are needed: all of them where they fit, else those that a
+ * step is about to read. */
+#include "node/warm.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { PAGE = 4096 };
+
+/* Weights in a file, tiles 16 bytes behind the beginning of a page as in a store. */
+struct made {
+    struct weights w;
+    int fd;
+    uint8_t *map;
+    size_t bytes;
+    uint8_t small[64];
+};
+
+static void shape(struct arch *a)
+{
+    *a = (struct arch){ .family = ARCH_GLM4,
+                        .n_layers = 2,
+                        .hidden = 512,
+                        .vocab = 4096,
+                        .n_heads = 8,
+                        .n_kv = 2,
+                        .head_dim = 64,
+                        .inter = 1536,
+                        .mlp_parts = 2,
+                        .n_dense = 2,
+                        .n_group = 1,
+                        .topk_group = 1,
+                        .context = 64,
+                        .eps = 1e-5f,
+                        .routed_scale = 1,
+                        .rope_half = 16,
+                        .rope_scale = 1,
+                        .exchange = FT_BF16,
+                        .kv = FT_F16 };
+    for (int r = 0; r < WR_COUNT; r++) a->type[r] = WT_Q80;
+    assert_int_equal(arch_check(a, NULL), ERR_OK);
+}
+
+static size_t place_layer(struct made *m, struct layer *l, uint32_t index, size_t at)
+{
+    uint32_t n = arch_n_specs(&m->w.manifest.arch, index);
+
+    l->index = index;
+    if (m->map) l->t = calloc(n, sizeof *l->t);
+    for (uint32_t i = 0; i < n; i++) {
+        struct tensor_spec s = arch_spec(&m->w.manifest.arch, index, i);
+        struct tiling tiling = tiling_of(s.type, s.rows, s.cols);
+        const uint8_t **tile = m->map ? calloc(tiling.tiles, sizeof *tile) : NULL;
+        for (uint32_t t = 0; t < tiling.tiles; t++) {
+            size_t size = tiling_tile_bytes(&tiling, t);
+            if (tile) tile[t] = size < PAGE ? m->small : m->map + at + 16;
+            if (size >= PAGE) at += (16 + size + PAGE - 1) / PAGE * PAGE;
+        }
+        if (tile) l->t[i] = (struct tensor){ s.type, s.rows, s.cols, tiling, tile };
+    }
+    return at;
+}
+
+static size_t place(struct made *m)
+{
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < 2; i++) at = place_layer(m, &m->w.layer[i], i, at);
+    return place_layer(m, &m->w.ends, ARCH_ENDS, at);
+}
+
+static int make(void **state)
+{
+    struct made *m = calloc(1, sizeof *m);
+    char path[] = "warm-XXXXXX", page[PAGE] = "";
+
+    shape(&m->w.manifest.arch);
+    m->w.hi = 2;
+    m->w.layer = calloc(2, sizeof *m->w.layer);
+    m->bytes = place(m);
+    m->fd = mkstemp(path);
+    assert_true(m->fd >= 0);
+    unlink(path);
+    for (size_t at = 0; at < m->bytes; at += PAGE) assert_int_equal(write(m->fd, page, PAGE), PAGE);
+    assert_int_equal(fsync(m->fd), 0);
+    m->map = mmap(NULL, m->bytes, PROT_READ, MAP_SHARED, m->fd, 0);
+    assert_true(m->map != MAP_FAILED);
+    assert_int_equal(place(m), m->bytes);
+    *state = m;
+    return 0;
+}
+
+static int unmake(void **state)
+{
+    struct made *m = *state;
+
+    for (uint32_t l = 0; l < 3; l++) {
+        struct layer *layer = l < 2 ? &m->w.layer[l] : &m->w.ends;
+        uint32_t n = arch_n_specs(&m->w.manifest.arch, layer->index);
+        for (uint32_t i = 0; i < n; i++) free((void *)(uintptr_t)layer->t[i].tile);
+        free(layer->t);
+    }
+    free(m->w.layer);
+    munmap(m->map, m->bytes);
+    close(m->fd);
+    free(m);
+    return 0;
+}
+
+/* Pages of [at, at + n) that are in memory. */
+static size_t present(const struct made *m, size_t at, size_t n)
+{
+    size_t pages = (n + PAGE - 1) / PAGE, count = 0;
+    unsigned char *in = malloc(pages);
+
+    assert_int_equal(mincore(m->map + at, n, in), 0);
+    for (size_t i = 0; i < pages; i++) count += in[i] & 1;
+    free(in);
+    return count;
+}
+
+/* Out of memory with all of it; false where the file system keeps files there (tmpfs). */
+static bool forget(struct made *m)
+{
+    assert_int_equal(madvise(m->map, m->bytes, MADV_DONTNEED), 0);
+    assert_int_equal(posix_fadvise(m->fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    return present(m, 0, m->bytes) == 0;
+}
+
+static void rest(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+static void all_that_fits(void **state)
+{
+    struct made *m = *state;
+    struct warm *warm;
+
+    forget(m);
+    assert_int_equal(warm_open(&warm, &m->w, UINT64_MAX), ERR_OK);
+    for (int i = 0; i < 20000 && !warm_is_done(warm); i++) rest();
+    assert_true(warm_is_done(warm));
+    assert_int_equal(present(m, 0, m->bytes), m->bytes / PAGE);
+    warm_close(warm);
+    for (int i = 0; i < 50; i++) { /* stopped anywhere on its way */
+        forget(m);
+        assert_int_equal(warm_open(&warm, &m->w, UINT64_MAX), ERR_OK);
+        if (i % 2) rest();
+        warm_close(warm);
+    }
+}
+
+static void only_what_is_asked_for(void **state)
+{
+    struct made *m = *state;
+    struct arch *a = &m->w.manifest.arch;
+    struct warm *warm;
+    uint64_t bytes = arch_bytes(a, 0) + arch_bytes(a, 1) + arch_bytes(a, ARCH_ENDS);
+
+    if (!forget(m)) skip();
+    assert_int_equal(warm_open(&warm, &m->w, bytes - 1), ERR_OK);
+    rest();
+    assert_false(warm_is_done(warm));
+    assert_int_equal(present(m, 0, m->bytes), 0);
+
+    const struct tensor *head = &m->w.ends.t[arch_find(a, ARCH_ENDS, T_HEAD, 0)];
+    assert_true(head->tiling.tiles > 1);
+    size_t at = (size_t)(head->tile[0] - 16 - m->map), n = m->bytes - at; /* the last one */
+    struct pager *p = warm_pager(warm);
+    p->soon(p, head);
+    for (int i = 0; i < 20000 && present(m, at, n) < n / PAGE; i++) rest();
+    assert_int_equal(present(m, at, n), n / PAGE);
+    assert_true(present(m, 0, at) < at / PAGE);
+    p->soon(p, &m->w.layer[0].t[arch_find(a, 0, T_ATTN_NORM, 0)]); /* lies outside the map */
+    warm_close(warm);
+    warm_close(NULL);
+}
+
+static void room(void **state)
+{
+    (void)state;
+    assert_true(warm_room() > 64 << 20);
+    assert_true(warm_room() < (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_that_fits, make, unmake),
+        cmocka_unit_test_setup_teardown(only_what_is_asked_for, make, unmake),
+        cmocka_unit_test(room),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
