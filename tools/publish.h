@@ -11,6 +11,9 @@ MUST_CHECK enum err publish_model(struct store *s, struct slice body, const stru
                                   const char *name, const struct identity *publisher, bool replace,
                                   struct why *why);
 
+/* Is the name nobody's, or this model's already? */
+bool name_is_free(struct store *s, const char *name, const struct hash *id);
+
 void print_model_id(const struct hash *id); /* hex, on stdout */
 
 #endif

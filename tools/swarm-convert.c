@@ -1,5 +1,6 @@
 /* swarm-convert - a published checkpoint into the tiles of a store, and a signed name for it. */
 #include "model/chat.h"
+#include "node/config_dir.h"
 #include "node/keys.h"
 #include "node/pool.h"
 #include "store/convert.h"
@@ -8,10 +9,8 @@
 #include "tools/progress.h"
 #include "tools/publish.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 /* --- the command line --- */
 
@@ -196,34 +195,11 @@ static enum err read_folder(struct job *j, struct why *why)
 
 /* --- the publisher's key --- */
 
-/* The configuration folder's swarm/publisher.key; the folders are made. */
-static enum err default_key_path(char out[FILE_PATH_MAX], struct why *why)
-{
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    char base[FILE_PATH_MAX], dir[FILE_PATH_MAX];
-    enum err e;
-
-    if (config && config[0] == '/') {
-        e = file_path(dir, config, "swarm", why);
-        (void)mkdir(config, 0700); /* it usually exists; what fails here fails below too */
-    } else if (home && home[0] == '/') {
-        e = file_path(base, home, ".config", why);
-        if (!e) e = file_path(dir, base, "swarm", why);
-        if (!e) (void)mkdir(base, 0700);
-    } else {
-        e = fail(why, ERR_USAGE, "neither XDG_CONFIG_HOME nor HOME is set; use --publisher FILE");
-    }
-    if (e) return e;
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return fail(why, ERR_IO, "%s: %s", dir, strerror(errno));
-    return file_path(out, dir, "publisher.key", why);
-}
-
 static enum err load_publisher(struct job *j, struct why *why)
 {
     char path[FILE_PATH_MAX];
     bool created = false;
-    enum err e = publisher ? ERR_OK : default_key_path(path, why);
+    enum err e = publisher ? ERR_OK : config_file(path, "publisher.key", true, why);
     const char *file = publisher ? publisher : path;
 
     if (!e) e = keys_identity(&j->publisher, file, true, &created, why);
