@@ -171,9 +171,14 @@ _Noreturn static void child(const struct store *s)
 
 enum err store_check_pages(const struct store *s, struct why *why)
 {
+    char path[FILE_PATH_MAX];
+    struct stat st;
     int status;
-    pid_t got, pid = fork();
+    enum err e = file_path(path, s->dir, "data.mdb", why);
+    if (e) return e;
+    if (stat(path, &st) != 0 || st.st_size == 0) return ERR_OK; /* a new store, or none */
 
+    pid_t got, pid = fork();
     if (pid < 0) return fail(why, ERR_IO, "store %s: fork: %s", s->dir, strerror(errno));
     if (pid == 0) child(s);
     do got = waitpid(pid, &status, 0);

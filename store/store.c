@@ -167,7 +167,6 @@ static enum err open_env(struct store *s, uint64_t map_bytes, struct why *why)
 
     if (stat(path, &st) != 0 && s->mode == STORE_READ)
         return fail(why, ERR_NOTFOUND, "there is no store in %s", s->dir);
-    if (st.st_size > 0 && (e = store_check_pages(s, why))) return e;
     int rc = env_open_fitting(s, map_bytes, (uint64_t)st.st_size);
     /* A file that is there, but of which LMDB cannot make sense. */
     if (st.st_size > 0 && (rc == ENOENT || rc == EINVAL)) rc = MDB_INVALID;
@@ -194,7 +193,7 @@ static enum err open_dir(struct store *s, const char *dir, struct why *why)
                     strerror(errno));
     if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
         return fail(why, ERR_IO, "store %s is not a folder", dir);
-    return take_lock(s, why);
+    return ERR_OK;
 }
 
 enum err store_open_map(struct store **out, const char *dir, enum store_mode mode,
@@ -210,6 +209,9 @@ enum err store_open_map(struct store **out, const char *dir, enum store_mode mod
         return fail(why, ERR_UNSUPPORTED, "libsodium does not start");
     }
     enum err e = open_dir(s, dir, why);
+    /* Before the lock is taken: a child has it too, and would keep it a moment longer than us. */
+    if (!e) e = store_check_pages(s, why);
+    if (!e && mode == STORE_WRITE) e = take_lock(s, why);
     if (!e) e = open_env(s, map_bytes, why);
     if (e) {
         store_close(s);

@@ -60,7 +60,8 @@ typedef int (*store_writer)(struct store *s, MDB_txn *txn, void *arg);
 MUST_CHECK enum err store_write(struct store *s, store_writer f, void *arg, const char *doing,
                                 struct why *why);
 
-/* Can data.mdb be walked without harm?  A child process tries (pages.c); ERR_MALFORMED. */
+/* Can data.mdb, if there is one, be walked without harm?  A child process tries (pages.c);
+ * ERR_MALFORMED. */
 MUST_CHECK enum err store_check_pages(const struct store *s, struct why *why);
 
 /* The tile table of a layer, its length checked, its hash not; ERR_NOTFOUND with why. */
