@@ -6,9 +6,14 @@
 #error "tiles are little endian and are read in place: a big-endian CPU cannot run these kernels"
 #endif
 
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#if FLT_EVAL_METHOD != 0
+#error "this compiler keeps more than f32 between operations (i386 without SSE), so it rounds twice"
+#endif
 
 enum { F32_INF = 0x7f800000, F32_ABS = 0x7fffffff, F16_INF = 0x7c00, F16_ABS = 0x7fff };
 

@@ -241,7 +241,7 @@ static void check_layer(struct store *st, struct checkpoint *ck, const struct ma
         struct tensor t = { s.type, s.rows, s.cols, tiling_of(s.type, s.rows, s.cols), at };
         float *got = malloc(s.cols * sizeof *got), *want = malloc(s.cols * sizeof *want);
         for (uint32_t r = 0; r < s.rows; r++) {
-            uint64_t first;
+            uint64_t first = 0; /* (gcc for aarch64 does not see that row_of sets it) */
             const struct st_tensor *from = row_of(ck, a, layer, &s, r, &first);
             for (uint32_t c = 0; c < s.cols; c++) want[c] = ck_value(from, first + c);
             tensor_row(&t, r, got);
