@@ -9,13 +9,15 @@ enum { ROUNDS_MAX = 201, BATCH_BENCH_MAX = 64, CONTEXTS_MAX = 16 };
 
 static struct bench b;
 static const char *model, *contexts_text = "512,8192,32768";
-static uint32_t batch = 1, context = 128, rounds = 21;
+static uint32_t batch = 1, context = 128, rounds = 21, layers, experts;
 
-#define MODEL_OPTIONS                                                                   \
-    { "model", ARG_STR, &model, "NAME", "which model, if the store has several" },      \
-        { "batch", ARG_U32, &batch, "N", "sessions that decode together (default 1)" }, \
-    {                                                                                   \
-        "rounds", ARG_U32, &rounds, "N", "tokens that are timed (default 21)"           \
+#define MODEL_OPTIONS                                                                         \
+    { "model", ARG_STR, &model, "NAME", "which model, if the store has several" },            \
+        { "batch", ARG_U32, &batch, "N", "sessions that decode together (default 1)" },       \
+        { "layers", ARG_U32, &layers, "N", "only the first N layers (default: all)" },        \
+        { "experts", ARG_U32, &experts, "N", "that a token chooses (default: the model's)" }, \
+    {                                                                                         \
+        "rounds", ARG_U32, &rounds, "N", "tokens that are timed (default 21)"                 \
     }
 
 static const struct arg model_options[] = {
@@ -119,6 +121,8 @@ static enum err measure(struct bench_session *s, const char *dir, const uint32_t
     if (batch < 1 || batch > BATCH_BENCH_MAX || rounds < 1 || rounds > ROUNDS_MAX)
         return fail(why, ERR_USAGE, "--batch is 1 to %d, --rounds 1 to %d", BATCH_BENCH_MAX,
                     ROUNDS_MAX);
+    s->local.layers = layers;
+    s->local.top_k = experts;
     enum err e = bench_session_open(s, &b, dir, model, batch, batch, why);
     if (!e) e = check_numbers(contexts, n, s->arch, why);
     if (e) return e;

@@ -35,7 +35,8 @@ struct bench_session {
     double last;        /* when the part before ended */
 };
 
-/* Open the model with the options of b; s is zero, and is to be closed whatever comes back.
+/* Open the model with the options of b; s is zero but for the first part of s->local, and is to be
+ * closed whatever comes back.
  * rows: of a step, at least batch. */
 MUST_CHECK enum err bench_session_open(struct bench_session *s, struct bench *b, const char *dir,
                                        const char *model, uint32_t batch, uint32_t rows,

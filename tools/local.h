@@ -6,6 +6,10 @@
 #include "node/weights.h"
 
 struct local {
+    /* set before local_open, for measuring: 0: as the model says */
+    uint32_t layers; /* only the first so many */
+    uint32_t top_k;  /* experts a token */
+
     struct store *store;
     struct weights weights; /* its manifest.arch is the model's */
     struct stage *stage;
@@ -14,7 +18,7 @@ struct local {
 };
 
 /* Open a model (NULL: the only one) of the store in directory dir; k and w are borrowed until
- * local_close.  l is zero, and is to be closed whatever comes back. */
+ * local_close.  l is zero but for its first part, and is to be closed whatever comes back. */
 MUST_CHECK enum err local_open(struct local *l, const char *dir, const char *model,
                                uint32_t rows_max, const struct kernels *k, struct workers *w,
                                struct why *why);
