@@ -12,6 +12,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,7 +38,7 @@ static void on_signal(int number)
 }
 
 /* The folder's files are ours; the runtime folder in it holds nodes' links. */
-static void remove_folder(const char *path)
+void bench_remove_folder(const char *path)
 {
     char inner[FILE_PATH_MAX];
     DIR *d = opendir(path);
@@ -45,7 +46,7 @@ static void remove_folder(const char *path)
     for (struct dirent *e; d && (e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         if (file_path(inner, path, e->d_name, NULL)) continue;
-        if (unlink(inner) != 0 && errno == EISDIR) remove_folder(inner);
+        if (unlink(inner) != 0 && errno == EISDIR) bench_remove_folder(inner);
     }
     if (d) closedir(d);
     (void)rmdir(path);
@@ -70,19 +71,24 @@ enum err bench_nodes_init(struct why *why)
     return ERR_OK;
 }
 
+static void forget_child(pid_t pid)
+{
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i] == pid) children[i] = 0;
+}
+
 static void end_child(pid_t pid, int number)
 {
     (void)kill(pid, number);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
-    for (int i = 0; i < CHILDREN_MAX; i++)
-        if (children[i] == pid) children[i] = 0;
+    forget_child(pid);
 }
 
 void bench_nodes_fini(void)
 {
     for (int i = 0; i < CHILDREN_MAX; i++)
         if (children[i] > 0) end_child(children[i], SIGKILL);
-    if (home[0]) remove_folder(home);
+    if (home[0]) bench_remove_folder(home);
     home[0] = 0;
 }
 
@@ -122,6 +128,35 @@ static void last_words(char *out, size_t cap, const char *log)
     while (from > 0 && p[from - 1] != '\n') from--;
     snprintf(out, cap, "%.*s", (int)(n - from), (const char *)p + from);
     free(p);
+}
+
+const char *bench_home(void)
+{
+    return home;
+}
+
+enum err bench_program(const char *const *words, double *seconds, uint64_t *memory, struct why *why)
+{
+    char log[FILE_PATH_MAX], said[200];
+    struct rusage used = { 0 };
+    int status = 1;
+    pid_t pid;
+    enum err e = file_path(log, home, "program.log", why);
+
+    if (e) return e;
+    int out = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (out < 0) return fail(why, ERR_IO, "%s: %s", log, strerror(errno));
+    double began = bench_seconds();
+    e = start(words[0], (char *const *)(uintptr_t)words, out, log, &pid, why);
+    close(out);
+    if (e) return e;
+    while (wait4(pid, &status, 0, &used) < 0 && errno == EINTR) continue;
+    *seconds = bench_seconds() - began;
+    *memory = (uint64_t)used.ru_maxrss << 10;
+    forget_child(pid);
+    if (status == 0) return ERR_OK;
+    last_words(said, sizeof said, log);
+    return fail(why, ERR_IO, "%s", said);
 }
 
 /* --- nodes --- */
@@ -263,8 +298,7 @@ static enum err wait_ask(const struct asking *q, struct bench_answer *out, struc
     int status = 1;
 
     while (waitpid(q->pid, &status, 0) < 0 && errno == EINTR) continue;
-    for (int i = 0; i < CHILDREN_MAX; i++)
-        if (children[i] == q->pid) children[i] = 0;
+    forget_child(q->pid);
     if (status == 0) return read_answer(out, q->answer, why);
     last_words(words, sizeof words, q->log);
     return fail(why, ERR_IO, "%s", words);

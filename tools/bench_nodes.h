@@ -11,6 +11,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The folder; and the way to remove one in it, with the files and folders that it holds. */
+const char *bench_home(void);
+void bench_remove_folder(const char *path);
+/* Run a program of ours to its end.  words: its name first, NULL last.  ERR_IO with why, which
+ * holds its last words, when it fails; else the seconds it took and the most memory it held, in
+ * bytes. */
+MUST_CHECK enum err bench_program(const char *const *words, double *seconds, uint64_t *memory,
+                                  struct why *why);
+
 enum { BENCH_NODES_MAX = 16, BENCH_ASKS_MAX = 16, BENCH_STAGES_MAX = 16 };
 
 /* Make the folder.  Once in a process. */

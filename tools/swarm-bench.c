@@ -8,6 +8,7 @@ static const struct command commands[] = {
     { "prefill", bench_prefill, "a whole model: a prompt" },
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
     { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
+    { "convert", bench_convert, "a checkpoint into a store" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
     { "race", bench_race, "the same weights here and in llama.cpp, in turns" },
     { "gguf", bench_gguf, "a model of a store as a GGUF file, for llama.cpp" },

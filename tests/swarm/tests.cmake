@@ -4,7 +4,7 @@ target_link_libraries(probe PRIVATE node)
 add_executable(typist swarm/typist.c)
 target_link_libraries(typist PRIVATE util)
 add_executable(web store/web.c)
-foreach(name splits ask chat trouble store bench bench_swarm race)
+foreach(name splits ask chat trouble store bench bench_swarm bench_convert race)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
