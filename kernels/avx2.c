@@ -66,6 +66,7 @@ const struct kernels kernels_avx2 = {
     .quantize = quantize,
     .norm = norm,
     .swiglu = swiglu,
+    .rotate = rotate,
     .sigmoid = sigmoid,
     .add = add,
     .exchange = exchange,

@@ -220,6 +220,7 @@ const struct kernels kernels_avx512 = {
     .quantize = quantize,
     .norm = norm,
     .swiglu = swiglu,
+    .rotate = rotate,
     .sigmoid = sigmoid,
     .add = add,
     .exchange = exchange,

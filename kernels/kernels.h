@@ -73,6 +73,11 @@ struct kernels {
     /* f_i = silu(g_i) * u_i, silu(g) = g / (1 + exp(-g)).  f may be g or u. */
     void (*swiglu)(float *f, const float *g, const float *u, uint32_t n);
 
+    /* Rotate the first 2 * half elements of one head in place: a pair (a, b) becomes
+     *     a' = fma(a, c, -(b*s)),  b' = fma(b, c, a*s)
+     * interleaved: pairs (2i, 2i+1); else (i, i + half).  c, s [half] from rope_angles. */
+    void (*rotate)(float *head, const float *c, const float *s, uint32_t half, bool interleaved);
+
     /* s_i = 1 / (1 + exp(-z_i)).  s may be z. */
     void (*sigmoid)(float *s, const float *z, uint32_t n);
 
@@ -126,12 +131,6 @@ float exp_f32(float x);
 /* cos and sin of (double)position * f for each frequency, times scale (1 unless yarn), as f32. */
 void rope_angles(float *cos_out, float *sin_out, const double *freq, uint32_t n, uint32_t position,
                  double scale);
-
-/* Rotate the first 2*half elements of one head in place: a pair (a, b) becomes
- *     a' = fma(a, c, -(b*s)),  b' = fma(b, c, a*s)
- * interleaved: pairs (2i, 2i+1); else (i, i + half). */
-void rope_rotate(float *head, const float *cos_in, const float *sin_in, uint32_t half,
-                 bool interleaved);
 
 /* f16 and bf16 <-> f32, round to nearest even, subnormals kept. */
 uint16_t f16_from_f32(float x);

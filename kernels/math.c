@@ -130,18 +130,3 @@ void rope_angles(float *cos_out, float *sin_out, const double *freq, uint32_t n,
         sin_out[i] = (float)(s * scale);
     }
 }
-
-void rope_rotate(float *head, const float *cos_in, const float *sin_in, uint32_t half,
-                 bool interleaved)
-{
-    uint32_t step = interleaved ? 2 : 1;
-    uint32_t apart = interleaved ? 1 : half;
-
-    for (uint32_t i = 0; i < half; i++) {
-        float *pair = head + (size_t)i * step;
-        float a = pair[0], b = pair[apart];
-        float c = cos_in[i], s = sin_in[i];
-        pair[0] = fmaf(a, c, -(b * s));
-        pair[apart] = fmaf(b, c, a * s);
-    }
-}

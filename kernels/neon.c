@@ -124,6 +124,7 @@ const struct kernels TABLE = {
     .quantize = quantize,
     .norm = norm,
     .swiglu = swiglu,
+    .rotate = rotate,
     .sigmoid = sigmoid,
     .add = add,
     .exchange = exchange,

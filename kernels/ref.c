@@ -259,12 +259,25 @@ static void weigh(float *o, const float *e, const void *v, const struct heads *h
                 o[c] = fmaf(e[t], element(v, (size_t)t * h->hd + c, h->kv), o[c]);
 }
 
+static void rotate(float *head, const float *c, const float *s, uint32_t half, bool interleaved)
+{
+    uint32_t step = interleaved ? 2 : 1, apart = interleaved ? 1 : half;
+
+    for (uint32_t i = 0; i < half; i++) {
+        float *pair = head + (size_t)i * step;
+        float a = pair[0], b = pair[apart];
+        pair[0] = fmaf(a, c[i], -(b * s[i]));
+        pair[apart] = fmaf(b, c[i], a * s[i]);
+    }
+}
+
 const struct kernels kernels_scalar = {
     .isa = "scalar",
     .product = product,
     .quantize = quantize,
     .norm = norm,
     .swiglu = swiglu,
+    .rotate = rotate,
     .sigmoid = sigmoid,
     .add = add,
     .exchange = exchange,

@@ -265,14 +265,13 @@ static uint64_t exponential(const struct kernels *k)
 
 static uint64_t rope(const struct kernels *k)
 {
-    (void)k;
     double freq[8] = { 1, 0.5, 0.1, 0.03, 0.01, 0.001, 1e-4, 3e-6 };
     float c[8], s[8], head[16];
     uint64_t h = 0;
     for (uint32_t position = 0; position < 1u << 20; position = position * 3 + 1) {
         rope_angles(c, s, freq, 8, position, position % 2 ? 1 : 1.25);
         fill(head, 16, position);
-        rope_rotate(head, c, s, 8, position % 2);
+        k->rotate(head, c, s, 8, position % 2);
         h = hash(hash(hash(h, c, sizeof c), s, sizeof s), head, sizeof head);
     }
     return h;

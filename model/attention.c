@@ -95,7 +95,7 @@ static void turn(const struct stage *s, float *head, const float *norm, uint32_t
     size_t at = (size_t)row * a->rope_half;
 
     if (norm) s->k->norm(head, head, norm, a->head_dim, a->eps);
-    rope_rotate(head, s->cos + at, s->sin + at, a->rope_half, a->rope_interleaved);
+    s->k->rotate(head, s->cos + at, s->sin + at, a->rope_half, a->rope_interleaved);
 }
 
 static void store_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)

@@ -482,6 +482,10 @@ static float bad_exp_sum(float *s, uint32_t n, float max)
 {
     return scalar()->exp_sum(s, n, max) * 2;
 }
+static void bad_rotate(float *head, const float *c, const float *s, uint32_t half, bool interleaved)
+{
+    scalar()->rotate(head, c, s, half, !interleaved);
+}
 static void bad_weigh(float *o, const float *e, const void *v, const struct heads *h, uint32_t n)
 {
     scalar()->weigh(o, e, v, h, n);
@@ -492,8 +496,8 @@ static void selftest_sees_every_entry(void **state)
 {
     (void)state;
     const struct kernels good = *scalar();
-    struct kernels k[13];
-    for (unsigned i = 0; i < 13; i++) k[i] = good;
+    struct kernels k[14];
+    for (unsigned i = 0; i < 14; i++) k[i] = good;
     k[0].product = bad_product;
     k[1].quantize = bad_quantize;
     k[2].norm = bad_norm;
@@ -507,7 +511,8 @@ static void selftest_sees_every_entry(void **state)
     k[10].max = bad_max;
     k[11].exp_sum = bad_exp_sum;
     k[12].weigh = bad_weigh;
-    for (unsigned i = 0; i < 13; i++) {
+    k[13].rotate = bad_rotate;
+    for (unsigned i = 0; i < 14; i++) {
         struct why why = { "" };
         assert_int_equal(kernels_selftest(&k[i], &why), ERR_UNSUPPORTED);
         assert_non_null(strstr(why.text, "scalar"));

@@ -107,10 +107,10 @@ static void rotation_pairs(void **state)
     const float c[2] = { 0.6f, 0.8f }, s[2] = { 0.8f, -0.6f };
     float halves[5] = { 1, 2, 3, 4, 5 }, pairs[5] = { 1, 2, 3, 4, 5 };
 
-    rope_rotate(halves, c, s, 2, false);
+    kernels_nth(0)->rotate(halves, c, s, 2, false);
     assert_true(halves[0] == fmaf(1, c[0], -(3 * s[0])) && halves[2] == fmaf(3, c[0], 1 * s[0]));
     assert_true(halves[1] == fmaf(2, c[1], -(4 * s[1])) && halves[3] == fmaf(4, c[1], 2 * s[1]));
-    rope_rotate(pairs, c, s, 2, true);
+    kernels_nth(0)->rotate(pairs, c, s, 2, true);
     assert_true(pairs[0] == fmaf(1, c[0], -(2 * s[0])) && pairs[1] == fmaf(2, c[0], 1 * s[0]));
     assert_true(pairs[2] == fmaf(3, c[1], -(4 * s[1])) && pairs[3] == fmaf(4, c[1], 3 * s[1]));
     assert_true(halves[4] == 5 && pairs[4] == 5);

@@ -385,6 +385,29 @@ static void attention_is_what_it_says(void **state)
     group_fini(&g);
 }
 
+static void rotations_agree(void **state)
+{
+    (void)state;
+    const struct kernels *k;
+    uint64_t seed = 31;
+    for (uint32_t half = 1; half <= 70; half++)
+        for (unsigned kind = 0; kind < 2 * KINDS; kind++) {
+            uint32_t n = 2 * half + 3; /* the last elements do not turn */
+            struct vectors v = vectors_of(n, &seed, (enum kind)(kind / 2), 3);
+            float *c = v.b, *s = v.b + half;
+            memcpy(v.want, v.a, 4 * n);
+            scalar()->rotate(v.want, c, s, half, kind % 2);
+            assert_memory_equal(v.want + 2 * half, v.a + 2 * half, 12);
+            EACH_VECTOR_TABLE(k)
+            {
+                memcpy(v.got, v.a, 4 * n);
+                k->rotate(v.got, c, s, half, kind % 2);
+                assert_memory_equal(v.got, v.want, 4 * n);
+            }
+            vectors_fini(&v);
+        }
+}
+
 static void exp_sums_agree(void **state)
 {
     (void)state;
@@ -461,6 +484,7 @@ int main(void)
         cmocka_unit_test(narrow_and_widen_agree),
         cmocka_unit_test(attention_agrees),
         cmocka_unit_test(attention_is_what_it_says),
+        cmocka_unit_test(rotations_agree),
         cmocka_unit_test(exp_sums_agree),
         cmocka_unit_test(max_orders_all_floats),
         cmocka_unit_test(exp_sum_keeps_nan),

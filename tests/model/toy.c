@@ -306,7 +306,7 @@ static void rotate(const struct naive *v, float *head, enum tensor_role norm, ui
 
     if (v->a->qk_norm) v->k->norm(head, head, vec(v, norm, 0), v->a->head_dim, v->a->eps);
     rope_angles(c, s, v->a->rope_freq, v->a->rope_half, pos, v->a->rope_scale);
-    rope_rotate(head, c, s, v->a->rope_half, v->a->rope_interleaved);
+    v->k->rotate(head, c, s, v->a->rope_half, v->a->rope_interleaved);
 }
 
 static void store(const struct naive *v, uint8_t *at, float *x)
