@@ -268,5 +268,10 @@ void bench_session_read(struct bench_session *s)
 
 void bench_session_warm(struct bench_session *s)
 {
+    struct spans spans = { 0 };
+
     read_tensors(s, s->arch->n_experts);
+    add_tensor(&spans, &s->local.weights.ends.t[arch_find(s->arch, ARCH_ENDS, T_EMBED, 0)]);
+    bench_read(s->b->workers, spans.p, spans.n);
+    free(spans.p);
 }
