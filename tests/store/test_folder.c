@@ -5,10 +5,12 @@
 #include "tests/store/small.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -311,6 +313,69 @@ static void a_small_map_grows(void **state)
     check_whole();
 }
 
+/* --- disks of every size --- */
+
+/* In a namespace of its own: 0, or where it went wrong; 77: not allowed here. */
+static int fill_disks(void)
+{
+    struct why why = { "" };
+    char options[32];
+    int full = 0;
+
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return 77;
+    if (mkdir(to, 0700) != 0) return 1;
+    for (int kib = 32; kib <= 3072; kib += 64) {
+        snprintf(options, sizeof options, "size=%dk", kib);
+        if (mount("tmpfs", to, "tmpfs", 0, options) != 0) return 77;
+        struct source source = source_of_folder();
+        struct import_options o = { 0 };
+        struct import_sizes sizes = { 0 };
+        struct import *im = NULL;
+        struct store_check c = { 0 };
+        struct store *s = NULL;
+        struct store_name n;
+
+        enum err e = store_open(&s, to, STORE_WRITE, &why);
+        if (!e) e = import_open(&im, s, &source.source, &o, &why);
+        /* the plan sees that it will not fit; go on all the same */
+        if (im) e = import_plan(im, &sizes, &why);
+        if (im && (!e || (e == ERR_DISKFULL && sizes.bytes))) e = import_run(im, &why);
+        if (e && e != ERR_DISKFULL) return 2;
+        if (e && !why.text[0]) return 3;
+        full += e == ERR_DISKFULL;
+        if (s && store_check(s, &c, NULL)) return 4;
+        if (s && (c.bad || (store_name_entry(s, "small:q80", &n) == ERR_OK) != (e == ERR_OK)))
+            return 5;
+        import_close(im);
+        store_close(s);
+        if (s) { /* what was stored is there again */
+            struct store_check again = { 0 };
+            if (store_open(&s, to, STORE_READ, &why)) return e ? 6 : 7;
+            if (store_check(s, &again, NULL) || again.bad || again.tiles != c.tiles) return 8;
+            store_close(s);
+        }
+        if (umount(to) != 0) return 9;
+    }
+    return full > 15 ? 0 : 10;
+}
+
+static void disks_of_every_size(void **state)
+{
+    (void)state;
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) _exit(fill_disks());
+    waitpid(pid, &status, 0);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: mounting a small tmpfs is not allowed here\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* One wrong bit anywhere: a sentence that names the place, and nothing of it in the store. */
 static void lies_are_found(void **state)
 {
@@ -516,9 +581,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup(f, fresh)
     const struct CMUnitTest tests[] = {
-        TEST(there_and_back),         TEST(some_layers),        TEST(nothing_is_fetched_twice),
-        TEST(killed_imports_go_on),   TEST(a_small_map_grows),  TEST(lies_are_found),
-        TEST(numbers_must_be_finite), TEST(broken_small_files), TEST(cut_and_missing_files),
+        TEST(there_and_back),           TEST(some_layers),
+        TEST(nothing_is_fetched_twice), TEST(killed_imports_go_on),
+        TEST(a_small_map_grows),        TEST(disks_of_every_size),
+        TEST(lies_are_found),           TEST(numbers_must_be_finite),
+        TEST(broken_small_files),       TEST(cut_and_missing_files),
         TEST(names_as_paths),
     };
     snprintf(root, sizeof root, "/tmp/test_folder-%ld", (long)getpid());

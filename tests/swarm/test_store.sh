@@ -21,6 +21,7 @@ fails() {
 }
 # web OPTIONS...: a web server of the exported models; $url is atlas.
 web() {
+    : >"$tmp/port"
     "$bin/web" "$tmp/models" "$@" >"$tmp/port" 2>"$tmp/requests" &
     server=$!
     background+=("$server")
@@ -260,7 +261,10 @@ grep -q 'the store needs [0-9]* MiB more, the disk has [0-9]* MiB free' "$dir.er
 # room at first, and then somebody else takes it
 mount -o remount,size=40m "$dir"
 "$store" import "$url" --store "$dir/s" --quiet 2>"$dir.err" & import=$!
-sleep 0.3
+for _ in $(seq 500); do
+    [ "$(stat -c %s "$dir/s/data.mdb")" -lt 1500000 ] || break
+    sleep 0.02
+done
 dd if=/dev/zero of="$dir/filler" bs=64k status=none 2>/dev/null || true
 if wait $import; then exit 5; fi
 grep -q 'the disk is full' "$dir.err" || exit 6
