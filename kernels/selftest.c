@@ -291,6 +291,19 @@ static uint64_t pack(const struct kernels *k)
     return h;
 }
 
+/* red16 in its order: of numbers of one size, so that another order rounds otherwise. */
+static uint64_t sums(const struct kernels *k)
+{
+    float x[64];
+    uint64_t seed = 18, h = 0;
+    for (uint32_t n = 1; n <= 64; n++) {
+        for (uint32_t i = 0; i < n; i++) x[i] = (float)(next(&seed) >> 40) * 0x1p-24f;
+        float sum = k->exp_sum(x, n, 1);
+        h = hash(h, &sum, sizeof sum);
+    }
+    return h;
+}
+
 static const struct probe probes[] = {
     { "product with f32 weights", 0xc0d24d223a2f6906, product_f32 },
     { "product with f16 weights", 0x276734d6a25162b1, product_f16 },
@@ -305,6 +318,7 @@ static const struct probe probes[] = {
     { "exchange", 0xf5dd6f0ddf95ed57, exchange },
     { "narrow and widen", 0x5ab116865f8c3a75, narrow_widen },
     { "attention", 0x8ef4873a54d038da, attention },
+    { "sums of sixteen lanes", 0x1a00a5e2ee691bca, sums },
     { "exp", 0x811aefd25bec70a7, exponential },
     { "rope", 0x0326a4cc7e04854c, rope },
     { "packing of weights", 0x89d070955b72c448, pack },
