@@ -124,8 +124,9 @@ def nats(a, b):
 
 
 def compare(model, texts, greedy, flash):
-    """max |delta| in standard deviations, mean KL, are all greedy continuations equal."""
-    most, kl, same = 0.0, [], True
+    """max |delta| in standard deviations, mean KL, are all greedy continuations equal (None: none
+    was asked for)."""
+    most, kl, same = 0.0, [], True if greedy else None
     for ids in texts:
         ours, chosen = model.ours(ids, greedy)
         theirs = model.llamas(ids, flash)
@@ -146,10 +147,10 @@ def tokenize(bin_, source, text):
 
 def check(name, got, most, kl):
     m, mean, error, n, same = got
-    good = same and m <= most and mean <= kl
-    print("%-24s %5d positions: max %.2g standard deviations (<= %g), KL %.2g +- %.1g nats (<= %g), "
-          "greedy %s%s" % (name, n, m, most, mean, error, kl, "equal" if same else "DIFFERENT",
-                           "" if good else "   OUT OF BOUNDS"), flush=True)
+    good = same is not False and m <= most and mean <= kl
+    greedy = {True: ", greedy equal", False: ", greedy DIFFERENT", None: ""}[same]
+    print("%-24s %5d positions: max %.2g standard deviations (<= %g), KL %.2g +- %.1g nats (<= %g)%s%s"
+          % (name, n, m, most, mean, error, kl, greedy, "" if good else "   OUT OF BOUNDS"), flush=True)
     return good
 
 
