@@ -2,6 +2,12 @@
 #include "kernels/lanes_avx2.h"
 #include "kernels/tables.h"
 
+/* How much driver.inc keeps in registers of q40 and q80: groups and tokens side by side; up to how
+ * many tokens one pass over the weights is best although registers spill (with so few, memory is
+ * what one waits for); and how many fours of a block are one straight run of instructions (more
+ * make gcc 12 fetch all inputs first and spill the sums). */
+enum { QUANT_GROUPS = 1, QUANT_TOKENS = 4, QUANT_ONCE = 4, QUANT_RUN = 1 };
+
 static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
 {
     return type == WT_Q40 ? fours_open_q40(p, j) : fours_open_q80(p, j);

@@ -11,8 +11,9 @@ enum { TOKENS = 8, GROUPS_ONE = 4, GROUPS_TWO = 4, GROUPS_MANY = 2 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
 enum { HEADS_MOST = 12, HEADS_SOME = 8, KEYS_WIDE = 2, COLUMNS_WIDE = 2 };
 /* And of q40 and q80: groups and tokens side by side; and up to how many tokens one pass over the
- * weights is best although registers spill: with so few, memory is what one waits for. */
-enum { QUANT_GROUPS = 2, QUANT_TOKENS = 6, QUANT_ONCE = 8 };
+ * weights is best although registers spill: with so few, memory is what one waits for;
+ * and how many fours of a block are one straight run of instructions. */
+enum { QUANT_GROUPS = 2, QUANT_TOKENS = 6, QUANT_ONCE = 8, QUANT_RUN = 4 };
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -12,9 +12,6 @@
 enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
 enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
-/* And of q40 and q80: groups and tokens side by side; and up to how many tokens one pass over the
- * weights is best although registers spill: with so few, memory is what one waits for. */
-enum { QUANT_GROUPS = 1, QUANT_TOKENS = 4, QUANT_ONCE = 6 };
 
 typedef struct {
     __m256 lo, hi; /* lanes 0..7, 8..15 */

@@ -17,7 +17,7 @@ enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
 enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
 /* And of q40 and q80: only the products of one token are driver.inc's (neon_strips.h). */
-enum { QUANT_GROUPS = 1, QUANT_TOKENS = 1, QUANT_ONCE = 1 };
+enum { QUANT_GROUPS = 1, QUANT_TOKENS = 1, QUANT_ONCE = 1, QUANT_RUN = 4 };
 
 typedef struct {
     float32x4_t q[4]; /* lanes 0..3, 4..7, 8..11, 12..15 */
