@@ -19,6 +19,8 @@
 
 enum {
     READY_MS = 60000, /* a store on a slow disk */
+    SETTLE_MS = 60000,
+    REST_MS = 200, /* without a tick of work */
     ANSWER_MAX = 1 << 20,
     WORDS_MAX = 24,
     CHILDREN_MAX = BENCH_NODES_MAX + BENCH_ASKS_MAX,
@@ -216,6 +218,34 @@ void bench_node_stop(struct bench_node *n)
 {
     if (n->pid) end_child(n->pid, SIGTERM);
     n->pid = 0;
+}
+
+/* Clock ticks that a process has been at work; 0: it cannot be known. */
+static unsigned long long ticks_of(pid_t pid)
+{
+    char path[64];
+    unsigned long long user = 0, system = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f) return 0;
+    if (fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+               &system) != 2)
+        user = system = 0;
+    fclose(f);
+    return user + system;
+}
+
+void bench_node_settle(const struct bench_node *n)
+{
+    double until = bench_seconds() + SETTLE_MS / 1e3;
+
+    for (unsigned long long before = ticks_of(n->pid) + 1, now; bench_seconds() < until;) {
+        now = ticks_of(n->pid);
+        if (now == before) return;
+        before = now;
+        (void)poll(NULL, 0, REST_MS);
+    }
 }
 
 enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous, uint64_t *file,

@@ -40,6 +40,9 @@ struct bench_node {
 /* Start it and wait for its link.  ERR_IO with why, which holds its last words. */
 MUST_CHECK enum err bench_node_start(struct bench_node *n, struct why *why);
 void bench_node_stop(struct bench_node *n);
+/* Wait until it rests: a node touches its weights after its start, with a thread of low priority.
+ */
+void bench_node_settle(const struct bench_node *n);
 
 /* Its memory in bytes: private pages, and pages of files. */
 MUST_CHECK enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous,

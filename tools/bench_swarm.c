@@ -1,17 +1,12 @@
 /* bench_swarm.c - swarm-bench swarm: what it costs that several nodes share a model. */
-#include "node/weights.h"
 #include "proto/conn.h"
 #include "tools/bench.h"
 #include "tools/bench_nodes.h"
-#include "tools/eval.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "tools/bench_session.h"
 
 enum {
     ROUNDS_MAX = 64,
     TOKENS_MAX = 4096,
-    PREFILL_ROWS = 256,
     START_TARGET_MS = 1500,
     HOP_TARGET_US = 150,
     MEMORY_TARGET_MIB = 64,
@@ -46,8 +41,7 @@ static const struct args args = {
 
 /* Everything under way. */
 struct run {
-    struct eval_model *local; /* owned */
-    float *logits;            /* owned; [PREFILL_ROWS][vocab] */
+    struct bench_session local; /* of one */
     uint32_t n_layers, hidden;
     struct bench_node one, node[BENCH_NODES_MAX];
     /* a number of each round */
@@ -58,38 +52,16 @@ struct run {
 
 /* --- one process --- */
 
-static int32_t largest(const float *logits, uint32_t n)
-{
-    uint32_t at = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (logits[i] > logits[at]) at = i;
-    return (int32_t)at;
-}
-
-/* Tokens a second after a prompt of the same length, for as many tokens as the swarm said. */
+/* Tokens a second in the middle of such an answer. */
 static enum err decode_here(struct run *r, const struct bench_answer *a, double *rate,
                             struct why *why)
 {
-    struct eval_model *m = r->local;
-    int32_t id[PREFILL_ROWS];
-    uint32_t n = 0;
-    enum err e = ERR_OK;
-
-    m->restart(m);
-    for (uint32_t i = 0; i < PREFILL_ROWS; i++) id[i] = (int32_t)(i % m->vocab);
-    for (uint32_t at = 0; at < a->n_prompt && !e; at += n) {
-        n = a->n_prompt - at < PREFILL_ROWS ? a->n_prompt - at : PREFILL_ROWS;
-        e = m->step(m, id, n, r->logits, why);
-    }
-    const float *last = r->logits + (size_t)(n ? n - 1 : 0) * m->vocab;
-    double start = bench_seconds();
-    for (uint32_t i = 1; i < a->n_tokens && !e; i++) {
-        id[0] = largest(last, m->vocab);
-        e = m->step(m, id, 1, r->logits, why);
-        last = r->logits;
-    }
-    *rate = (a->n_tokens - 1) / (bench_seconds() - start);
-    return e;
+    bench_session_fill(&r->local, a->n_prompt + a->n_tokens / 2);
+    double began = bench_seconds();
+    for (uint32_t i = 1; i < a->n_tokens && !r->local.err; i++) bench_session_decode(&r->local);
+    *rate = (a->n_tokens - 1) / (bench_seconds() - began);
+    if (r->local.err) *why = r->local.why;
+    return r->local.err;
 }
 
 /* --- a hop's arithmetic --- */
@@ -243,11 +215,6 @@ static enum err time_many(struct run *r, unsigned k, struct why *why)
 
 static enum err open_run(struct run *r, struct why *why)
 {
-    struct eval_options o = { store_dir, model, bench.isa, bench.workers->n, PREFILL_ROWS };
-    struct store *s = NULL;
-    struct store_name name;
-    static struct manifest m; /* large */
-
     if (n_nodes < 2 || n_nodes > BENCH_NODES_MAX - 1)
         return fail(why, ERR_USAGE, "--nodes: 2 to %d", BENCH_NODES_MAX - 1);
     if (tokens < 2 || tokens > TOKENS_MAX)
@@ -258,19 +225,14 @@ static enum err open_run(struct run *r, struct why *why)
         return fail(why, ERR_USAGE, "--rounds: 1 to %d", ROUNDS_MAX);
     if (proto_init()) return fail(why, ERR_UNSUPPORTED, "libsodium does not start");
 
-    enum err e = store_open(&s, store_dir, STORE_READ, why);
-    if (!e) e = store_find_model(s, model, &name, &m, why);
-    store_close(s);
+    enum err e = bench_session_open(&r->local, &bench, store_dir, model, 1, 1, why);
     if (e) return e;
-    r->n_layers = m.arch.n_layers;
-    r->hidden = m.arch.hidden;
+    r->n_layers = r->local.arch->n_layers;
+    r->hidden = r->local.arch->hidden;
     if (r->n_layers < n_nodes)
-        return fail(why, ERR_USAGE, "%s has %u layers, too few for %u nodes", name.name,
-                    r->n_layers, n_nodes);
-    e = eval_open_local(&r->local, &o, why);
-    if (e) return e;
-    r->logits = malloc(sizeof(float) * PREFILL_ROWS * r->local->vocab);
-    if (!r->logits) return fail(why, ERR_NOMEM, "out of memory");
+        return fail(why, ERR_USAGE, "the model has %u layers, too few for %u nodes", r->n_layers,
+                    n_nodes);
+    bench_session_warm(&r->local);
     return bench_nodes_init(why);
 }
 
@@ -317,10 +279,12 @@ static enum err measure(struct run *r, struct why *why)
 {
     enum err e = open_run(r, why);
 
+    for (unsigned k = 0; k < rounds && !e; k++) e = time_start(r, k, why);
     if (!e) e = start_nodes(r, why);
+    if (!e) bench_node_settle(&r->one);
+    for (uint32_t i = 0; i < n_nodes && !e; i++) bench_node_settle(&r->node[i]);
     for (unsigned k = 0; k < rounds && !e; k++) {
-        e = time_start(r, k, why);
-        if (!e) e = time_single(r, k, why);
+        e = time_single(r, k, why);
         if (!e) e = time_many(r, k, why);
     }
     if (e) return e;
@@ -338,7 +302,6 @@ int bench_swarm(int argc, char **argv)
     enum err e = bench_open(&bench, &args, &why);
     if (!e) e = measure(&r, &why);
     bench_nodes_fini();
-    if (r.local) r.local->close(r.local);
-    free(r.logits);
+    bench_session_close(&r.local);
     return bench_close(&bench, e, &why);
 }
