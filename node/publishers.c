@@ -13,6 +13,8 @@ enum { FILE_MAX = 64 << 10 };
 #define TRUSTED "trusted-publishers"
 #define OWN "publisher.key"
 #define DOMAIN "swarm-model-v1"
+/* Who signed the names in models/atlas/published, and nothing else: the key was not kept. */
+#define DEMO "swm10un9rhv2ds5t4jg28yqpsw49mqsxpjkwmuvrpxwe56g42d5tt2kqmwazjq"
 
 /* --- signatures --- */
 
@@ -111,8 +113,9 @@ static enum err load_own(struct publishers *p, struct why *why)
 
 enum err publishers_load(struct publishers *p, struct why *why)
 {
-    p->n = 0;
-    enum err e = load_trusted(p, why);
+    p->n = 1;
+    enum err e = node_id_parse(&p->id[0], DEMO, why);
+    if (!e) e = load_trusted(p, why);
     return e ? e : load_own(p, why);
 }
 

@@ -3,6 +3,8 @@
  * A name ("glm-4.5-air:q40") is a publisher's word for a model id.  The bytes of a model are held
  * by its id; that it is the model one meant only its publisher can say.  Believed are:
  *
+ *   - the demonstration's, built in: it signed the names of the shipped atlas
+ * (models/atlas/published) and can sign no others, because nobody has kept it
  *   - one's own key: publisher.key in the configuration folder (config_dir.h)
  *   - every key in trusted-publishers there, a line each: the key (swm1...), then anything.
  *     "#" begins a comment.  At most PUBLISHERS_MAX, 64 KiB. */

@@ -126,6 +126,14 @@ fails 2 '--trust-publisher swm1x: ' import "$folder" --store "$tmp/s" --trust-pu
 run import "$folder" --store "$tmp/s" --trust-publisher "$key"
 run import "$folder" --store "$tmp/s2" # remembered
 grep -q "^$key" "$tmp/stranger/swarm/trusted-publishers"
+convert "$src/models/atlas" "$tmp/demo" mine:q40 --type q40 # the shipped names, for what one has made
+rm -rf "$tmp/stranger/swarm/publisher.key"
+run import "$src/models/atlas/published/q40" --store "$tmp/demo"
+says '0 B in'
+run list --store "$tmp/demo"
+says '^atlas:q40$'
+convert "$src/models/atlas" "$tmp/demo" mine:q80 --type q80
+run import "$src/models/atlas/published/q80" --store "$tmp/demo"
 cp -r "$folder" "$tmp/forged"
 sed -i 's/^name .*/name atlas:q40/' "$tmp/forged/name.txt"
 fails 1 'the signature under atlas:q40 is not that of swm1' import "$tmp/forged" --store "$tmp/s3"
