@@ -9,7 +9,7 @@
  * f16, bf16 and f32 that share a pass of one, two and that many tokens. */
 enum { TOKENS = 8, GROUPS_ONE = 4, GROUPS_TWO = 4, GROUPS_MANY = 2 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
-enum { HEADS_MOST = 12, HEADS_SOME = 8, KEYS_WIDE = 2, COLUMNS_WIDE = 2 };
+enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 2, COLUMNS_WIDE = 2 };
 /* And of q40 and q80: groups and tokens side by side; and up to how many tokens one pass over the
  * weights is best although registers spill: with so few, memory is what one waits for;
  * and how many fours of a block are one straight run of instructions. */

@@ -15,7 +15,7 @@
  * of f16, bf16 and f32 that share a pass of one, two and that many tokens. */
 enum { TOKENS = 4, GROUPS_ONE = 4, GROUPS_TWO = 2, GROUPS_MANY = 1 };
 /* And for attention.inc: heads side by side, most and fewer; blocks of keys, vectors of columns. */
-enum { HEADS_MOST = 6, HEADS_SOME = 4, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
+enum { HEADS_MOST = 3, HEADS_SOME = 2, KEYS_WIDE = 1, COLUMNS_WIDE = 1 };
 /* And of q40 and q80: only the products of one token are driver.inc's (neon_strips.h). */
 enum { QUANT_GROUPS = 1, QUANT_TOKENS = 1, QUANT_ONCE = 1, QUANT_RUN = 4 };
 

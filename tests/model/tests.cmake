@@ -1,5 +1,7 @@
 unit_test(model forward model Threads::Threads)
 target_sources(test_forward PRIVATE model/toy.c ${CMAKE_SOURCE_DIR}/node/pool.c)
+unit_test(model attend model Threads::Threads)
+target_sources(test_attend PRIVATE model/toy.c ${CMAKE_SOURCE_DIR}/node/pool.c)
 unit_test(model sampler model m)
 unit_test(model kv model m)
 target_sources(test_kv PRIVATE model/toy.c)
