@@ -88,6 +88,7 @@ static bool spin(struct pool *p)
             if (has_task(atomic_load_explicit(&p->ticket, memory_order_relaxed))) return true;
             relax();
         }
+        sched_yield(); /* the loop may wait for this core, to send what was just computed */
     } while (p->spin && now_ns() < until);
     return false;
 }
