@@ -88,6 +88,14 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
     }
 }
 
+static void on_note(void *arg, const char *text)
+{
+    struct msg m = { .type = MSG_ASK_NOTE };
+    struct words words;
+    m.u.ASK_NOTE.text = words_for_wire(&words, text);
+    if (!tell(arg, &m)) give_up(arg);
+}
+
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
     struct msg m = { .type = MSG_ASK_DONE };
@@ -160,7 +168,7 @@ static void on_ask(struct asks *a, const struct mail *m)
         }
         *q = (struct asked){ a, a->first, *from, rid, NULL };
         a->first = q;
-        struct request_events on = { q, on_plan, on_text, on_done, on_fail };
+        struct request_events on = { q, on_plan, on_text, on_note, on_done, on_fail };
         struct why why = { "" };
         enum err e = coordinator_ask(a->c.coordinator, &m->m.u.ASK, &on, &q->request, &why);
         if (!e) return;

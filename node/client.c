@@ -165,6 +165,7 @@ static void on_answer(struct client *c, const struct mail *m)
     switch (a->type) {
     case MSG_ASK_PLAN: c->c.on_plan(c->c.arg, a->u.ASK_PLAN.plan); break;
     case MSG_ASK_TEXT: c->c.on_text(c->c.arg, a->u.ASK_TEXT.text, a->u.ASK_TEXT.thinking); break;
+    case MSG_ASK_NOTE: c->c.on_note(c->c.arg, a->u.ASK_NOTE.text); break;
     case MSG_ASK_DONE:
         c->is_asking = c->is_sent = false;
         c->c.on_done(c->c.arg, &a->u.ASK_DONE);

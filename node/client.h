@@ -17,6 +17,7 @@ struct client_config {
     void *arg;
     void (*on_plan)(void *arg, struct slice json);
     void (*on_text)(void *arg, struct slice text, bool is_thinking);
+    void (*on_note)(void *arg, struct slice text); /* what happens to the pipeline, for people */
     /* The question's end is one of these two. */
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
     void (*on_fail)(void *arg, const char *text);

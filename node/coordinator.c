@@ -32,14 +32,16 @@ struct request {
     struct prompt_job {
         struct call_job call;
         struct request *r;
-        struct ids ids; /* result */
+        struct ids ids; /* result; then the answer's follow */
         struct why why; /* with an error */
     } prompt;
     struct embed_job {
         struct call_job call;
         struct request *r;
-        uint32_t lo, n; /* ids [lo, lo + n) of the prompt */
-        uint8_t *x;     /* [CHUNK_MAX][row_bytes] owned */
+        uint32_t lo, n; /* ids [lo, lo + n) of the request */
+        uint32_t round;
+        int32_t ids[CHUNK_MAX]; /* a copy: the list grows meanwhile */
+        uint8_t *x;             /* [CHUNK_MAX][row_bytes] owned */
     } embed;
     struct pick_job {
         struct next_job next;
@@ -49,6 +51,7 @@ struct request {
     struct decoding {
         struct home_job home;
         struct request *r;
+        uint32_t round;
     } decoding;
     unsigned n_holds; /* jobs under way, and calls of ours that still need the request */
 
@@ -56,8 +59,10 @@ struct request {
     struct pipeline *pipeline; /* owned */
     uint32_t n_prompt;         /* ids of the prompt */
     uint32_t chunk;            /* rows of a prefill step */
-    uint32_t n_embedded;       /* prompt rows given to the pipeline, or being embedded */
+    uint32_t n_sent;           /* rows given to the pipeline, or being embedded */
+    uint32_t round;            /* grows when all rows are to be sent again */
     bool is_embedding;
+    bool is_picking;      /* or decoding at home: the next id is being made */
     uint32_t n_tokens;    /* generated */
     uint32_t limit;       /* tokens that may be generated */
     struct answer answer; /* the text */
@@ -325,8 +330,15 @@ static void on_prompt(struct request *r)
 /* --- 3: a pipeline --- */
 
 static void on_open(void *arg);
+static void on_again(void *arg);
 static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x);
-static void prefill(void *arg);
+static void feed(void *arg);
+
+static void on_note_of_pipeline(void *arg, const char *text)
+{
+    struct request *r = arg;
+    r->on.on_note(r->on.arg, text);
+}
 
 static void on_pipeline_fail(void *arg, enum wire_error code, const char *text)
 {
@@ -343,8 +355,10 @@ static void start_planning(struct request *r)
                                   .plan_only = r->plan_only };
     struct pipeline_events on = { .arg = r,
                                   .on_open = on_open,
+                                  .on_again = on_again,
+                                  .on_note = on_note_of_pipeline,
                                   .on_rows = on_rows,
-                                  .on_room = prefill,
+                                  .on_room = feed,
                                   .on_fail = on_pipeline_fail };
     if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->pipeline))
         fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
@@ -364,42 +378,72 @@ static uint32_t chunk_rows(const struct request *r)
     return n < fits ? n : fits;
 }
 
-static void on_open(void *arg)
+static void say_plan(struct request *r)
 {
-    struct request *r = arg;
-    hold(r);
     struct text json = { 0 };
     report_plan(&json, r->c->c.weights->name.name, pipeline_plan(r->pipeline));
     if (!json.failed) r->on.on_plan(r->on.arg, slice_of(json.p, json.n));
     free(json.p);
+}
+
+static void on_open(void *arg)
+{
+    struct request *r = arg;
+    hold(r);
+    say_plan(r);
     if (r->plan_only) {
         finish(r, DONE_STOPPED);
     } else if (!r->is_over) {
         r->limit = pipeline_tokens(r->pipeline) - r->n_prompt;
         r->chunk = chunk_rows(r);
-        prefill(r);
+        feed(r);
     }
     release(r);
 }
 
-/* --- 4: the prompt's rows, as many chunks under way as the stages can work on --- */
+/* Other stages, which hold nothing yet. */
+static void on_again(void *arg)
+{
+    struct request *r = arg;
+    hold(r);
+    say_plan(r);
+    if (!r->is_over) {
+        r->round++;
+        r->n_sent = 0;
+        r->chunk = chunk_rows(r);
+        feed(r);
+    }
+    release(r);
+}
+
+/* --- 4: the rows of all ids, as many chunks under way as the stages can work on --- */
+
+static uint32_t n_rows(const struct request *r)
+{
+    return r->n_prompt + r->n_tokens;
+}
 
 static enum err embed_chunk(struct call_job *call, struct ends *e)
 {
     struct embed_job *j = (struct embed_job *)call;
-    return ends_embed(e, j->r->prompt.ids.p + j->lo, j->n, j->x);
+    return ends_embed(e, j->ids, j->n, j->x);
 }
 
-static void prefill(void *arg)
+/* The prompt, and everything when it is to be sent again; an id that is being made is waited for,
+ * so that the last row sent is always the one whose result is wanted. */
+static void feed(void *arg)
 {
     struct request *r = arg;
-    uint32_t left = r->n_prompt - r->n_embedded;
-    if (r->is_over || r->is_embedding || left == 0 || !pipeline_has_room(r->pipeline)) return;
+    uint32_t left = n_rows(r) - r->n_sent;
+    if (r->is_over || r->is_embedding || r->is_picking || left == 0) return;
+    if (!pipeline_has_room(r->pipeline)) return;
     struct embed_job *j = &r->embed;
-    j->lo = r->n_embedded;
+    j->lo = r->n_sent;
     j->n = left < r->chunk ? left : r->chunk;
+    j->round = r->round;
+    memcpy(j->ids, r->prompt.ids.p + j->lo, j->n * sizeof *j->ids);
     j->call.run = embed_chunk;
-    r->n_embedded += j->n;
+    r->n_sent += j->n;
     r->is_embedding = true;
     hold(r);
     compute_call(r->c->c.compute, &j->call);
@@ -413,9 +457,9 @@ static void on_embedded(struct request *r)
         fail_request(r, WIRE_INTERNAL, err_text(j->call.job.err));
         return;
     }
-    bool is_last = j->lo + j->n == r->n_prompt;
-    pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
-    prefill(r);
+    bool is_last = j->lo + j->n == n_rows(r);
+    if (j->round == r->round) pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
+    feed(r);
 }
 
 /* --- 5: a hidden row comes home, becomes a token, and the token a row --- */
@@ -435,6 +479,7 @@ static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
     j->next.x = j->x;
     how_to_pick(r, &j->next);
     j->next.position = pos + 1;
+    r->is_picking = true;
     hold(r);
     compute_next(r->c->c.compute, &j->next);
 }
@@ -465,11 +510,28 @@ static bool ends_answer(const struct request *r, int32_t token, uint32_t n_token
     return is_end(&r->c->c.weights->manifest, token) || n_tokens >= r->limit;
 }
 
+static bool add_id(struct ids *ids, int32_t id)
+{
+    if (ids->n == ids->cap) {
+        uint32_t cap = 2 * ids->cap + 64;
+        int32_t *p = realloc(ids->p, cap * sizeof *p);
+        if (!p) return false;
+        ids->p = p;
+        ids->cap = cap;
+    }
+    ids->p[ids->n++] = id;
+    return true;
+}
+
 /* The answer's next token; the last one ends the request. */
 static void take_token(struct request *r, int32_t token)
 {
-    r->n_tokens++;
     bool is_stop = is_end(&r->c->c.weights->manifest, token);
+    if (!add_id(&r->prompt.ids, token)) {
+        fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
+        return;
+    }
+    r->n_tokens++;
     if (!is_stop) answer_feed(&r->answer, token, gather_piece, r);
     if (is_stop || r->n_tokens >= r->limit) finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
 }
@@ -479,18 +541,22 @@ static void decode(struct request *r, uint32_t n_tokens);
 static void on_next(struct request *r)
 {
     const struct next_job *j = &r->pick.next;
+    r->is_picking = false;
     if (pick_failed(r, &j->job)) return;
     r->pick_us += j->job.compute_us;
     r->last_ns = j->job.finished_ns;
     if (r->n_tokens == 0) r->first_ns = r->last_ns;
-    if (!ends_answer(r, j->token, r->n_tokens + 1)) {
+    bool is_waited_for = r->n_sent == n_rows(r); /* else feed sends it after the others */
+    if (is_waited_for && !ends_answer(r, j->token, r->n_tokens + 1)) {
+        r->n_sent++;
         if (pipeline_is_home(r->pipeline))
             decode(r, r->n_tokens + 1);
         else
-            pipeline_send(r->pipeline, r->n_prompt + r->n_tokens, 1, j->x, 1);
+            pipeline_send(r->pipeline, n_rows(r), 1, j->x, 1);
     }
     take_token(r, j->token);
     say_gathered(r);
+    feed(r);
 }
 
 /* --- 6: where all layers are here too, several tokens at a time --- */
@@ -509,7 +575,10 @@ static void decode(struct request *r, uint32_t n_tokens)
     d->eos = r->c->c.weights->manifest.eos;
     d->n_eos = r->c->c.weights->manifest.n_eos;
     d->limit = left < DECODE_MAX ? left : DECODE_MAX;
-    if (pipeline_decode(r->pipeline, h)) hold(r);
+    r->decoding.round = r->round;
+    if (!pipeline_decode(r->pipeline, h)) return;
+    r->is_picking = true;
+    hold(r);
 }
 
 /* The next ones are computed while these are told. */
@@ -519,13 +588,18 @@ static void on_decoded(struct request *r)
     int32_t token[DECODE_MAX];
     uint32_t n = d->n_tokens;
     enum err e = d->rows.job.err;
+    bool is_current = r->decoding.round == r->round;
     memcpy(token, d->token, n * sizeof *token);
+    r->is_picking = false;
     pipeline_decoded(r->pipeline, &r->decoding.home);
     r->pick_us += d->next.job.compute_us;
     r->last_ns = d->rows.job.finished_ns;
-    if (!e && !ends_answer(r, token[n - 1], r->n_tokens + n)) decode(r, r->n_tokens + n);
+    if (is_current) r->n_sent += n;
+    if (!e && is_current && !ends_answer(r, token[n - 1], r->n_tokens + n))
+        decode(r, r->n_tokens + n);
     for (uint32_t i = 0; i < n && !r->is_over; i++) take_token(r, token[i]);
     say_gathered(r);
+    feed(r);
     /* Layers that failed are the session's failure, which comes as on_fail. */
     if (e && d->rows.job.bad.layer == ARCH_ENDS) pick_failed(r, &d->rows.job);
 }
@@ -559,6 +633,10 @@ static void ignore_text(void *arg, uint32_t index, struct slice text, bool is_th
 {
     (void)arg, (void)index, (void)text, (void)is_thinking;
 }
+static void ignore_note(void *arg, const char *text)
+{
+    (void)arg, (void)text;
+}
 static void ignore_done(void *arg, const struct msg_ASK_DONE *done)
 {
     (void)arg, (void)done;
@@ -575,7 +653,8 @@ void coordinator_cancel(struct request *r)
 
 void coordinator_drop(struct request *r)
 {
-    r->on = (struct request_events){ NULL, ignore_plan, ignore_text, ignore_done, ignore_fail };
+    r->on = (struct request_events){ NULL,        ignore_plan, ignore_text,
+                                     ignore_note, ignore_done, ignore_fail };
     finish(r, DONE_CANCELLED);
 }
 

@@ -3,6 +3,10 @@
  *     ask -> read the prompt -> open a pipeline -> prefill in chunks -> [row, token, text, row,
  * ...]
  *
+ * When a stage is lost the pipeline finds another, and the rows of all ids so far, the prompt's and
+ * the answer's, are made and sent again; the token that comes next is the one that would have come,
+ * for rows are exact and dice belong to a position.
+ *
  * Text and tokens stay on this node; stages see hidden rows.  What takes long (tokenizing,
  * embedding, logits, sampling) runs on the compute thread.  Requests are independent: each has its
  * own pipeline, stages and the compute thread put together what is ready. */
@@ -43,6 +47,7 @@ struct request_events {
     void *arg;
     void (*on_plan)(void *arg, struct slice json);
     void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
+    void (*on_note)(void *arg, const char *text); /* what happens to the pipeline, for people */
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
 };

@@ -269,6 +269,19 @@ uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
     return p && p->use ? p->rtt_us : UINT32_MAX;
 }
 
+uint64_t net_silent_ms(const struct net *n, const struct node_id *id)
+{
+    if (node_id_equal(id, &n->cfg.me->id)) return 0;
+    const struct peer *p = peer_find(n, id);
+    return p && p->use ? net_now(n) - p->use->rx_ms : UINT64_MAX;
+}
+
+void net_ping(struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    if (p && p->use) sock_ping(p->use, 0);
+}
+
 bool net_is_banned(const struct net *n, const struct node_id *id)
 {
     const struct peer *p = peer_find(n, id);

@@ -66,6 +66,10 @@ bool net_is_up(const struct net *n, const struct node_id *id);
 struct slice net_addr(const struct net *n, const struct node_id *id);
 /* Smoothed round trip in microseconds from PING/PONG; UINT32_MAX unknown. */
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id);
+/* Milliseconds since bytes of it arrived; 0 for ourselves, UINT64_MAX when not connected. */
+uint64_t net_silent_ms(const struct net *n, const struct node_id *id);
+/* Ask it for a sign of life now; it shows in net_silent_ms. */
+void net_ping(struct net *n, const struct node_id *id);
 /* This peer broke the protocol in what it said: a strike; three in ten minutes close and ban it. */
 void net_strike(struct net *n, const struct node_id *id, const char *what);
 bool net_is_banned(const struct net *n, const struct node_id *id);

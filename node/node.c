@@ -334,7 +334,8 @@ static enum err open_services(struct node *n, struct why *why)
                                    .me = n->me.id,
                                    .n_layers = a->n_layers,
                                    .row_bytes = arch_row_bytes(a),
-                                   .patience_ms = 2000 };
+                                   .patience_ms = 2000,
+                                   .heal_ms = 1000 * (n->c->patience ? n->c->patience : 30) };
     memcpy(pc.model, n->weights.name.id.b, ID_BYTES);
     enum err e = stage_server_open(&n->stage, &sc);
     pc.stage = n->stage;

@@ -29,6 +29,7 @@ struct node_config {
     uint32_t threads;  /* 0: every core */
     uint32_t context;  /* 0: the model's */
     uint64_t kv_bytes; /* 0: a quarter of the memory */
+    uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
     const char *identity;  /* file; NULL: identity.key in the store */
     const char *swarm_key; /* see keys.h */

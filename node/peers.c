@@ -439,12 +439,17 @@ static void neighbour_up(struct peers *p, const struct node_id *id)
     ask_records(p, id);
 }
 
+void peers_suspect(struct peers *p, const struct node_id *id)
+{
+    struct known *k = known_get(p, id);
+    if (k) k->lost_ms = now_ms(p->cfg.hub);
+}
+
 static void neighbour_down(struct peers *p, const struct node_id *id)
 {
     struct neighbour *n = neighbour_find(p, id);
     if (n) *n = p->neighbour[--p->n_neighbours];
-    struct known *k = known_get(p, id);
-    if (k) k->lost_ms = now_ms(p->cfg.hub);
+    peers_suspect(p, id);
     for (uint32_t i = 0; i < p->cfg.n_join; i++)
         if (node_id_equal(&p->join[i].link.id, id)) p->join[i].next_ms = 0;
 }

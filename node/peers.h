@@ -34,6 +34,9 @@ MUST_CHECK enum err peers_announce(struct peers *p, const struct record_body *bo
 /* Announce "gone" now (clean shutdown). */
 void peers_leave(struct peers *p);
 
+/* id does not answer: it is not planned with for a while, unless it is heard of again. */
+void peers_suspect(struct peers *p, const struct node_id *id);
+
 /* net.c's events are handed on by whoever owns both: */
 void peers_on_mail(struct peers *p, struct mail *m); /* RECORDS, RECORDS_GET; takes m */
 void peers_on_peer(struct peers *p, const struct node_id *id, bool up);

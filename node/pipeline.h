@@ -2,12 +2,18 @@
  *
  *     PLANNING -> OPENING --every stage granted--> OPEN --rows in, rows out--> (pipeline_close)
  *        ^           |                               |
- *        +--refused, once; that node is avoided      +--> FAILED: a stage refused, failed, vanished
+ *        +--refused, once; that node is avoided      |
+ *        +--a stage failed, vanished, fell silent----+--> FAILED: nobody replaced it in time
  *
  * A plan is made over the announcements of the moment; when layers are missing, the pipeline waits
  * a moment for them (a swarm that is just starting).  All stages are asked at once.  Rows go
  * to the first stage; each stage forwards to the next by itself; the last one sends the rows that
  * were wanted back, and every stage says how long it took.
+ *
+ * Healing.  A stage is lost when its connection is, when it or the stage before says so, or when it
+ * leaves a PING unanswered while something is owed.  Then a pipeline is planned anew without it,
+ * and the owner sends its rows again (on_again): the same rows, so the same results.  A stage that
+ * is only silent is kept as long as nobody could replace it.
  *
  * On the wire the session's random id ties it together; the rid of SESS_OPEN comes back in every
  * answer, also in the ACT that the last stage sends home (an ACT between stages has rid 0), so
@@ -32,6 +38,7 @@ struct pipelines_config {
     uint32_t n_layers;
     size_t row_bytes;
     uint32_t patience_ms; /* for announcements that cover the model */
+    uint32_t heal_ms;     /* for others who hold the layers of a stage that was lost */
 };
 
 MUST_CHECK enum err pipelines_open(struct pipelines **out, const struct pipelines_config *c);
@@ -48,6 +55,11 @@ void pipelines_on_change(struct pipelines *ps);
 struct pipeline_events {
     void *arg;
     void (*on_open)(void *arg);
+    /* A stage was lost and replaced: every row from position 0 is to be sent again, and the rows
+     * wanted that have not come are wanted again.  NULL: the loss of a stage is the end. */
+    void (*on_again)(void *arg);
+    /* What happens to the pipeline, for people.  May be NULL without on_again. */
+    void (*on_note)(void *arg, const char *text);
     /* The wanted rows of one step; x is borrowed for the call. */
     void (*on_rows)(void *arg, uint32_t pos, uint32_t n, struct slice x);
     /* A step has passed the last stage: pipeline_has_room is true again. */
@@ -94,5 +106,12 @@ struct stage_time {
     uint32_t steps;
 };
 struct stage_time pipeline_time(const struct pipeline *p, uint32_t stage);
+
+/* Losses that were healed, and how long the owner waited for that. */
+struct heal_count {
+    uint32_t n, rows; /* rows that were computed again */
+    uint64_t ms;
+};
+struct heal_count pipeline_heals(const struct pipeline *p);
 
 #endif

@@ -45,5 +45,7 @@ void report_stats(struct text *out, const struct pipeline *p, const struct repor
                     i ? "," : "", s->lo, s->hi, st.steps, (double)st.compute_us / 1e3,
                     (double)st.wait_us / 1e3);
     }
-    text_str(out, "]}");
+    struct heal_count h = pipeline_heals(p);
+    text_printf(out, "],\"heals\":%u,\"heal_ms\":%llu,\"heal_rows\":%u}", h.n,
+                (unsigned long long)h.ms, h.rows);
 }

@@ -17,7 +17,8 @@ struct report_times {
 };
 
 /* {"tokens_per_s", "predicted_tokens_per_s", "first_token_ms", "pick_ms",
- *  "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms"}]}; stages in the plan's order. */
+ *  "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms"}], "heals", "heal_ms", "heal_rows"};
+ * stages in the order of the plan that the answer ended with, whose times begin with it. */
 void report_stats(struct text *out, const struct pipeline *p, const struct report_times *t);
 
 #endif

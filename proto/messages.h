@@ -58,7 +58,8 @@ enum {
     M(ASK_PLAN,    41,  16 << 10,            "coordinator to client: who will compute what")      \
     M(ASK_TEXT,    42,  16 << 10,            "coordinator to client: a piece of the answer")      \
     M(ASK_DONE,    43,  8 << 10,             "coordinator to client: the answer is complete")     \
-    M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")
+    M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")           \
+    M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline")
 
 /*      field          key     type    opt  min max              meaning */
 #define HELLO_FIELDS(F)                                                                           \
@@ -154,6 +155,8 @@ enum {
     F(prefill_us,   "pus",  U,     REQ, 0, UINT64_MAX,          "until the first token")          \
     F(decode_us,    "dus",  U,     REQ, 0, UINT64_MAX,          "the rest")                       \
     F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")
+#define ASK_NOTE_FIELDS(F)                                                                        \
+    F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
 #define ASK_CANCEL_FIELDS(F)                                                                      \
     F(unused,       "x",    U,     OPT, 0, 0,                   "nothing yet")
 

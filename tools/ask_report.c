@@ -100,6 +100,12 @@ void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)
         real(s, "tokens_per_s"), real(s, "predicted_tokens_per_s"), (double)done->prefill_us / 1e6,
         (unsigned)done->n_prompt);
     for (uint32_t i = 0; nth(stages, i); i++) print_stage_time(f, nth(stages, i));
+    uint64_t heals = number(s, "heals");
+    if (heals > 0)
+        fprintf(f,
+                "  %-14s took %.1f s: %" PRIu64 " stage%s lost, %" PRIu64 " rows computed again\n",
+                "healing", real(s, "heal_ms") / 1e3, heals, heals == 1 ? "" : "s",
+                number(s, "heal_rows"));
     fprintf(f, "  %-14s took %.1f ms\n", "picking tokens", real(s, "pick_ms"));
     json_free(doc);
 }

@@ -97,6 +97,17 @@ static void on_plan(void *arg, struct slice json)
     if (a->options.plan_only && !a->wants_json) ask_print_plan(stdout, &a->plan);
 }
 
+/* On a line of its own, wherever the answer is; the other side's bytes are shown as text only. */
+static void on_note(void *arg, struct slice text)
+{
+    const struct ask *a = arg;
+    fflush(stdout);
+    fputs(a->has_printed && isatty(STDOUT_FILENO) ? "\n(" : "(", stderr);
+    for (size_t i = 0; i < text.n; i++)
+        fputc(text.p[i] >= 0x20 && text.p[i] < 0x7f ? text.p[i] : '?', stderr);
+    fputs(")\n", stderr);
+}
+
 static void set_dim(struct ask *a, bool dim)
 {
     if (a->is_dim == dim) return;
@@ -268,6 +279,7 @@ static int run(struct ask *a, const struct link *link, const char *question)
                                .link = *link,
                                .arg = a,
                                .on_plan = on_plan,
+                               .on_note = on_note,
                                .on_text = on_text,
                                .on_done = on_done,
                                .on_fail = on_fail,

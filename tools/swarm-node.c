@@ -10,7 +10,7 @@
 static const char *store, *listen_at, *advertise, *model, *identity, *swarm_key, *name, *level;
 static struct arg_list join, allow;
 static struct arg_range layers;
-static uint32_t threads, ctx;
+static uint32_t threads, ctx, patience;
 static uint64_t kv_ram;
 static bool no_ends;
 
@@ -28,6 +28,8 @@ static const struct arg options[] = {
     { "threads", ARG_U32, &threads, "T", "threads that compute (default: every core)" },
     { "ctx", ARG_U32, &ctx, "N", "longest conversation served (default: the model's)" },
     { "kv-ram", ARG_SIZE, &kv_ram, "SIZE", "memory for conversations (default: a quarter of all)" },
+    { "patience", ARG_U32, &patience, "S",
+      "seconds to wait for others when a node leaves an answer (default: 30)" },
     { "allow", ARG_LIST, &allow, "ID", "who may ask besides this machine; may be repeated" },
     { "identity", ARG_STR, &identity, "FILE",
       "who this node is (default: DIR/identity.key, made at first)" },
@@ -83,6 +85,7 @@ int main(int argc, char **argv)
     if (!listen_at) return die(&args, 2, "--listen is missing, as in --listen 0.0.0.0:7777");
     if (layers.set && layers.hi >= LAYER_MAX)
         return die(&args, 2, "--layers %u-%u: no model has so many", layers.lo, layers.hi);
+    if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
     if (level && !set_level(level))
         return die(&args, 2, "--log-level %s: error, warn, info or debug", level);
 
@@ -98,6 +101,7 @@ int main(int argc, char **argv)
                              .threads = threads,
                              .context = ctx,
                              .kv_bytes = kv_ram,
+                             .patience = patience,
                              .no_ends = no_ends,
                              .identity = identity,
                              .swarm_key = swarm_key,

@@ -31,7 +31,7 @@ end_long() {
 short() { sed 's,swarm://\(swm1.....\).*\(....\)@.*,\1[.]{3}\2,' <<<"${link[$1]}"; }
 
 convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
-start_split "--store $tmp/store" 0-2 3-5 6-7
+start_split "--store $tmp/store --patience 1" 0-2 3-5 6-7
 check_answers "at first"
 
 # A stage dies in the middle of an answer.

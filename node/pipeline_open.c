@@ -1,0 +1,219 @@
+/* The plan of a pipeline, and its sessions on every stage. */
+#include "node/pipeline_impl.h"
+
+#include "base/log.h"
+
+enum { FEW_TOKENS = 512 }; /* not worth sharing */
+
+/* --- messages out --- */
+
+static void send_close(struct pipeline *p, const struct plan_stage *s)
+{
+    struct msg m = { .type = MSG_SESS_CLOSE };
+    m.u.SESS_CLOSE.session = slice_of(p->session, SESSION_BYTES);
+    /* A stage that cannot be told finds out: its connection to us is gone. */
+    if (net_send(p->all->c.net, &s->id, &m)) log_debug("a stage could not be told to close");
+}
+
+void pipeline_close_sessions(struct pipeline *p)
+{
+    if (p->state != OPENING && p->state != OPEN) return;
+    for (uint32_t i = 0; i < p->plan.n; i++) send_close(p, &p->plan.stage[i]);
+}
+
+/* Where the world reaches a node, by its own announcement. */
+static struct slice addr_of(struct pipelines *ps, const struct node_id *id)
+{
+    const struct entry *e = directory_find(peers_directory(ps->c.peers), id);
+    if (e && e->body.addrs.n > 0) return e->body.addrs.p[0];
+    return (struct slice){ 0 };
+}
+
+static enum err send_open(struct pipeline *p, uint32_t i)
+{
+    struct pipelines *ps = p->all;
+    const struct plan_stage *s = &p->plan.stage[i];
+    const struct plan_stage *after = i + 1 < p->plan.n ? s + 1 : NULL;
+    struct msg m = { .type = MSG_SESS_OPEN, .rid = p->rid };
+    struct msg_SESS_OPEN *o = &m.u.SESS_OPEN;
+    o->session = slice_of(p->session, SESSION_BYTES);
+    o->model = slice_of(ps->c.model, ID_BYTES);
+    o->layer_lo = s->lo;
+    o->layer_hi = s->hi;
+    o->max_tokens = p->tokens;
+    o->prev_id = slice_of(i > 0 ? s[-1].id.b : ps->c.me.b, ID_BYTES);
+    if (after) {
+        o->next_id = slice_of(after->id.b, ID_BYTES);
+        o->next_addr = addr_of(ps, &after->id);
+    }
+    struct slice addr = addr_of(ps, &s->id);
+    if (addr.n) net_hint(ps->c.net, &s->id, addr);
+    return net_send(ps->c.net, &s->id, &m);
+}
+
+/* --- the plan --- */
+
+static enum err plan_for(struct pipelines *ps, const struct pipeline *p, uint32_t tokens,
+                         struct plan *out, struct why *why)
+{
+    struct node_id avoid[AVOID_MAX];
+    for (uint32_t i = 0; i < p->n_avoid; i++) avoid[i] = p->avoid[i].id;
+    return plan_make(out, peers_directory(ps->c.peers), peers_measured(ps->c.peers), ps->c.model,
+                     ps->c.n_layers, tokens, avoid, p->n_avoid, why);
+}
+
+/* Is it only the length that no plan exists for?  Then say which node grants the least. */
+static enum err too_long(struct pipelines *ps, const struct pipeline *p, uint32_t tokens,
+                         struct why *why)
+{
+    struct plan plan;
+    const struct directory *d = peers_directory(ps->c.peers);
+    if (plan_for(ps, p, 1, &plan, NULL)) return ERR_NOTFOUND;
+
+    uint64_t least = UINT64_MAX;
+    const struct plan_stage *at = NULL;
+    for (uint32_t i = 0; i < plan.n; i++) {
+        const struct entry *e = directory_find(d, &plan.stage[i].id);
+        if (!e) continue;
+        uint64_t grants = e->body.context < e->body.kv_tokens ? e->body.context : e->body.kv_tokens;
+        if (grants < least) {
+            least = grants;
+            at = &plan.stage[i];
+        }
+    }
+    if (!at || least >= tokens) return ERR_NOTFOUND;
+    struct words who;
+    words_stage(&who, &at->id, at->lo, at->hi);
+    return fail(why, ERR_FULL, "this conversation needs %u positions, %s grants %llu", tokens,
+                who.text, (unsigned long long)least);
+}
+
+static enum err plan_or_explain(struct pipelines *ps, const struct pipeline *p, uint32_t tokens,
+                                struct plan *out, struct why *why)
+{
+    enum err e = plan_for(ps, p, tokens, out, why);
+    if (e == ERR_NOTFOUND && too_long(ps, p, tokens, why) == ERR_FULL) return ERR_FULL;
+    return e;
+}
+
+/* The largest number of positions in [min, wish] that a plan exists for; there is one for min. */
+static uint32_t fit(struct pipeline *p)
+{
+    struct plan plan;
+    uint32_t good = p->wish.min_tokens, bad = p->wish.max_tokens;
+    if (!plan_for(p->all, p, bad, &plan, NULL)) return bad;
+    while (bad - good > 1) {
+        uint32_t middle = good + (bad - good) / 2;
+        if (plan_for(p->all, p, middle, &plan, NULL))
+            bad = middle;
+        else
+            good = middle;
+    }
+    uint32_t beyond = good - p->wish.min_tokens;
+    return p->wish.is_modest && beyond > FEW_TOKENS ? p->wish.min_tokens + beyond / 2 : good;
+}
+
+/* What p needs: while it heals, the positions that it had. */
+static uint32_t needed(const struct pipeline *p)
+{
+    return p->healing.is_on ? p->tokens : p->wish.min_tokens;
+}
+
+enum err pipeline_find_plan(struct pipeline *p, struct plan *out, struct why *why)
+{
+    return plan_or_explain(p->all, p, needed(p), out, why);
+}
+
+/* --- the sessions --- */
+
+static void open_sessions(struct pipeline *p)
+{
+    struct pipelines *ps = p->all;
+    random_bytes(p->session, SESSION_BYTES);
+    p->rid = ++ps->last_rid ? ps->last_rid : ++ps->last_rid;
+    p->state = OPENING;
+    p->sent = 0;
+    p->send_err = ERR_OK;
+    p->moved_ms = pipelines_now(ps);
+    p->pinged_ms = 0;
+    p->deadline_ms = p->moved_ms + OPEN_WAIT_MS;
+    for (uint32_t i = 0; i < p->plan.n; i++) p->stage[i] = (struct peer_stage){ 0 };
+    for (uint32_t i = 0; i < p->plan.n; i++) {
+        enum err e = send_open(p, i);
+        if (!e) continue;
+        pipeline_refused(p, i, AVOID_GONE, WIRE_LOST_STAGE,
+                         e == ERR_NOTFOUND ? "it cannot be reached from here" : err_text(e));
+        return;
+    }
+}
+
+void pipeline_try_plan(struct pipeline *p)
+{
+    struct why why = { "" };
+    enum err e = pipeline_find_plan(p, &p->plan, &why);
+    if (!e && !p->healing.is_on) {
+        p->tokens = fit(p);
+        e = plan_for(p->all, p, p->tokens, &p->plan, &why);
+    } else if (e == ERR_NOTFOUND && !p->healing.is_on && pipelines_now(p->all) < p->deadline_ms) {
+        return;
+    }
+    if (e && p->healing.is_on) {
+        heal_wait(p, why.text);
+        return;
+    }
+    if (e) {
+        pipeline_end(p, e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_PIPELINE, why.text);
+        return;
+    }
+    p->tries++;
+    if (!p->wish.plan_only) {
+        open_sessions(p);
+        return;
+    }
+    p->state = PLANNED;
+    p->on.on_open(p->on.arg);
+}
+
+/* While it heals, a refusal is one more stage that is lost; room may be free again in a moment. */
+static void refused_healing(struct pipeline *p, uint32_t i, enum avoid_kind kind,
+                            enum wire_error code, const char *text)
+{
+    bool may_change = code == WIRE_KV_FULL || code == WIRE_BUSY;
+    log_info("%s", text);
+    pipeline_close_sessions(p);
+    if (!may_change) heal_miss(p, i, kind);
+    p->state = PLANNING;
+    if (may_change)
+        heal_wait(p, text); /* the next tick tries again */
+    else
+        pipeline_try_plan(p);
+}
+
+void pipeline_refused(struct pipeline *p, uint32_t i, enum avoid_kind kind, enum wire_error code,
+                      const char *text)
+{
+    const struct plan_stage *s = &p->plan.stage[i];
+    struct why said, why;
+    struct words who;
+    words_stage(&who, &s->id, s->lo, s->hi);
+    fail(&said, ERR_DENIED, "%s refused: %s", who.text, text);
+    if (p->healing.is_on) {
+        refused_healing(p, i, kind, code, said.text);
+        return;
+    }
+    if (p->tries >= TRIES) {
+        pipeline_end(p, code, said.text);
+        return;
+    }
+    pipeline_close_sessions(p);
+    p->state = PLANNING;
+    heal_avoid(p, &s->id, kind);
+    if (plan_for(p->all, p, p->wish.min_tokens, &p->plan, &why)) {
+        pipeline_end(p, code,
+                     said.text); /* nobody else holds these layers: the first reason counts */
+        return;
+    }
+    log_info("%s; trying without it", said.text);
+    p->deadline_ms = pipelines_now(p->all);
+    pipeline_try_plan(p);
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Stages that are killed, stopped and restarted in the middle of an answer: the answer is the one of
+# a single process.  With "all" as third argument: at every token and in every phase.
+. "$(dirname "$0")/lib.sh"
+all=${3:-}
+seed=${HEALING_SEED:-1}
+RANDOM=$seed
+tokens=64
+
+convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
+convert "$src/models/atlas" "$tmp/ends" atlas:q80 --type q80 --layers 0-0
+declare -A layers=([a]=0-2 [A]=0-2 [b]=3-5 [B]=3-5 [d]=6-7 [D]=6-7)
+long=$(printf 'Tell me about Japan, and about its neighbours, and theirs. %.0s' {1..40})
+
+# The oracle: one process.
+start one --store "$tmp/store"
+"$bin/survive" "${link[one]}" 2 $tokens "Tell me about Japan." >"$tmp/short.oracle"
+"$bin/survive" "${link[one]}" 3 $tokens "$long" >"$tmp/long.oracle"
+stop one
+grep -q "^$tokens tokens" "$tmp/short.oracle" || die "the oracle is short: $(cat "$tmp/short.oracle")"
+
+# A coordinator whose layer nobody needs, and two nodes for every stage.
+id() { sed 's,swarm://\(.*\)@.*,\1,' <<<"${link[$1]}"; }
+short_id() { sed 's/^\(swm1.....\).*\(....\)$/\1[.]{3}\2/' <<<"$(id "$1")"; }
+run_node() { start "$1" --store "$tmp/store" --layers "${layers[$1]}" --no-ends --join "${link[n0]}"; }
+start n0 --store "$tmp/ends" --layers 0-0 --patience 3
+for name in "${!layers[@]}"; do run_node "$name"; done
+probe nodes 7
+
+# survive ORACLE [AT:US:LAYER:SIGNAL...]: the answer, whatever happens, is the oracle's.
+survive() {
+    local oracle=$1 name deed options=() question="Tell me about Japan." with=2
+    shift
+    for name in "${!pid[@]}"; do options+=(--node "$(id "$name")=${pid[$name]}"); done
+    for deed in "$@"; do options+=(--do "$deed"); done
+    [ "$oracle" = short ] || { question=$long with=3; }
+    did="$oracle $*"
+    "$bin/survive" "${link[n0]}" $with $tokens "$question" "${options[@]}" \
+        >"$tmp/answer" 2>"$tmp/answer.err" || die "$did: $(cat "$tmp/answer.err")"
+    cmp -s "$tmp/answer" "$tmp/$oracle.oracle" || die "$did: another answer: $(cat "$tmp/answer")"
+}
+
+# heal_back: those who were hit live again.
+heal_back() {
+    local name
+    for name in "${!layers[@]}"; do
+        grep -q "hit $(id "$name")" "$tmp/answer.err" || continue
+        kill -KILL "${pid[$name]}" 2>/dev/null || true
+        wait "${pid[$name]}" 2>/dev/null || true
+        run_node "$name"
+    done
+    probe nodes 7
+}
+
+survive short
+survive long
+
+# Kills at any moment: first, middle and last stage; while the prompt goes through; two at once.
+pauses=()
+strike() {
+    survive "$@"
+    pauses+=("$(sed -n 's/^pause //p' "$tmp/answer.err")")
+    heal_back
+}
+if [ -n "$all" ]; then
+    for ((at = 0; at < tokens; at++)); do
+        for layer in 1 4 7; do strike short $at:$((RANDOM % 800)):$layer:9; done
+    done
+    for ((us = 0; us < 60000; us += 2000)); do
+        for layer in 1 4 7; do strike long 0:$us:$layer:9; done
+    done
+else
+    for i in {1..15}; do
+        strike short $((RANDOM % tokens)):$((RANDOM % 800)):$((1 + 3 * (i % 3))):9
+    done
+    for layer in 1 4 7; do strike long 0:$((RANDOM % 40000)):$layer:9; done
+    strike short 20:0:1:9 20:0:4:9
+    strike short $((RANDOM % tokens)):0:4:9 $((RANDOM % tokens)):0:7:9
+    strike long 0:$((RANDOM % 40000)):1:9 0:100:7:9
+    strike short 5:0:1:9 40:100:4:9 50:0:7:9
+fi
+mapfile -t pauses < <(printf '%s\n' "${pauses[@]}" | sort -n)
+echo "${#pauses[@]} answers survived kills; median pause ${pauses[${#pauses[@]} / 2]} ms, longest ${pauses[-1]} ms"
+[ "${pauses[-1]}" -lt 3000 ] || die "a pause of ${pauses[-1]} ms after a kill"
+
+# Stopped, not killed: noticed by silence.
+for layer in 1 4 7; do
+    survive short 30:0:$layer:19
+    p=$(sed -n 's/^pause //p' "$tmp/answer.err")
+    echo "the stage of layer $layer stopped: a pause of $p ms"
+    [ "$p" -lt 4000 ] || die "a pause of $p ms after SIGSTOP"
+    heal_back
+done
+
+# What the person sees.
+for name in A B D; do stop "$name"; done
+probe nodes 4
+status=0
+"$bin/survive" "${link[n0]}" 2 $tokens "Tell me about Japan." --node "$(id b)=${pid[b]}" \
+    --do 20:0:4:9 >"$tmp/answer" 2>"$tmp/answer.err" || status=$?
+[ "$status" -eq 1 ] || die "without a spare it ended with $status: $(cat "$tmp/answer.err")"
+grep -Eq "^note waiting for layers 3-5; .*$(short_id b)" "$tmp/answer.err" ||
+    die "waiting without a word: $(cat "$tmp/answer.err")"
+grep -Eq "^failed: node $(short_id b) \(layers 3-5\) has gone.*nobody replaced it within 3 s" \
+    "$tmp/answer.err" || die "a bad end: $(cat "$tmp/answer.err")"
+wait "${pid[b]}" 2>/dev/null || true
+run_node b
+probe nodes 4
+
+# No spare, but the node is back before patience ends; then one who was only stopped goes on.
+"$bin/survive" "${link[n0]}" 2 $tokens "Tell me about Japan." --node "$(id b)=${pid[b]}" \
+    --do 20:0:4:9 >"$tmp/answer" 2>"$tmp/answer.err" &
+background=($!)
+wait "${pid[b]}" 2>/dev/null || true
+run_node b
+wait "${background[0]}" || die "a restarted stage: $(cat "$tmp/answer.err")"
+background=()
+cmp "$tmp/answer" "$tmp/short.oracle" || die "a restarted stage gave another answer"
+grep -Eq "^note node $(short_id b) left; layers 3-5 are now computed by $(short_id b); refilled" \
+    "$tmp/answer.err" || die "a restart without a word: $(cat "$tmp/answer.err")"
+"$bin/survive" "${link[n0]}" 2 $tokens "Tell me about Japan." --node "$(id b)=${pid[b]}" \
+    --do 20:0:4:19 >"$tmp/answer" 2>"$tmp/answer.err" &
+background=($!)
+wait_until 10 grep -q "^note waiting for layers 3-5; .*does not answer" "$tmp/answer.err" ||
+    die "a silent stage without a word: $(cat "$tmp/answer.err")"
+kill -CONT "${pid[b]}"
+wait "${background[0]}" || die "a stage that went on: $(cat "$tmp/answer.err")"
+background=()
+cmp "$tmp/answer" "$tmp/short.oracle" || die "a stage that went on gave another answer"
+
+# All sessions are closed, and everyone is well.
+probe sessions 0
+stop_all
+echo "healed"
