@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 340, 62, 46, 34, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 340, 62, 46, 34, 24
 COLORS = {"moe": "#c2410c", "dense": "#1d4ed8"}
 NAMES = {"moe": "GLM-4.5-Air, 1 dense + 4 MoE layers", "dense": "GLM-4-9B"}
 
@@ -50,7 +50,7 @@ def ticks(top):
 def plot(title, x_name, y_name, series, log_x=True):
     """series: {kind: points}; the bound is dashed."""
     xs = sorted({x for points in series.values() for x, _, _ in points})
-    top = 1.08 * max(max(b, a) for points in series.values() for _, b, a in points)
+    top = 1.25 * max(max(b, a) for points in series.values() for _, b, a in points)
     scale = math.log if log_x and xs[0] > 0 else float
 
     def px(x):
@@ -64,7 +64,7 @@ def plot(title, x_name, y_name, series, log_x=True):
            'font-family="sans-serif" font-size="12">',
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
            f'<text x="{LEFT}" y="18" font-weight="bold">{title}</text>']
-    for y in ticks(top):
+    for y in ticks(top / 1.2):
         out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py(y):.1f}" y2="{py(y):.1f}" stroke="#ddd"/>')
         out.append(f'<text x="{LEFT - 6}" y="{py(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in xs:
