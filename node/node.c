@@ -1,14 +1,11 @@
 #include "node/node.h"
 
 #include "base/log.h"
-#include "node/asks.h"
 #include "node/keys.h"
-#include "node/peers.h"
 #include "node/pool.h"
 #include "node/reached.h"
 #include "node/runtime_dir.h"
-#include "node/stage.h"
-#include "node/warm.h"
+#include "node/services.h"
 #include "store/file.h"
 
 #include <signal.h>
@@ -30,27 +27,15 @@ struct node {
     /* what it holds */
     struct identity me;
     struct store *store;
-    struct weights weights;
-    struct warm *warm;
-    struct tokenizer *tokenizer; /* NULL: it does not coordinate */
-    enum chat_form form;
-    const char *no_coordinator; /* then why */
-    uint32_t context;
-    uint64_t kv_bytes;
 
     /* what it does */
     const struct kernels *kernels;
     struct pool *pool;
     struct hub hub;
     bool has_hub;
-    struct compute *compute;
-    uint32_t layer_us;
     struct net *net;
     struct peers *peers;
-    struct stage_server *stage;
-    struct pipelines *pipelines;
-    struct coordinator *coordinator;
-    struct asks *asks;
+    struct services services;
     struct reached reached;
 
     uv_signal_t signal[N_SIGNALS];
@@ -90,6 +75,8 @@ static void find_layers(struct store *s, const struct manifest *m, uint32_t *lo,
     if (*lo == n) *lo = *hi = 0;
 }
 
+static void announce(void *arg);
+
 static enum err open_weights(struct node *n, struct why *why)
 {
     const struct node_config *c = n->c;
@@ -108,41 +95,22 @@ static enum err open_weights(struct node *n, struct why *why)
     if (lo == hi && !with_ends)
         return fail(why, ERR_NOTFOUND, "%s holds no whole layer of %s%s", c->store_dir, name.name,
                     c->no_ends ? "" : " and not its ends either");
-    e = weights_open(&n->weights, n->store, c->model, lo, hi, with_ends, why);
-    if (e) return e;
-    if ((e = warm_open(&n->warm, &n->weights, warm_room())))
-        return fail(why, e, "%s", err_text(e));
-
-    char layers[48] = "no layers";
-    if (lo < hi) snprintf(layers, sizeof layers, "layers %u-%u", lo, hi - 1);
-    log_info("holding %s of %s%s", layers, name.name, with_ends ? " and the ends" : "");
-    return ERR_OK;
-}
-
-/* With the ends and a tokenizer it coordinates; else n->no_coordinator says why not. */
-static enum err open_tokenizer(struct node *n, struct why *why)
-{
-    const struct manifest *m = &n->weights.manifest;
-    if (!n->weights.ends.t) {
-        n->no_coordinator = n->c->no_ends ? "this node was started with --no-ends, so it does not "
-                                            "coordinate; ask another node of the swarm"
-                                          : "this node does not hold the ends of the model, so it "
-                                            "does not coordinate; ask another node of the swarm";
-        return ERR_OK;
-    }
-    if (m->tokenizer_bytes == 0) {
-        n->no_coordinator = "the model has no tokenizer, so it cannot be asked";
-        return ERR_OK;
-    }
-    uint8_t *json;
-    size_t size;
-    if (!chat_form_parse(m->chat, &n->form))
-        return fail(why, ERR_UNSUPPORTED, "the chat form %s is not known to this version", m->chat);
-    enum err e = store_tokenizer(n->store, m, &json, &size, why);
-    if (e) return e;
-    e = tokenizer_open(&n->tokenizer, slice_of(json, size), why);
-    free(json);
-    return e;
+    struct services_config sc = { .store = n->store,
+                                  .model = c->model,
+                                  .lo = lo,
+                                  .hi = hi,
+                                  .with_ends = with_ends,
+                                  .context = c->context,
+                                  .kv_bytes = c->kv_bytes,
+                                  .patience = c->patience,
+                                  .no_ends = c->no_ends,
+                                  .kernels = n->kernels,
+                                  .hub = &n->hub,
+                                  .allow = n->allow,
+                                  .n_allow = c->n_allow,
+                                  .arg = n,
+                                  .on_change = announce };
+    return services_load(&n->services, &sc, why);
 }
 
 static enum err open_identity(struct node *n, struct why *why)
@@ -160,63 +128,28 @@ static enum err open_identity(struct node *n, struct why *why)
     return e;
 }
 
-static uint64_t quarter_of_memory(void)
-{
-    return uv_get_total_memory() / 4;
-}
-
-static void choose_limits(struct node *n)
-{
-    const struct arch *a = &n->weights.manifest.arch;
-    n->kv_bytes = n->c->kv_bytes ? n->c->kv_bytes : quarter_of_memory();
-    n->context = n->c->context && n->c->context < a->context ? n->c->context : a->context;
-    if (n->context > CONTEXT_MAX) n->context = CONTEXT_MAX;
-}
-
-/* --- 3: how it computes --- */
-
-static enum err open_compute(struct node *n, struct why *why)
-{
-    enum err e = pool_open(&n->pool, n->c->threads);
-    if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
-    struct compute_config cc = { .arch = &n->weights.manifest.arch,
-                                 .layers = n->weights.layer,
-                                 .lo = n->weights.lo,
-                                 .hi = n->weights.hi,
-                                 .ends = n->tokenizer ? &n->weights.ends : NULL,
-                                 .pager = warm_pager(n->warm),
-                                 .kernels = n->kernels,
-                                 .workers = pool_workers(n->pool) };
-    e = compute_open(&n->compute, &cc, why);
-    if (e) return e;
-    n->layer_us = compute_measure(n->compute);
-    log_info("computing with %u threads, %s%s", pool_workers(n->pool)->n, n->kernels->isa,
-             n->layer_us ? "" : "; no layers to serve");
-    if (n->layer_us) log_info("a layer takes %u us for one token", n->layer_us);
-    return ERR_OK;
-}
-
 static void settle_join(struct node *n, const struct node_id *id);
 
-/* --- 4: whom it talks to --- */
+/* --- 3: whom it talks to --- */
 
 /* Say to the swarm what has changed; peers.c gathers changes that come close together. */
 static void announce(void *arg)
 {
     struct node *n = arg;
-    if (n->is_stopping || !n->peers) return;
-    const struct weights *w = &n->weights;
-    struct record_body r = { .version = 1, .state = RECORD_ACTIVE, .ends = n->coordinator != NULL };
+    if (n->is_stopping || !services_are_open(&n->services)) return;
+    const struct services *v = &n->services;
+    const struct weights *w = &v->weights;
+    struct record_body r = { .version = 1, .state = RECORD_ACTIVE, .ends = v->coordinator != NULL };
     for (uint32_t i = 0; i < n->reached.n; i++)
         r.addrs.p[r.addrs.n++] = slice_of(n->reached.addr[i].b, n->reached.addr[i].n);
     r.model = slice_of(w->name.id.b, HASH_BYTES);
     r.model_name = slice_str(w->name.name);
     if (w->lo < w->hi) {
         r.layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
-        r.layer_us = n->layer_us;
-        r.kv_tokens = stage_server_free_tokens(n->stage);
-        r.context = n->context;
-        r.sessions = stage_server_sessions(n->stage);
+        r.layer_us = v->layer_us;
+        r.kv_tokens = stage_server_free_tokens(v->stage);
+        r.context = v->context;
+        r.sessions = stage_server_sessions(v->stage);
     }
     r.agent = slice_str("swarm-node " SWARM_VERSION);
     if (n->c->name) r.name = slice_str(n->c->name);
@@ -237,19 +170,19 @@ static void on_mail(void *arg, struct mail *m)
     case MSG_ACT:
         /* Rows that come home carry the number of SESS_OPEN; rows for a stage carry none. */
         if (m->m.rid == 0)
-            stage_server_on_mail(n->stage, m);
+            stage_server_on_mail(n->services.stage, m);
         else
-            pipelines_on_mail(n->pipelines, m);
+            pipelines_on_mail(n->services.pipelines, m);
         break;
     case MSG_SESS_OPEN:
     case MSG_KV_TRIM:
-    case MSG_SESS_CLOSE: stage_server_on_mail(n->stage, m); break;
+    case MSG_SESS_CLOSE: stage_server_on_mail(n->services.stage, m); break;
     case MSG_SESS_OK:
     case MSG_STEP_DONE:
     case MSG_SESS_FAIL:
-    case MSG_ERROR: pipelines_on_mail(n->pipelines, m); break;
+    case MSG_ERROR: pipelines_on_mail(n->services.pipelines, m); break;
     case MSG_ASK:
-    case MSG_ASK_CANCEL: asks_on_mail(n->asks, m); break;
+    case MSG_ASK_CANCEL: asks_on_mail(n->services.asks, m); break;
     default: m->note.drop(&m->note); break;
     }
 }
@@ -265,16 +198,16 @@ static void on_peer(void *arg, const struct node_id *id, bool up, const char *wh
     else
         log_info("no longer connected to %s%s%s", name, *why ? ": " : "", why);
     peers_on_peer(n->peers, id, up);
-    pipelines_on_peer(n->pipelines, id, up, why);
-    stage_server_on_peer(n->stage, id, up, why);
-    asks_on_peer(n->asks, id, up);
+    pipelines_on_peer(n->services.pipelines, id, up, why);
+    stage_server_on_peer(n->services.stage, id, up, why);
+    asks_on_peer(n->services.asks, id, up);
     if (up) settle_join(n, id);
 }
 
 static void on_directory(void *arg)
 {
     struct node *n = arg;
-    if (n->pipelines && !n->is_stopping) pipelines_on_change(n->pipelines);
+    if (n->services.pipelines && !n->is_stopping) pipelines_on_change(n->services.pipelines);
 }
 
 static void on_join_failed(void *arg, const struct link *l, const char *why)
@@ -313,52 +246,19 @@ static enum err open_net(struct node *n, struct why *why)
     return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
 }
 
-/* --- 5: what it serves --- */
+/* --- 4: what it serves --- */
 
 static enum err open_services(struct node *n, struct why *why)
 {
-    const struct arch *a = &n->weights.manifest.arch;
-    struct stage_server_config sc = { .hub = &n->hub,
-                                      .net = n->net,
-                                      .compute = n->compute,
-                                      .weights = &n->weights,
-                                      .me = n->me.id,
-                                      .context = n->context,
-                                      .kv_bytes = n->kv_bytes,
-                                      .idle_ms = STAGE_IDLE_MS,
-                                      .arg = n,
-                                      .on_change = announce };
-    struct pipelines_config pc = { .hub = &n->hub,
-                                   .net = n->net,
-                                   .peers = n->peers,
-                                   .me = n->me.id,
-                                   .n_layers = a->n_layers,
-                                   .row_bytes = arch_row_bytes(a),
-                                   .patience_ms = 2000,
-                                   .heal_ms = 1000 * (n->c->patience ? n->c->patience : 30) };
-    memcpy(pc.model, n->weights.name.id.b, ID_BYTES);
-    enum err e = stage_server_open(&n->stage, &sc);
-    pc.stage = n->stage;
-    if (!e) e = pipelines_open(&n->pipelines, &pc);
-    if (!e && n->tokenizer) {
-        struct coordinator_config cc = { .hub = &n->hub,
-                                         .pipelines = n->pipelines,
-                                         .compute = n->compute,
-                                         .weights = &n->weights,
-                                         .tokenizer = n->tokenizer,
-                                         .form = n->form };
-        e = coordinator_open(&n->coordinator, &cc);
-    }
-    struct asks_config ac = { .net = n->net,
-                              .coordinator = n->coordinator,
-                              .no_coordinator = n->no_coordinator,
-                              .allow = n->allow,
-                              .n_allow = n->c->n_allow };
-    if (!e) e = asks_open(&n->asks, &ac);
-    return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
+    struct services_config *c = &n->services.c;
+    c->me = n->me.id;
+    c->workers = pool_workers(n->pool);
+    c->net = n->net;
+    c->peers = n->peers;
+    return services_open(&n->services, why);
 }
 
-/* --- 6: ready --- */
+/* --- 5: ready --- */
 
 /* swarm-ask on this machine finds us by this; over loopback when we listen there. */
 static void publish_here(struct node *n)
@@ -367,7 +267,7 @@ static void publish_here(struct node *n)
     struct link l = { .id = n->me.id, .port = net_port(n->net) };
     bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
     snprintf(l.host, sizeof l.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
-    if (n->coordinator && runtime_publish(&l, n->weights.name.name, &why))
+    if (n->services.coordinator && runtime_publish(&l, n->services.weights.name.name, &why))
         log_warn("swarm-ask will not find this node by itself: %s", why.text);
 }
 
@@ -379,11 +279,12 @@ static void say_ready(struct node *n)
     link_text(text, sizeof text, &l);
     n->is_ready = true;
     publish_here(n);
-    if (n->weights.lo < n->weights.hi)
+    if (n->services.weights.lo < n->services.weights.hi)
         log_info("room for %u positions of conversations, at most %u in one",
-                 stage_server_free_tokens(n->stage), n->context);
-    log_info("ready%s",
-             n->coordinator ? "; swarm-ask on this machine finds this node by itself" : "");
+                 stage_server_free_tokens(n->services.stage), n->services.context);
+    log_info("ready%s", n->services.coordinator
+                            ? "; swarm-ask on this machine finds this node by itself"
+                            : "");
     printf("%s\n", text);
     fflush(stdout);
 }
@@ -410,15 +311,12 @@ static void on_join_timer(uv_timer_t *t)
     ready_when_settled(n);
 }
 
-/* --- 7: the end --- */
+/* --- 6: the end --- */
 
 static void on_net_closed(void *arg)
 {
     struct node *n = arg;
-    compute_close(n->compute);
-    stage_server_close(n->stage); /* its mailbox may hold jobs that are the coordinator's */
-    coordinator_close(n->coordinator);
-    n->compute = NULL;
+    services_close(&n->services);
     hub_stop(&n->hub);
 }
 
@@ -428,10 +326,7 @@ static void stop(struct node *n)
     if (n->is_stopping) return;
     n->is_stopping = true;
     runtime_withdraw();
-    if (n->coordinator) coordinator_stop(n->coordinator);
-    if (n->stage) stage_server_stop(n->stage);
-    asks_close(n->asks);
-    pipelines_close(n->pipelines);
+    services_stop(&n->services);
     if (n->peers) {
         peers_leave(n->peers);
         peers_close(n->peers);
@@ -476,16 +371,15 @@ static enum err start(struct node *n, struct why *why)
     enum err e = kernels_selftest(n->kernels, why);
     if (!e) e = read_config(n, why);
     if (!e) e = open_weights(n, why);
-    if (!e) e = open_tokenizer(n, why);
     if (!e) e = open_identity(n, why);
     if (e) return e;
-    choose_limits(n);
 
     e = hub_init(&n->hub);
     if (e) return fail(why, e, "the loop cannot start: %s", err_text(e));
     n->has_hub = true;
-    e = open_compute(n, why);
-    if (!e) e = open_net(n, why);
+    e = pool_open(&n->pool, n->c->threads);
+    if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
+    e = open_net(n, why);
     if (!e) e = open_services(n, why);
     if (e) return e;
     open_handles(n);
@@ -508,9 +402,7 @@ enum err node_run(const struct node_config *c, struct why *why)
         hub_fini(&n->hub);
     }
     if (n->pool) pool_close(n->pool);
-    if (n->tokenizer) tokenizer_close(n->tokenizer);
-    warm_close(n->warm);
-    weights_close(&n->weights);
+    services_close(&n->services); /* if there was no loop to do it */
     if (n->store) store_close(n->store);
     identity_fini(&n->me);
     explicit_bzero(&n->swarm, sizeof n->swarm);

@@ -1,10 +1,8 @@
 /* node.h - a swarm-node, from the store it opens to the last socket it closes.
  *
- *     store, weights, identity   what it holds and who it is
- *     pool, compute              how it computes
+ *     store, identity            what it holds and who it is
  *     net, peers                 whom it talks to, what they say
- *     stage_server               sessions of its layers
- *     pipelines, coordinator, asks   requests, when it holds the ends
+ *     services                   what it computes for others (services.h)
  *
  * All actors live on one loop; node_run returns when the node has been told to stop. */
 #ifndef NODE_NODE_H

@@ -1,0 +1,180 @@
+#include "node/services.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PATIENCE_S = 30, PLAN_PATIENCE_MS = 2000 };
+
+/* --- load --- */
+
+static enum err load_weights(struct services *s, struct why *why)
+{
+    const struct services_config *c = &s->c;
+    enum err e = weights_open(&s->weights, c->store, c->model, c->lo, c->hi, c->with_ends, why);
+    if (e) return e;
+    if ((e = warm_open(&s->warm, &s->weights, warm_room()))) return fail(why, e, "%s", err_text(e));
+
+    char layers[48] = "no layers";
+    if (c->lo < c->hi) snprintf(layers, sizeof layers, "layers %u-%u", c->lo, c->hi - 1);
+    log_info("holding %s of %s%s", layers, s->weights.name.name,
+             c->with_ends ? " and the ends" : "");
+    return ERR_OK;
+}
+
+/* With the ends and a tokenizer it coordinates; else no_coordinator says why not. */
+static enum err load_tokenizer(struct services *s, struct why *why)
+{
+    const struct manifest *m = &s->weights.manifest;
+    if (!s->weights.ends.t) {
+        s->no_coordinator = s->c.no_ends ? "this node was started with --no-ends, so it does not "
+                                           "coordinate; ask another node of the swarm"
+                                         : "this node does not hold the ends of the model, so it "
+                                           "does not coordinate; ask another node of the swarm";
+        return ERR_OK;
+    }
+    if (m->tokenizer_bytes == 0) {
+        s->no_coordinator = "the model has no tokenizer, so it cannot be asked";
+        return ERR_OK;
+    }
+    uint8_t *json;
+    size_t size;
+    if (!chat_form_parse(m->chat, &s->form))
+        return fail(why, ERR_UNSUPPORTED, "the chat form %s is not known to this version", m->chat);
+    enum err e = store_tokenizer(s->c.store, m, &json, &size, why);
+    if (e) return e;
+    e = tokenizer_open(&s->tokenizer, slice_of(json, size), why);
+    free(json);
+    return e;
+}
+
+static uint64_t quarter_of_memory(void)
+{
+    return uv_get_total_memory() / 4;
+}
+
+static void choose_limits(struct services *s)
+{
+    const struct arch *a = &s->weights.manifest.arch;
+    s->kv_bytes = s->c.kv_bytes ? s->c.kv_bytes : quarter_of_memory();
+    s->context = s->c.context && s->c.context < a->context ? s->c.context : a->context;
+    if (s->context > CONTEXT_MAX) s->context = CONTEXT_MAX;
+}
+
+enum err services_load(struct services *s, const struct services_config *c, struct why *why)
+{
+    *s = (struct services){ .c = *c };
+    enum err e = load_weights(s, why);
+    if (!e) e = load_tokenizer(s, why);
+    if (!e) choose_limits(s);
+    return e;
+}
+
+/* --- open --- */
+
+static enum err open_compute(struct services *s, struct why *why)
+{
+    struct compute_config cc = { .arch = &s->weights.manifest.arch,
+                                 .layers = s->weights.layer,
+                                 .lo = s->weights.lo,
+                                 .hi = s->weights.hi,
+                                 .ends = s->tokenizer ? &s->weights.ends : NULL,
+                                 .pager = warm_pager(s->warm),
+                                 .kernels = s->c.kernels,
+                                 .workers = s->c.workers };
+    enum err e = compute_open(&s->compute, &cc, why);
+    if (e) return e;
+    s->layer_us = compute_measure(s->compute);
+    log_info("computing with %u threads, %s%s", s->c.workers->n, s->c.kernels->isa,
+             s->layer_us ? "" : "; no layers to serve");
+    if (s->layer_us) log_info("a layer takes %u us for one token", s->layer_us);
+    return ERR_OK;
+}
+
+static enum err open_stage(struct services *s)
+{
+    struct stage_server_config sc = { .hub = s->c.hub,
+                                      .net = s->c.net,
+                                      .compute = s->compute,
+                                      .weights = &s->weights,
+                                      .me = s->c.me,
+                                      .context = s->context,
+                                      .kv_bytes = s->kv_bytes,
+                                      .idle_ms = STAGE_IDLE_MS,
+                                      .arg = s->c.arg,
+                                      .on_change = s->c.on_change };
+    return stage_server_open(&s->stage, &sc);
+}
+
+static enum err open_pipelines(struct services *s)
+{
+    const struct arch *a = &s->weights.manifest.arch;
+    struct pipelines_config pc = { .hub = s->c.hub,
+                                   .net = s->c.net,
+                                   .peers = s->c.peers,
+                                   .stage = s->stage,
+                                   .me = s->c.me,
+                                   .n_layers = a->n_layers,
+                                   .row_bytes = arch_row_bytes(a),
+                                   .patience_ms = PLAN_PATIENCE_MS,
+                                   .heal_ms = 1000 * (s->c.patience ? s->c.patience : PATIENCE_S) };
+    memcpy(pc.model, s->weights.name.id.b, ID_BYTES);
+    return pipelines_open(&s->pipelines, &pc);
+}
+
+static enum err open_coordinator(struct services *s)
+{
+    struct coordinator_config cc = { .hub = s->c.hub,
+                                     .pipelines = s->pipelines,
+                                     .compute = s->compute,
+                                     .weights = &s->weights,
+                                     .tokenizer = s->tokenizer,
+                                     .form = s->form };
+    return s->tokenizer ? coordinator_open(&s->coordinator, &cc) : ERR_OK;
+}
+
+static enum err open_asks(struct services *s)
+{
+    struct asks_config ac = { .net = s->c.net,
+                              .coordinator = s->coordinator,
+                              .no_coordinator = s->no_coordinator,
+                              .allow = s->c.allow,
+                              .n_allow = s->c.n_allow };
+    return asks_open(&s->asks, &ac);
+}
+
+enum err services_open(struct services *s, struct why *why)
+{
+    enum err e = open_compute(s, why);
+    if (e) return e;
+    e = open_stage(s);
+    if (!e) e = open_pipelines(s);
+    if (!e) e = open_coordinator(s);
+    if (!e) e = open_asks(s);
+    return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
+}
+
+/* --- the end --- */
+
+/* In the order in which they depend on each other. */
+void services_stop(struct services *s)
+{
+    if (s->coordinator) coordinator_stop(s->coordinator);
+    if (s->stage) stage_server_stop(s->stage);
+    asks_close(s->asks);
+    pipelines_close(s->pipelines);
+    s->asks = NULL;
+    s->pipelines = NULL;
+}
+
+void services_close(struct services *s)
+{
+    compute_close(s->compute);
+    stage_server_close(s->stage); /* its mailbox may hold jobs that are the coordinator's */
+    coordinator_close(s->coordinator);
+    if (s->tokenizer) tokenizer_close(s->tokenizer);
+    warm_close(s->warm);
+    weights_close(&s->weights);
+    *s = (struct services){ .c = s->c };
+}

@@ -1,0 +1,73 @@
+/* services.h - what a node serves: the weights it holds, and the actors that compute with them.
+ *
+ *     load     weights bound, tokenizer read       nothing of the loop is needed
+ *     open     compute, stage_server, pipelines, coordinator, asks on the loop
+ *     stop     sessions and requests are ended with a sentence
+ *     close    all of it is freed
+ *
+ * A node opens services once it holds what it serves, and opens others in their place when it holds
+ * something else (node.c). */
+#ifndef NODE_SERVICES_H
+#define NODE_SERVICES_H
+
+#include "node/asks.h"
+#include "node/peers.h"
+#include "node/stage.h"
+#include "node/warm.h"
+
+/* All pointers are borrowed until services_close. */
+struct services_config {
+    struct store *store;
+    const char *model; /* NULL: the only one */
+    uint32_t lo, hi;   /* layers [lo, hi); lo == hi: none */
+    bool with_ends;
+    uint32_t context;  /* 0: the model's */
+    uint64_t kv_bytes; /* 0: a quarter of the memory */
+    uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
+    bool no_ends;      /* the person wants it so: for the sentence */
+    struct node_id me;
+    const struct kernels *kernels;
+    struct workers *workers;
+    struct hub *hub;
+    struct net *net;
+    struct peers *peers;
+    const struct node_id *allow; /* [n_allow] who else may ask */
+    uint32_t n_allow;
+    void *arg;
+    void (*on_change)(void *arg); /* sessions came or went: announce it */
+};
+
+struct services {
+    struct services_config c;
+    struct weights weights;
+    struct warm *warm;
+    struct tokenizer *tokenizer; /* NULL: it does not coordinate */
+    enum chat_form form;
+    const char *no_coordinator; /* then why */
+    uint32_t context;
+    uint64_t kv_bytes;
+    struct compute *compute;
+    uint32_t layer_us; /* what a layer takes for one token; 0: no layers */
+    struct stage_server *stage;
+    struct pipelines *pipelines;
+    struct coordinator *coordinator; /* NULL: it does not coordinate */
+    struct asks *asks;
+};
+
+/* Bind weights and read the tokenizer; hub, net, peers and workers need not be there yet.  *s is
+ * overwritten; after an error too services_close is right. */
+MUST_CHECK enum err services_load(struct services *s, const struct services_config *c,
+                                  struct why *why);
+/* Start computing and serving; s->c has hub, net, peers and workers by now. */
+MUST_CHECK enum err services_open(struct services *s, struct why *why);
+/* End every session and request; no message may be handed on after it. */
+void services_stop(struct services *s);
+/* After services_stop, if it was open: joins the compute thread, frees everything. */
+void services_close(struct services *s);
+
+static inline bool services_are_open(const struct services *s)
+{
+    return s->asks != NULL;
+}
+
+#endif
