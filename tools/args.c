@@ -48,15 +48,15 @@ static void print_wrapped(const char *text, int at)
     putchar('\n');
 }
 
-/* May the flag be turned off with --no-NAME?  Its help then starts with the mark. */
-static bool negatable(const struct arg *o)
+/* Its help then starts with the mark. */
+bool arg_negatable(const struct arg *o)
 {
     return o->type == ARG_FLAG && strncmp(o->help, NEGATABLE, strlen(NEGATABLE)) == 0;
 }
 
 static const char *help_of(const struct arg *o)
 {
-    return o->help + (negatable(o) ? strlen(NEGATABLE) : 0);
+    return o->help + (arg_negatable(o) ? strlen(NEGATABLE) : 0);
 }
 
 static void print_help(const struct args *a)
@@ -67,8 +67,8 @@ static void print_help(const struct args *a)
     print_wrapped(a->about, 0);
     putchar('\n');
     for (const struct arg *o = a->options; o->name; o++) {
-        int n = printf("  --%s%s%s%s", negatable(o) ? "[no-]" : "", o->name, o->value ? " " : "",
-                       o->value ? o->value : "");
+        int n = printf("  --%s%s%s%s", arg_negatable(o) ? "[no-]" : "", o->name,
+                       o->value ? " " : "", o->value ? o->value : "");
         if (n >= LEFT) n = (putchar('\n'), 0);
         printf("%*s", LEFT - n, "");
         print_wrapped(help_of(o), LEFT);
@@ -114,7 +114,7 @@ static void print_man(const struct args *a)
     print_roff(a->about);
     printf(".SH OPTIONS\n");
     for (const struct arg *o = a->options; o->name; o++) {
-        printf(".TP\n\\fB\\-\\-%s%s\\fR \\fI%s\\fR\n", negatable(o) ? "[no\\-]" : "", o->name,
+        printf(".TP\n\\fB\\-\\-%s%s\\fR \\fI%s\\fR\n", arg_negatable(o) ? "[no\\-]" : "", o->name,
                o->value ? o->value : "");
         print_roff(help_of(o));
     }
@@ -177,22 +177,38 @@ static bool parse_double(const char *s, double *out)
     return *end == 0 && isfinite(*out);
 }
 
-static void set(const struct args *a, const struct arg *o, const char *v)
+static bool parse_flag(const char *s, bool *out)
 {
+    static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
+
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(s, words[i]) == 0) {
+            *out = i % 2;
+            return true;
+        }
+    return false;
+}
+
+enum err arg_set(const struct arg *o, const char *v, struct why *why)
+{
+    static const char *const kinds[] = {
+        [ARG_FLAG] = "yes or no",          [ARG_U64] = "a whole number",
+        [ARG_U32] = "a whole number",      [ARG_DOUBLE] = "a number",
+        [ARG_SIZE] = "a size, as in 512M", [ARG_RANGE] = "a range, as in 0-7",
+    };
     const char *end = "";
     uint64_t u;
     bool ok = true;
 
     switch (o->type) {
-    case ARG_FLAG: *(bool *)o->to = true; return;
-    case ARG_STR: *(const char **)o->to = v; return;
+    case ARG_FLAG: ok = parse_flag(v, o->to); break;
+    case ARG_STR: *(const char **)o->to = v; break;
     case ARG_LIST: {
         struct arg_list *l = o->to;
-        if (l->n == sizeof l->v / sizeof *l->v)
-            exit(die(a, 2, "--%s is given more than %zu times", o->name,
-                     sizeof l->v / sizeof *l->v));
+        enum { MOST = sizeof l->v / sizeof *l->v };
+        if (l->n == MOST) return fail(why, ERR_USAGE, "it is given more than %d times", MOST);
         l->v[l->n++] = v;
-        return;
+        break;
     }
     case ARG_U64: ok = parse_u64(v, &end, o->to) && *end == 0; break;
     case ARG_U32:
@@ -203,13 +219,15 @@ static void set(const struct args *a, const struct arg *o, const char *v)
     case ARG_SIZE: ok = parse_size(v, o->to); break;
     case ARG_RANGE: ok = parse_range(v, o->to); break;
     }
-    if (ok) return;
-    static const char *const kinds[] = {
-        [ARG_U64] = "a whole number",       [ARG_U32] = "a whole number",
-        [ARG_DOUBLE] = "a number",          [ARG_SIZE] = "a size, as in 512M",
-        [ARG_RANGE] = "a range, as in 0-7",
-    };
-    exit(die(a, 2, "--%s %s: that is not %s", o->name, v, kinds[o->type]));
+    return ok ? ERR_OK : fail(why, ERR_USAGE, "that is not %s", kinds[o->type]);
+}
+
+static void set(const struct args *a, const struct arg *o, const char *v)
+{
+    struct why why;
+
+    if (a->given) a->given[o - a->options] = true;
+    if (arg_set(o, v, &why)) exit(die(a, 2, "--%s %s: %s", o->name, v, why.text));
 }
 
 /* --- the line --- */
@@ -226,7 +244,7 @@ static const struct arg *find_negated(const struct args *a, const char *name, si
 {
     const struct arg *o = n > 3 && memcmp(name, "no-", 3) == 0 ? find(a, name + 3, n - 3) : NULL;
 
-    return o && negatable(o) ? o : NULL;
+    return o && arg_negatable(o) ? o : NULL;
 }
 
 /* The option at argv[i], and its value; returns the index of the last word it used. */
@@ -237,7 +255,7 @@ static int take_option(const struct args *a, int argc, char **argv, int i)
     const struct arg *o = find(a, name, n);
 
     if (!o && !value && (o = find_negated(a, name, n))) {
-        *(bool *)o->to = false;
+        set(a, o, "no");
         return i;
     }
     if (!o && !value && strcmp(name, "help") == 0) {
@@ -255,6 +273,7 @@ static int take_option(const struct args *a, int argc, char **argv, int i)
     if (!o) exit(die(a, 2, "unknown option --%.*s; --help lists them", (int)n, name));
     if (o->type == ARG_FLAG) {
         if (value) exit(die(a, 2, "--%s takes no value", o->name));
+        value = "yes";
     } else if (value) {
         value++;
     } else {

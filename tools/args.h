@@ -3,6 +3,8 @@
 #ifndef TOOLS_ARGS_H
 #define TOOLS_ARGS_H
 
+#include "base/err.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,7 +39,14 @@ struct args {
     const char *about;   /* one or two sentences */
     const struct arg *options; /* ends with {0} */
     const char *more;    /* printed after the options: examples, exit status; NULL */
+    bool *given;         /* [options] set for those that the line names; NULL: nobody asks */
 };
+
+/* Set o from its text, as on a command line: ARG_FLAG takes yes or no, ARG_LIST adds one.
+ * ERR_USAGE with why: "that is not a whole number". */
+MUST_CHECK enum err arg_set(const struct arg *o, const char *text, struct why *why);
+/* May the flag be turned off with --no-NAME? */
+bool arg_negatable(const struct arg *o);
 
 /* Parse argv[1..]; positional arguments are gathered in pos (at most max_pos).  "--name=V" and
  * "--name V"; "--" ends options.  --help, --version and --man (the manual page as roff) print

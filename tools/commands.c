@@ -17,17 +17,31 @@ __attribute__((format(printf, 3, 4))) static void add(char *text, size_t cap, co
     va_end(ap);
 }
 
+const struct command *commands_find(const struct command *commands, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (strcmp(name, commands[i].name) == 0) return &commands[i];
+    return NULL;
+}
+
+void commands_list(char *text, size_t cap, const struct command *commands, unsigned n)
+{
+    *text = 0;
+    add(text, cap, "Commands:");
+    for (unsigned i = 0; i < n; i++)
+        add(text, cap, "\n  %-12s %s", commands[i].name, commands[i].about);
+}
+
 int commands_run(const char *program, const char *about, const struct command *commands, unsigned n,
                  int argc, char **argv)
 {
-    char more[2048] = "Commands:", names[512] = "", text[512];
+    char more[2048], names[512] = "", text[512];
+    const struct command *c = argc > 1 ? commands_find(commands, n, argv[1]) : NULL;
 
-    for (unsigned i = 0; argc > 1 && i < n; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
-    for (unsigned i = 0; i < n; i++) {
-        add(more, sizeof more, "\n  %-12s %s", commands[i].name, commands[i].about);
+    if (c) return c->run(argc - 1, argv + 1);
+    commands_list(more, sizeof more, commands, n);
+    for (unsigned i = 0; i < n; i++)
         add(names, sizeof names, "%s%s", !i ? "" : i + 1 < n ? ", " : " or ", commands[i].name);
-    }
     snprintf(text, sizeof text, "%s %s COMMAND --help lists a command's options.", about, program);
 
     static const struct arg no_options[] = { { 0 } };

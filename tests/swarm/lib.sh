@@ -120,7 +120,7 @@ refused() {
     local pattern=$1 status=0
     shift
     "$@" >"$tmp/refused.out" 2>"$tmp/refused.err" </dev/null || status=$?
-    [ "$status" -eq 1 ] || die "'$*' ended with $status: $(cat "$tmp/refused.err")"
+    [ "$status" -eq 1 ] || [ "$status" -eq 2 ] || die "'$*' ended with $status: $(cat "$tmp/refused.err")"
     tail -n 1 "$tmp/refused.err" | grep -Eq "$pattern" ||
         die "'$*' said '$(cat "$tmp/refused.err")', not '$pattern'"
 }

@@ -22,3 +22,11 @@ add_test(NAME reference_logits
 
 # Command lines.
 unit_test(swarm args tool)
+unit_test(swarm settings tool)
+
+# docs/config.md and the example file are what the table of settings prints today.
+add_test(NAME config_doc
+  COMMAND sh -c "$<TARGET_FILE:configdoc> docs/config-intro.md | diff -u docs/config.md - && $<TARGET_FILE:configdoc> --example | diff -u docs/node.conf.example -"
+  WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME swarm_config
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_config.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})

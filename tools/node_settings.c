@@ -1,0 +1,189 @@
+#include "tools/node_settings.h"
+
+#include "base/log.h"
+#include "node/config_dir.h"
+#include "node/keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct node_settings the;
+
+/* --- what a value must be, besides its type --- */
+
+static enum err check_host(const void *to, struct why *why)
+{
+    char host[256];
+    uint16_t port;
+    return hostport_parse(host, &port, *(const char *const *)to, why);
+}
+
+static enum err check_links(const void *to, struct why *why)
+{
+    const struct arg_list *l = to;
+    struct link link;
+    enum err e = ERR_OK;
+    for (unsigned i = 0; i < l->n && !e; i++) e = link_parse(&link, l->v[i], why);
+    return e;
+}
+
+static enum err check_ids(const void *to, struct why *why)
+{
+    const struct arg_list *l = to;
+    struct node_id id;
+    enum err e = ERR_OK;
+    for (unsigned i = 0; i < l->n && !e; i++) e = node_id_parse(&id, l->v[i], why);
+    return e;
+}
+
+static enum err check_layers(const void *to, struct why *why)
+{
+    const struct arg_range *r = to;
+    return r->hi < LAYER_MAX ? ERR_OK
+                             : fail(why, ERR_RANGE, "no model has more than %d layers", LAYER_MAX);
+}
+
+static enum err check_swarm_key(const void *to, struct why *why)
+{
+    struct swarm_key key;
+    enum err e = keys_swarm(&key, *(const char *const *)to, why);
+    explicit_bzero(&key, sizeof key);
+    return e;
+}
+
+static enum err check_name(const void *to, struct why *why)
+{
+    enum { NAME_BYTES = 32 }; /* of a record */
+    return strlen(*(const char *const *)to) <= NAME_BYTES
+               ? ERR_OK
+               : fail(why, ERR_RANGE, "at most %d bytes", NAME_BYTES);
+}
+
+/* The place of text among the levels; -1: none of them. */
+static int level(const char *text)
+{
+    static const char *const names[] = { "error", "warn", "info", "debug" };
+    for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+        if (strcmp(text, names[i]) == 0) return i;
+    return -1;
+}
+
+static enum err check_level(const void *to, struct why *why)
+{
+    return level(*(const char *const *)to) >= 0
+               ? ERR_OK
+               : fail(why, ERR_USAGE, "that is not error, warn, info or debug");
+}
+
+/* --- the table --- */
+
+/* clang-format off */
+static const struct setting table[] = {
+    { .name = "config", .type = ARG_STR, .to = &the.file, .value = "FILE", .has_no_key = true,
+      .help = "settings: lines of key = value; a key is a flag without dashes",
+      .unset = "~/.config/swarm/node.conf" },
+    { .name = "store", .type = ARG_STR, .to = &the.config.store_dir, .value = "DIR",
+      .help = "where the model is (made by swarm-convert)", .unset = "~/.local/share/swarm" },
+    { .name = "listen", .type = ARG_STR, .to = &the.config.listen, .value = "HOST:PORT",
+      .help = "where to take connections; port 0: any free one", .preset = "0.0.0.0:7777",
+      .check = check_host },
+    { .name = "advertise", .type = ARG_STR, .to = &the.config.advertise, .value = "HOST:PORT",
+      .help = "where others reach this node, if elsewhere", .check = check_host },
+    { .name = "join", .type = ARG_LIST, .to = &the.join, .value = "LINK",
+      .help = "a node of the swarm to join; may be repeated", .check = check_links },
+    { .name = "model", .type = ARG_STR, .to = &the.config.model, .value = "NAME",
+      .help = "which model, if the store has several" },
+    { .name = "layers", .type = ARG_RANGE, .to = &the.layers, .value = "A-B",
+      .help = "serve these layers, both included, from 0", .unset = "all it has",
+      .check = check_layers },
+    { .name = "no-ends", .type = ARG_FLAG, .to = &the.config.no_ends,
+      .help = "do not hold embedding and head, do not answer questions" },
+    { .name = "threads", .type = ARG_U32, .to = &the.config.threads, .value = "T",
+      .help = "threads that compute", .unset = "every core", .max = 1024 },
+    { .name = "ctx", .type = ARG_U32, .to = &the.config.context, .value = "N",
+      .help = "longest conversation served", .unset = "the model's", .max = CONTEXT_MAX },
+    { .name = "kv-ram", .type = ARG_SIZE, .to = &the.config.kv_bytes, .value = "SIZE",
+      .help = "memory for conversations", .unset = "a quarter of all" },
+    { .name = "patience", .type = ARG_U32, .to = &the.config.patience, .value = "S",
+      .help = "seconds to wait for others when a node leaves an answer", .preset = "30",
+      .min = 1, .max = 3600 },
+    { .name = "allow", .type = ARG_LIST, .to = &the.allow, .value = "ID",
+      .help = "who may ask besides this machine; may be repeated", .check = check_ids },
+    { .name = "identity", .type = ARG_STR, .to = &the.config.identity, .value = "FILE",
+      .help = "who this node is, made at first", .unset = "identity.key in the store" },
+    { .name = "swarm-key", .type = ARG_STR, .to = &the.config.swarm_key, .value = "FILE|swk1...",
+      .help = "which swarm", .unset = "the public one", .is_secret = true,
+      .check = check_swarm_key },
+    { .name = "name", .type = ARG_STR, .to = &the.config.name, .value = "NAME",
+      .help = "a label that others see", .check = check_name },
+    { .name = "log-level", .type = ARG_STR, .to = &the.log_level, .value = "LEVEL",
+      .help = "error, warn, info or debug", .preset = "info", .check = check_level },
+    { 0 },
+};
+/* clang-format on */
+
+struct node_settings *node_settings_open(void)
+{
+    if (the.all.n) abort();
+    settings_init(&the.all, "SWARM_NODE_", table);
+    return &the;
+}
+
+void node_settings_close(struct node_settings *s)
+{
+    settings_fini(&s->all);
+}
+
+/* --- reading --- */
+
+/* node.conf of this person, when there is one. */
+static const char *find_file(char path[FILE_PATH_MAX])
+{
+    return !config_file(path, "node.conf", false, NULL) && access(path, F_OK) == 0 ? path : NULL;
+}
+
+/* Where models are kept when nobody says: $XDG_DATA_HOME/swarm, else ~/.local/share/swarm. */
+static enum err find_store(char out[FILE_PATH_MAX], struct why *why)
+{
+    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+
+    if (data && data[0] == '/') return file_path(out, data, "swarm", why);
+    if (home && home[0] == '/') return file_path(out, home, ".local/share/swarm", why);
+    return fail(why, ERR_USAGE, "--store is missing: the folder of the models");
+}
+
+static void fill_config(struct node_settings *s)
+{
+    struct node_config *c = &s->config;
+
+    c->n_join = s->join.n;
+    c->n_allow = s->allow.n;
+    memcpy(c->join, s->join.v, sizeof s->join.v);
+    memcpy(c->allow, s->allow.v, sizeof s->allow.v);
+    c->has_layers = s->layers.set;
+    c->lo = s->layers.lo;
+    c->hi = s->layers.set ? s->layers.hi + 1 : 0;
+}
+
+unsigned node_settings_read(struct node_settings *s, const char *file,
+                            void (*say)(void *arg, const char *sentence), void *arg)
+{
+    char path[FILE_PATH_MAX];
+    struct why why;
+
+    if (!file) file = s->file ? s->file : getenv("SWARM_NODE_CONFIG");
+    if (!file || !*file) file = find_file(path);
+    unsigned mistakes = settings_read(&s->all, file, say, arg);
+    if (!s->config.store_dir) {
+        if (find_store(s->store_path, &why)) {
+            say(arg, why.text);
+            mistakes++;
+        }
+        s->config.store_dir = s->store_path;
+    }
+    if (mistakes) return mistakes;
+    fill_config(s);
+    log_set_level((enum log_level)level(s->log_level));
+    return 0;
+}
