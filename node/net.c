@@ -66,15 +66,19 @@ static void on_connection(uv_stream_t *listener, int status)
         evict_pending(n);
 }
 
-static uint16_t bound_port(const uv_tcp_t *tcp)
+static void find_listen_addr(struct net *n)
 {
     struct sockaddr_storage ss;
     int len = sizeof ss;
 
-    if (uv_tcp_getsockname(tcp, (struct sockaddr *)&ss, &len)) return 0;
-    uint16_t be = ss.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)&ss)->sin6_port
-                                           : ((const struct sockaddr_in *)&ss)->sin_port;
-    return ntohs(be);
+    if (uv_tcp_getsockname(&n->listener, (struct sockaddr *)&ss, &len)) return;
+    const struct sockaddr_in *in = (const struct sockaddr_in *)&ss;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;
+    bool v6 = ss.ss_family == AF_INET6;
+    size_t k = v6 ? 16 : 4;
+    memcpy(n->listen_addr, v6 ? (const void *)&in6->sin6_addr : (const void *)&in->sin_addr, k);
+    memcpy(n->listen_addr + k, v6 ? &in6->sin6_port : &in->sin_port, 2);
+    n->listen_addr_n = k + 2;
 }
 
 /* Bind and listen on the first address of host; resolving may block: the node is starting. */
@@ -95,7 +99,7 @@ static enum err listen_on(struct net *n, const char *host, uint16_t port, struct
     if (rc == UV_EADDRINUSE)
         return fail(why, ERR_EXISTS, "%s:%u: another program listens there already", host, port);
     if (rc) return fail(why, ERR_IO, "%s:%u: cannot listen (%s)", host, port, uv_strerror(rc));
-    n->port = bound_port(&n->listener);
+    find_listen_addr(n);
     return ERR_OK;
 }
 
@@ -200,7 +204,13 @@ void net_close(struct net *n, void (*done)(void *arg), void *arg)
 
 uint16_t net_port(const struct net *n)
 {
-    return n->port;
+    struct slice a = net_listen_addr(n);
+    return a.n ? (uint16_t)(a.p[a.n - 2] << 8 | a.p[a.n - 1]) : 0;
+}
+
+struct slice net_listen_addr(const struct net *n)
+{
+    return slice_of(n->listen_addr, n->listen_addr_n);
 }
 
 void net_dial(struct net *n, const struct node_id *id, const char *host, uint16_t port,

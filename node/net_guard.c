@@ -21,26 +21,16 @@ bool guard_same(struct slice a, struct slice b)
     return key_of(ka, a) == key_of(kb, b) && memcmp(ka, kb, 8) == 0;
 }
 
-static bool take(struct bucket *b, uint64_t now, double per_s, double burst)
-{
-    double more = (double)(now - b->at_ms) * per_s / 1000;
-    b->tokens = b->tokens + more > burst ? burst : b->tokens + more;
-    b->at_ms = now;
-    if (b->tokens < 1) return false;
-    b->tokens -= 1;
-    return true;
-}
-
 /* The row of a key; a new one takes the place of the row that was quiet longest. */
-static struct bucket *row_of(struct guard *g, const uint8_t key[8], size_t n, uint64_t now)
+static struct knocker *row_of(struct guard *g, const uint8_t key[8], size_t n, uint64_t now)
 {
-    struct bucket *oldest = &g->row[0];
+    struct knocker *oldest = &g->row[0];
     for (int i = 0; i < GUARD_ROWS; i++) {
-        struct bucket *b = &g->row[i];
+        struct knocker *b = &g->row[i];
         if (b->key_n == n && memcmp(b->key, key, 8) == 0) return b;
-        if (b->at_ms < oldest->at_ms) oldest = b;
+        if (b->tokens.at_ms < oldest->tokens.at_ms) oldest = b;
     }
-    *oldest = (struct bucket){ .key_n = (uint8_t)n, .tokens = ADDR_BURST, .at_ms = now };
+    *oldest = (struct knocker){ .key_n = (uint8_t)n, .tokens = { ADDR_BURST, now } };
     memcpy(oldest->key, key, 8);
     return oldest;
 }
@@ -51,7 +41,7 @@ bool guard_allows(struct guard *g, struct slice addr, uint64_t now)
     size_t n = key_of(key, addr);
 
     if (addr_is_loopback(addr)) return true;
-    if (!g->all.key_n) g->all = (struct bucket){ .key_n = 1, .tokens = ALL_BURST, .at_ms = now };
-    return take(row_of(g, key, n, now), now, ADDR_PER_S, ADDR_BURST) &&
-           take(&g->all, now, ALL_PER_S, ALL_BURST);
+    if (!g->all.key_n) g->all = (struct knocker){ .key_n = 1, .tokens = { ALL_BURST, now } };
+    return bucket_take(&row_of(g, key, n, now)->tokens, now, ADDR_PER_S / 1000.0, ADDR_BURST) &&
+           bucket_take(&g->all.tokens, now, ALL_PER_S / 1000.0, ALL_BURST);
 }

@@ -16,6 +16,7 @@
 #ifndef NODE_NET_IMPL_H
 #define NODE_NET_IMPL_H
 
+#include "base/bucket.h"
 #include "node/net.h"
 
 enum {
@@ -148,16 +149,15 @@ struct dial {
 
 enum { GUARD_ROWS = 512 };
 
-struct bucket {
+struct knocker {
     uint8_t key[8]; /* IPv4 address, or the first half of an IPv6 one */
     uint8_t key_n;
-    double tokens;
-    uint64_t at_ms;
+    struct bucket tokens;
 };
 
 struct guard {
-    struct bucket all;
-    struct bucket row[GUARD_ROWS];
+    struct knocker all;
+    struct knocker row[GUARD_ROWS];
 };
 
 struct net {
@@ -166,8 +166,8 @@ struct net {
     char agent[33];
     /* owned */
     uv_tcp_t listener;
-    bool listening;
-    uint16_t port;
+    uint8_t listen_addr[ADDR_MAX]; /* as on the wire, with listen_addr_n */
+    size_t listen_addr_n;
     uv_timer_t tick;
     struct actor self; /* messages to ourselves */
     struct sock *socks;

@@ -1,6 +1,7 @@
 #include "node/node.h"
 
 #include "base/log.h"
+#include "node/find.h"
 #include "node/keys.h"
 #include "node/pool.h"
 #include "node/reached.h"
@@ -35,6 +36,7 @@ struct node {
     bool has_hub;
     struct net *net;
     struct peers *peers;
+    struct find *find;
     struct services services;
     struct reached reached;
 
@@ -198,6 +200,7 @@ static void on_peer(void *arg, const struct node_id *id, bool up, const char *wh
     else
         log_info("no longer connected to %s%s%s", name, *why ? ": " : "", why);
     peers_on_peer(n->peers, id, up);
+    find_on_peer(n->find, id, up);
     pipelines_on_peer(n->services.pipelines, id, up, why);
     stage_server_on_peer(n->services.stage, id, up, why);
     asks_on_peer(n->services.asks, id, up);
@@ -216,6 +219,19 @@ static void on_join_failed(void *arg, const struct link *l, const char *why)
     link_text(text, sizeof text, l);
     log_warn("cannot join %s: %s (trying again now and then)", text, why);
     settle_join(arg, &l->id);
+}
+
+static enum err open_find(struct node *n)
+{
+    struct find_config fc = { .hub = &n->hub,
+                              .net = n->net,
+                              .peers = n->peers,
+                              .me = &n->me,
+                              .swarm = &n->swarm,
+                              .lan = !n->c->no_lan,
+                              .lan_join = n->c->lan_join };
+    random_bytes(fc.instance, sizeof fc.instance);
+    return find_open(&n->find, &fc);
 }
 
 static enum err open_net(struct node *n, struct why *why)
@@ -243,6 +259,7 @@ static enum err open_net(struct node *n, struct why *why)
                                .on_change = on_directory,
                                .on_join_failed = on_join_failed };
     e = peers_open(&n->peers, &pc);
+    if (!e) e = open_find(n);
     return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
 }
 
@@ -327,6 +344,7 @@ static void stop(struct node *n)
     n->is_stopping = true;
     runtime_withdraw();
     services_stop(&n->services);
+    find_close(n->find);
     if (n->peers) {
         peers_leave(n->peers);
         peers_close(n->peers);

@@ -29,6 +29,7 @@ struct node_config {
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
+    bool no_lan, lan_join; /* see find.h */
     const char *identity;  /* file; NULL: identity.key in the store */
     const char *swarm_key; /* see keys.h */
     const char *name;      /* a label, or NULL */

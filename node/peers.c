@@ -1,5 +1,6 @@
 #include "node/peers.h"
 
+#include "base/bucket.h"
 #include "base/log.h"
 
 #include <stdlib.h>
@@ -27,11 +28,6 @@ enum {
 #define NODE_PER_MS 0.001
 #define LINK_BURST 5000.0 /* a whole directory when we connect */
 #define LINK_PER_MS 0.05
-
-struct bucket {
-    double tokens;
-    uint64_t at_ms;
-};
 
 /* A connected peer. */
 struct neighbour {
@@ -80,16 +76,6 @@ struct peers {
     bool closing;
     unsigned pending; /* dials and the timer that still point here */
 };
-
-static bool take(struct bucket *b, uint64_t now, double per_ms, double burst)
-{
-    double more = (double)(now - b->at_ms) * per_ms;
-    b->tokens = b->tokens + more > burst ? burst : b->tokens + more;
-    b->at_ms = now;
-    if (b->tokens < 1) return false;
-    b->tokens -= 1;
-    return true;
-}
 
 static void changed(struct peers *p)
 {
@@ -358,7 +344,7 @@ static bool take_record(struct peers *p, const struct neighbour *from, struct sl
     const struct entry *old = directory_find(p->directory, id);
     struct known *k = known_get(p, id);
     if (!k) return false;
-    if ((!old || b.seq > old->body.seq) && !take(&k->budget, now, NODE_PER_MS, NODE_BURST)) {
+    if ((!old || b.seq > old->body.seq) && !bucket_take(&k->budget, now, NODE_PER_MS, NODE_BURST)) {
         log_debug("peers: a node announces itself too often");
         return false;
     }
@@ -382,7 +368,7 @@ static void take_records(struct peers *p, const struct mail *m)
     for (uint32_t i = 0; i < r->n && i < RECORDS_MAX; i++) {
         struct neighbour *from = neighbour_find(p, &m->from); /* looked up: a strike may end it */
         if (!from) break;
-        if (!take(&from->budget, now_ms(p->cfg.hub), LINK_PER_MS, LINK_BURST)) break;
+        if (!bucket_take(&from->budget, now_ms(p->cfg.hub), LINK_PER_MS, LINK_BURST)) break;
         if (take_record(p, from, r->p[i], &news[n])) n++;
     }
     if (n) pass_on(p, news, n, &m->from);

@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-install_packages "${packages[@]}"
+install_packages "${packages[@]}" iproute2
 jobs=$(nproc)
 
 run_ctest() { ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"; }

@@ -1,0 +1,209 @@
+#include "node/find.h"
+
+#include "base/log.h"
+#include "node/lan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TICK_MS = 500, MET_MAX = 64, RETRY_MAX_MS = 1200000 };
+
+/* A node that was heard and is not connected. */
+struct met {
+    struct node_id id;
+    uint64_t at_ms, next_ms; /* heard; dialled again not before; at 0: a free row */
+    unsigned failures;
+    bool dialing, told;
+    struct why said;
+};
+
+struct find {
+    struct find_config cfg;
+    bool is_private;
+    struct lan *lan; /* owned; NULL: off */
+    uv_timer_t tick;
+    struct met met[MET_MAX];
+    unsigned connected;
+    /* closing */
+    bool closing;
+    unsigned pending; /* dials and the timer that still point here */
+};
+
+static uint64_t now_of(const struct find *f)
+{
+    return now_ms(f->cfg.hub);
+}
+
+static void release(struct find *f)
+{
+    if (--f->pending || !f->closing) return;
+    free(f);
+}
+
+/* --- who was heard --- */
+
+static struct met *met_find(struct find *f, const struct node_id *id)
+{
+    for (unsigned i = 0; i < MET_MAX; i++)
+        if (f->met[i].at_ms && node_id_equal(&f->met[i].id, id)) return &f->met[i];
+    return NULL;
+}
+
+/* The row of id; a new one takes the place of the one heard longest ago.  NULL: all are dialled. */
+static struct met *met_get(struct find *f, const struct node_id *id)
+{
+    struct met *m = met_find(f, id);
+    for (unsigned i = 0; i < MET_MAX && (!m || !node_id_equal(&m->id, id)); i++)
+        if (!f->met[i].dialing && (!m || f->met[i].at_ms < m->at_ms)) m = &f->met[i];
+    if (m && (!m->at_ms || !node_id_equal(&m->id, id))) *m = (struct met){ .id = *id };
+    if (m) m->at_ms = now_of(f) + 1; /* never 0 */
+    return m;
+}
+
+/* --- dialling --- */
+
+struct attempt {
+    struct find *find;
+    struct node_id id;
+    char at[300]; /* host and port, for people */
+};
+
+static void failed(struct find *f, struct met *m, const struct attempt *a, const char *why)
+{
+    char name[NODE_ID_SHORT];
+    unsigned doublings = m->failures < 7 ? m->failures : 7;
+    uint64_t wait = (uint64_t)FIND_RETRY_MS << doublings;
+
+    m->failures++;
+    m->next_ms = now_of(f) + (wait < RETRY_MAX_MS ? wait : RETRY_MAX_MS);
+    if (m->failures < 2 || strcmp(m->said.text, why) == 0) return; /* it may dial us meanwhile */
+    (void)fail(&m->said, ERR_IO, "%s", why);
+    node_id_short(name, &m->id);
+    log_warn("%s was heard on this network at %s, but cannot be joined: %s", name, a->at, why);
+}
+
+static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
+{
+    struct attempt *a = arg;
+    struct find *f = a->find;
+    struct met *m = met_find(f, &a->id);
+    (void)id;
+
+    if (m) m->dialing = false;
+    if (m && !e) {
+        m->failures = 0;
+        m->said.text[0] = 0;
+    }
+    if (m && e && !f->closing) failed(f, m, a, why);
+    free(a);
+    release(f);
+}
+
+static void dial(struct find *f, struct met *m, const char *host, uint16_t port)
+{
+    struct attempt *a = calloc(1, sizeof *a);
+    if (!a) return;
+    a->find = f;
+    a->id = m->id;
+    bool v6 = strchr(host, ':') != NULL;
+    snprintf(a->at, sizeof a->at, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port);
+    m->dialing = true;
+    m->next_ms = now_of(f) + FIND_RETRY_MS;
+    f->pending++;
+    net_dial(f->cfg.net, &a->id, host, port, on_dialled, a);
+}
+
+/* --- beacons --- */
+
+static void tell_once(struct met *m, const char *host, uint16_t port)
+{
+    struct link l = { .id = m->id, .port = port };
+    char id[NODE_ID_TEXT], text[400];
+
+    if (m->told) return;
+    m->told = true;
+    snprintf(l.host, sizeof l.host, "%s", host);
+    node_id_text(id, &m->id);
+    link_text(text, sizeof text, &l);
+    log_info("node %s was heard on this network; to join it: swarm-node --join %s, or --lan-join "
+             "for all that are heard here",
+             id, text);
+}
+
+static void on_heard(void *arg, const struct node_id *id, const char *host, uint16_t port)
+{
+    struct find *f = arg;
+
+    if (f->closing || net_is_up(f->cfg.net, id)) return;
+    struct met *m = met_get(f, id);
+    if (!m || m->dialing) return;
+    if (!f->is_private && !f->cfg.lan_join)
+        tell_once(m, host, port);
+    else if (now_of(f) >= m->next_ms && f->connected < FIND_LINKS)
+        dial(f, m, host, port);
+}
+
+/* --- events --- */
+
+void find_on_peer(struct find *f, const struct node_id *id, bool up)
+{
+    (void)id;
+    if (f->closing) return;
+    if (up)
+        f->connected++;
+    else if (f->connected > 0)
+        f->connected--;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+/* --- opening and closing --- */
+
+static void open_lan(struct find *f)
+{
+    struct why why = { "" };
+    struct slice listener = net_listen_addr(f->cfg.net);
+    struct lan_config c = { .hub = f->cfg.hub,
+                            .me = f->cfg.me->id,
+                            .swarm = f->cfg.swarm,
+                            .listener = listener,
+                            .arg = f,
+                            .on_heard = on_heard };
+
+    memcpy(c.instance, f->cfg.instance, sizeof c.instance);
+    if (!f->cfg.lan || !listener.n || addr_is_loopback(listener)) return;
+    if (lan_open(&f->lan, &c, &why))
+        log_warn("nodes on this network cannot be found by themselves: %s", why.text);
+}
+
+enum err find_open(struct find **out, const struct find_config *c)
+{
+    struct find *f = calloc(1, sizeof *f);
+    if (!f) return ERR_NOMEM;
+    f->cfg = *c;
+    f->is_private = memcmp(c->swarm->b, swarm_key_public()->b, sizeof c->swarm->b) != 0;
+    if (uv_timer_init(&c->hub->loop, &f->tick)) abort(); /* it cannot fail */
+    f->tick.data = f;
+    f->pending = 1;
+    open_lan(f);
+    f->cfg.swarm = NULL;
+    (void)uv_timer_start(&f->tick, on_tick, TICK_MS, TICK_MS);
+    *out = f;
+    return ERR_OK;
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    release(handle->data);
+}
+
+void find_close(struct find *f)
+{
+    if (!f) return;
+    f->closing = true;
+    lan_close(f->lan);
+    uv_close((uv_handle_t *)&f->tick, on_tick_closed);
+}

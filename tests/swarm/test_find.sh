@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Nodes that find each other, on machines of their own: network namespaces on a bridge.
+if [ "${IN_NAMESPACE:-}" != yes ]; then
+    if ! command -v ip >/dev/null || ! unshare --net true 2>/dev/null; then
+        echo "skipped: network namespaces need root and iproute2"
+        exit 77
+    fi
+    IN_NAMESPACE=yes exec unshare --net -- "$0" "$@"
+fi
+. "$(dirname "$0")/lib.sh"
+
+# --- machines and networks
+
+declare -A machine
+# add_machine NAME: a namespace without any network but its own loopback.
+add_machine() {
+    unshare --net sleep 600 &
+    machine[$1]=$!
+    background+=("$!")
+    wait_until 5 other_namespace "$1" || die "no namespace for $1"
+    in_machine "$1" ip link set lo up
+}
+other_namespace() { [ "$(readlink "/proc/${machine[$1]}/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+in_machine() {
+    local name=$1
+    shift
+    nsenter --target "${machine[$name]}" --net -- "$@"
+}
+# plug NAME BRIDGE INTERFACE ADDRESS...: a cable from a machine to a bridge.
+plug() {
+    local name=$1 bridge=$2 interface=$3 address
+    shift 3
+    ip link add "$name-$interface" type veth peer name "$interface" netns "${machine[$name]}"
+    ip link set "$name-$interface" master "$bridge" up
+    in_machine "$name" ip link set "$interface" up
+    for address; do
+        case $address in
+        *:*) in_machine "$name" ip addr add "$address" dev "$interface" nodad ;;
+        *) in_machine "$name" ip addr add "$address" dev "$interface" ;;
+        esac
+    done
+}
+add_bridge() { ip link add "$1" type bridge mcast_snooping 0 && ip link set "$1" up; }
+
+# --- nodes on them
+
+# start_on MACHINE NAME OPTIONS...: as start, but it listens on every address of that machine.
+start_on() {
+    local at=$1 name=$2
+    shift 2
+    : >"$tmp/$name.link"
+    nsenter --target "${machine[$at]}" --net -- "$bin/swarm-node" --store "$tmp/store" --listen 0.0.0.0:7777 \
+        --identity "$tmp/$name.key" --threads 1 "$@" \
+        >"$tmp/$name.link" 2>>"$tmp/$name.log" </dev/null &
+    pid[$name]=$!
+    wait_until 20 test -s "$tmp/$name.link" || die "node $name is not ready: $(cat "$tmp/$name.log")"
+    link[$name]=$(cat "$tmp/$name.link")
+}
+id() { sed 's,swarm://\(.*\)@.*,\1,' <<<"${link[$1]}"; }
+short() { sed 's,swarm://\(swm1.....\).*\(....\)@.*,\1...\2,' <<<"${link[$1]}"; }
+said() { grep -Eq "$2" "$tmp/$1.log"; }
+met() { grep -qF "connected to $(short "$2")" "$tmp/$1.log"; }
+# meets A B: within 10 s.
+meets() { wait_until 10 met "$1" "$2" || die "$1 has not met $2: $(tail -n 5 "$tmp/$1.log")"; }
+apart() { if met "$1" "$2"; then die "$1 has met $2"; fi; }
+forget() { rm -f "$tmp"/*.log "$tmp"/*.key "$tmp"/*.peers; }
+paris() {
+    local at=$1 name=$2
+    shift 2
+    answer=$(in_machine "$at" "$bin/swarm-ask" "swarm://$(id "$name")@127.0.0.1:7777" "$@" --greedy \
+        "What is the capital of France?" 2>"$tmp/ask.err") || die "no answer: $(cat "$tmp/ask.err")"
+    [ "$answer" = "The capital of France is Paris." ] || die "the answer is: $answer"
+}
+
+convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
+"$bin/swarm-node" new-key "$tmp/home.key.swarm"
+"$bin/swarm-node" new-key "$tmp/other.key.swarm"
+home=(--swarm-key "$tmp/home.key.swarm")
+ip link set lo up
+add_bridge lan
+for i in 1 2 3; do
+    add_machine "pc$i"
+    plug "pc$i" lan eth0 "192.168.77.$i/24" "fd00:77::$i/64"
+done
+
+# --- one private key and nothing else
+
+start_on pc1 a "${home[@]}" --layers 0-2
+start_on pc3 stranger --swarm-key "$tmp/other.key.swarm" --layers 3-7 --no-ends
+start_on pc2 b "${home[@]}" --layers 3-5 --no-ends
+start_on pc2 c "${home[@]}" --listen 0.0.0.0:7778 --layers 6-7 --no-ends # two on one machine
+meets a b
+meets a c
+meets b c
+paris pc1 a "${home[@]}"
+apart stranger a
+apart a stranger
+stop_all
+forget
+
+# Over IPv6 alone, by addresses of the link.
+for i in 1 2; do
+    in_machine "pc$i" ip addr flush dev eth0 scope global
+done
+start_on pc1 a "${home[@]}" --listen '[::]:7777' --layers 0-3
+start_on pc2 b "${home[@]}" --listen '[::]:7777' --layers 4-7 --no-ends
+meets a b
+stop_all
+forget
+for i in 1 2; do in_machine "pc$i" ip addr add "192.168.77.$i/24" dev eth0; done
+
+# --- the public key: a hint, and a yes
+
+start_on pc1 a --layers 0-3
+start_on pc2 b --layers 4-7 --no-ends
+wait_until 10 said a "node $(id b) was heard on this network; to join it: swarm-node --join swarm://$(id b)@192.168.77.2:7777" ||
+    die "nobody was told of b"
+start_on pc3 c --layers 4-7 --no-ends --lan-join
+meets c a
+meets c b
+apart a b
+stop_all
+forget
+
+# --- off
+
+start_on pc1 a "${home[@]}" --no-lan --layers 0-3
+start_on pc2 b "${home[@]}" --layers 4-7 --no-ends
+sleep 1
+apart a b
+stop_all
+forget
+echo "found each other"
