@@ -5,20 +5,22 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS]
+usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
-  --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)"
+  --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)
+  --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)"
 
-quick= fuzz=0 llama=
+quick= fuzz=0 llama= chaos=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
     --quick) quick=1 ;;
     --llama) [ $# -ge 2 ] || fail "--llama needs a Python"; llama=$2; shift ;;
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
+    --chaos) chaos=1 ;;
     *) fail "unknown option $1 ($usage)" ;;
     esac
     shift
@@ -75,5 +77,9 @@ if [ "$fuzz" -gt 0 ]; then
         "$target" -max_total_time="$fuzz" -print_final_stats=1 -verbosity=0 \
             "$root/build-fuzz/corpus/$name" "$root/tests/fuzz/corpus/${name#fuzz_}"
     done
+fi
+if [ -n "$chaos" ]; then
+    say "bad lines, all of them"
+    "$root/tests/swarm/test_chaos.sh" "$root/build/bin" "$root" all
 fi
 say "all tests passed"

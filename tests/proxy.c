@@ -1,17 +1,23 @@
 /* proxy - a bad network between two programs on one machine, without privileges.
  *
  *     swarm-proxy --target 127.0.0.1:7777 [--listen 127.0.0.1:0] [--delay MS] [--jitter MS]
- *                 [--rate BYTES/S] [--cut N] [--flip N] [--blackhole 1] [--only up|down]
+ *                 [--rate BYTES/S] [--split N] [--loss N] [--cut N] [--flip N] [--blackhole 1]
+ *                 [--only up|down] [--seed N]
  *
- * Forwards every connection to the target; prints HOST:PORT when it listens.  Each direction of a
- * connection is a lane: its bytes leave in order, delayed by --delay and up to --jitter more
- * (milliseconds one way), at no more than --rate.  After N bytes of a lane --cut resets the
- * connection, --flip changes byte N, --blackhole 1 swallows everything and says nothing; --only
- * confines these three to bytes towards the target (up) or from it (down).
+ * Forwards every connection to the target (port 0: the port it listens on itself, as a node on
+ * 127.0.0.2 behind a proxy on 127.0.0.1 has it); prints HOST:PORT when it listens.  Each direction
+ * of a connection is a lane: its bytes leave in order, delayed by --delay and up to --jitter more
+ * (milliseconds one way), at no more than --rate, in writes of at most --split bytes.  --loss N
+ * holds N of 1,000 arrivals, and what comes behind them, for 0.2 to 3 s, as a lost segment does.
+ * After N bytes of a lane --cut resets the connection, --flip changes byte N, --blackhole 1
+ * swallows everything and says nothing; --only confines these three to bytes towards the target
+ * (up) or from it (down).
  *
- * The same words without dashes on stdin, one a line, change a running proxy ("delay 40"); "drop"
- * resets every connection; each is answered "ok"; the end of a pipe on stdin ends the program.  0
- * switches off, also cut and flip.
+ * The same words without dashes on stdin, one a line, change a running proxy ("delay 40").
+ * Three more are done once: "drop" resets every connection, "stall MS" holds what arrives
+ * meanwhile, "garble" flips one bit of what comes next in each lane, and says so on stderr.  Each
+ * is answered "ok"; the end of a pipe on stdin ends the program.  0 switches off, also cut and
+ * flip.
  */
 #include <netinet/in.h>
 #include <signal.h>
@@ -26,7 +32,7 @@
 enum { CHUNK = 64 << 10, LANE_MAX = 8 << 20 };
 
 struct options {
-    uint64_t delay, jitter, rate, cut, flip, blackhole;
+    uint64_t delay, jitter, rate, split, loss, cut, flip, blackhole, seed;
     bool up, down; /* where faults happen */
 };
 
@@ -45,7 +51,7 @@ struct lane {
     uv_tcp_t *from, *to;
     uv_timer_t timer;
     uv_shutdown_t shutdown;
-    bool up, ended, paused;
+    bool up, ended, paused, garble;
     struct parcel *first, **last;
     size_t queued;
     uint64_t seen;       /* bytes so far */
@@ -65,9 +71,9 @@ struct pair {
 static uv_loop_t loop;
 static uv_tcp_t listener;
 static struct sockaddr_in target_addr;
-static struct options opt = { .up = true, .down = true };
+static struct options opt = { .up = true, .down = true, .seed = 1 };
 static struct pair *pairs;
-static unsigned seed = 1;
+static uint64_t stalled_until_ms;
 
 /* --- the end of a pair --- */
 
@@ -174,6 +180,12 @@ static void forward(struct lane *l)
 
 /* --- bytes in --- */
 
+static uint64_t random_below(uint64_t n)
+{
+    opt.seed = opt.seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (opt.seed >> 33) % n;
+}
+
 static uint64_t due_of(struct lane *l, size_t n)
 {
     uint64_t due;
@@ -183,7 +195,9 @@ static uint64_t due_of(struct lane *l, size_t n)
     if (l->line_free_ms < now) l->line_free_ms = now;
     if (opt.rate) l->line_free_ms += (double)n * 1000 / (double)opt.rate;
     due = (uint64_t)l->line_free_ms + opt.delay + (opt.delay > 0); /* never less than asked for */
-    if (opt.jitter) due += (uint64_t)rand_r(&seed) % (opt.jitter + 1);
+    if (opt.jitter) due += random_below(opt.jitter + 1);
+    if (opt.loss && random_below(1000) < opt.loss) due += 200 + random_below(2801);
+    if (due < stalled_until_ms) due = stalled_until_ms;
     if (due < l->last_due_ms) due = l->last_due_ms; /* TCP keeps the order, so do we */
     l->last_due_ms = due;
     return due;
@@ -212,6 +226,13 @@ static bool spoil(struct lane *l, char *bytes, size_t n)
     l->seen += n;
     if (l->up ? !opt.up : !opt.down) return true;
     if (opt.blackhole) return false;
+    if (l->garble) {
+        size_t bit = random_below(n * 8);
+        l->garble = false;
+        bytes[bit / 8] ^= (char)(1 << bit % 8);
+        fprintf(stderr, "garbled byte %llu %s\n", (unsigned long long)(from + bit / 8),
+                l->up ? "up" : "down");
+    }
     if (opt.flip && opt.flip >= from && opt.flip < from + n) bytes[opt.flip - from] ^= 1;
     if (opt.cut && l->seen >= opt.cut) {
         end_pair(l->pair, true);
@@ -242,7 +263,9 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     if (!spoil(l, buf->base, (size_t)n)) return;
-    enqueue(l, buf->base, (size_t)n);
+    size_t most = opt.split ? opt.split : (size_t)n;
+    for (size_t at = 0; at < (size_t)n && !p->closing; at += most)
+        enqueue(l, buf->base + at, (size_t)n - at < most ? (size_t)n - at : most);
     if (l->queued > lane_max() && !p->closing) {
         l->paused = true;
         uv_read_stop(stream);
@@ -294,16 +317,32 @@ static void on_connection(uv_stream_t *server, int status)
 
 /* --- orders --- */
 
+static bool address(const char *text, struct sockaddr_in *out)
+{
+    char host[64];
+    const char *colon = strrchr(text, ':');
+
+    if (!colon || (size_t)(colon - text) >= sizeof host) return false;
+    memcpy(host, text, (size_t)(colon - text));
+    host[colon - text] = 0;
+    return uv_ip4_addr(host, atoi(colon + 1), out) == 0;
+}
+
 /* "delay" "40"; false: no such word or no number. */
 static bool set(const char *word, const char *value)
 {
     struct {
         const char *word;
         uint64_t *at;
-    } words[] = { { "delay", &opt.delay }, { "jitter", &opt.jitter },
-                  { "rate", &opt.rate },   { "cut", &opt.cut },
-                  { "flip", &opt.flip },   { "blackhole", &opt.blackhole } };
+    } words[] = { { "delay", &opt.delay }, { "jitter", &opt.jitter },       { "rate", &opt.rate },
+                  { "split", &opt.split }, { "loss", &opt.loss },           { "cut", &opt.cut },
+                  { "flip", &opt.flip },   { "blackhole", &opt.blackhole }, { "seed", &opt.seed } };
     char *end;
+
+    if (strcmp(word, "stall") == 0) {
+        stalled_until_ms = uv_now(&loop) + strtoull(value, &end, 10);
+        return end != value && *end == 0;
+    }
 
     if (strcmp(word, "only") == 0) {
         opt.up = strcmp(value, "down") != 0;
@@ -325,6 +364,8 @@ static void obey(char *line)
     if (value) *value++ = 0;
     if (strcmp(line, "drop") == 0)
         for (struct pair *p = pairs; p; p = p->next) end_pair(p, true);
+    else if (strcmp(line, "garble") == 0)
+        for (struct pair *p = pairs; p; p = p->next) p->lane[0].garble = p->lane[1].garble = true;
     else if (line[0] && !set(line, value ? value : ""))
         fprintf(stderr, "swarm-proxy: %s: unknown order\n", line);
     puts("ok");
@@ -349,17 +390,6 @@ static void on_orders(uv_stream_t *in, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-static bool address(const char *text, struct sockaddr_in *out)
-{
-    char host[64];
-    const char *colon = strrchr(text, ':');
-
-    if (!colon || (size_t)(colon - text) >= sizeof host) return false;
-    memcpy(host, text, (size_t)(colon - text));
-    host[colon - text] = 0;
-    return uv_ip4_addr(host, atoi(colon + 1), out) == 0;
-}
-
 static int usage(const char *what)
 {
     fprintf(stderr, "swarm-proxy: %s; see the top of tests/proxy.c\n", what);
@@ -379,6 +409,7 @@ static int serve(const struct sockaddr_in *at)
         uv_tcp_getsockname(&listener, (struct sockaddr *)&bound, &len))
         return usage("cannot listen there");
     uv_ip4_name(&bound, host, sizeof host);
+    if (!target_addr.sin_port) target_addr.sin_port = bound.sin_port;
     printf("%s:%u\n", host, ntohs(bound.sin_port));
     fflush(stdout);
     if (uv_guess_handle(0) == UV_NAMED_PIPE) { /* started from a script it has no orders */

@@ -10,7 +10,7 @@ src=$2
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/swarm-test.XXXXXX")
 export XDG_RUNTIME_DIR=$tmp/run HOME=$tmp/home SWARM_HOME=$tmp/home
 mkdir -m 700 "$tmp/run" "$tmp/home"
-declare -A pid link
+declare -A pid link line
 background=()
 
 cleanup() {
@@ -70,6 +70,40 @@ start() {
     wait_until 20 test -s "$tmp/$name.link" || die "node $name is not ready: $(cat "$tmp/$name.log")"
     link[$name]=$(cat "$tmp/$name.link")
     [[ ${link[$name]} == swarm://swm1*@127.0.0.1:* ]] || die "node $name printed ${link[$name]}"
+}
+
+# start_behind NAME OPTIONS...: the same behind a proxy: whoever dials this node passes ${line[NAME]},
+# which obeys orders, and is there before and after the node.
+start_behind() {
+    local name=$1
+    shift
+    [ -n "${line[$name]:-}" ] || proxy "$name" 127.0.0.1 127.0.0.2
+    start "$name" --listen "127.0.0.2:${line[$name]##*:}" --advertise "${line[$name]}" "$@"
+}
+
+# proxy NAME AT TO OPTIONS...: from a free port of address AT to the same port of TO.
+proxy() {
+    local name=$1 orders=$tmp/$1.orders
+    mkfifo "$orders"
+    "$bin/swarm-proxy" --listen "$2:0" --target "$3:0" "${@:4}" <>"$orders" >"$tmp/$name.line" \
+        2>"$tmp/$name.line.err" &
+    background+=($!)
+    wait_until 20 test -s "$tmp/$name.line" || die "no proxy: $(cat "$tmp/$name.line.err")"
+    line[$name]=$(cat "$tmp/$name.line")
+}
+
+obeyed() { [ "$(wc -l <"$tmp/$1.line")" -gt "$2" ]; }
+
+# order "NAME ..." ORDER...: these proxies obey.
+order() {
+    local name text before
+    for name in $1; do
+        for text in "${@:2}"; do
+            before=$(wc -l <"$tmp/$name.line")
+            echo "$text" >"$tmp/$name.orders"
+            wait_until 10 obeyed "$name" "$before" || die "proxy $name does not obey"
+        done
+    done
 }
 
 gone() { ! kill -0 "$1" 2>/dev/null; }

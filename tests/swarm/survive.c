@@ -1,11 +1,13 @@
 /* survive - ask a question, and do something to a node of its pipeline at a chosen moment.
  *
- *   survive LINK SEED TOKENS QUESTION [--node ID=PID ...] [--do AT:US:LAYER:SIGNAL ...]
+ *   survive LINK SEED TOKENS QUESTION [--node ID=PID[=ORDERS] ...] [--do AT:US:LAYER:WHAT ...]
  *
  * When AT pieces of text have come (0: when the plan is known, so during the prompt) and US more
- * microseconds have passed, the process that computes that layer by the first plan gets the signal.
- * The answer goes to stdout; to stderr go the notes that came with it, "hit ID" for each signal,
- * and the longest time between two pieces of text after it, as "pause MS". */
+ * microseconds have passed, the process that computes that layer by the first plan gets the signal
+ * WHAT; if it is no number, it is an order to the proxy before that process (proxy.c), which reads
+ * the file ORDERS.  The answer goes to stdout; to stderr go the notes that came with it, "hit ID"
+ * for each deed, the longest time between two pieces of text after it, as "pause MS", and the usual
+ * ones, as "p50 US" and "p99 US". */
 #include "base/json.h"
 #include "node/client.h"
 
@@ -15,7 +17,7 @@
 #include <string.h>
 #include <uv.h>
 
-enum { NODES_MAX = 16, DEEDS_MAX = 8, STAGES_MAX = 16 };
+enum { NODES_MAX = 16, DEEDS_MAX = 8, STAGES_MAX = 16, GAPS_MAX = 1 << 14 };
 
 struct survive {
     struct client *client;
@@ -23,11 +25,13 @@ struct survive {
         const char *id;
         size_t n;
         pid_t pid;
+        const char *orders; /* NULL: no proxy */
     } node[NODES_MAX];
     unsigned n_nodes;
     struct deed {
         unsigned at, us;
         int layer, number;
+        char order[64]; /* with number 0 */
         bool is_done;
     } deed[DEEDS_MAX];
     unsigned n_deeds;
@@ -38,9 +42,21 @@ struct survive {
     unsigned n_stages;
     unsigned pieces;
     uint64_t last_ns, longest_ns; /* since the first deed */
+    uint32_t gap_us[GAPS_MAX];    /* between pieces of text, the first ones */
+    unsigned n_gaps;
     bool has_begun;
     int status;
 };
+
+static void do_it(const struct deed *d, pid_t pid, const char *orders)
+{
+    if (d->number) {
+        kill(pid, d->number);
+        return;
+    }
+    FILE *f = orders ? fopen(orders, "w") : NULL;
+    if (!f || fprintf(f, "%s\n", d->order) < 0 || fclose(f)) exit(2);
+}
 
 static void hit(struct survive *s, struct deed *d)
 {
@@ -51,7 +67,7 @@ static void hit(struct survive *s, struct deed *d)
     while (uv_hrtime() < until) continue;
     for (unsigned k = 0; k < s->n_nodes; k++) {
         if (strncmp(s->stage[i].id, s->node[k].id, s->node[k].n) != 0) continue;
-        kill(s->node[k].pid, d->number);
+        do_it(d, s->node[k].pid, s->node[k].orders);
         fprintf(stderr, "hit %.*s\n", (int)s->node[k].n, s->node[k].id);
         s->has_begun = true;
         return;
@@ -97,6 +113,8 @@ static void on_text(void *arg, struct slice text, bool is_thinking)
     (void)is_thinking;
     uint64_t now = uv_hrtime();
     if (s->has_begun && now - s->last_ns > s->longest_ns) s->longest_ns = now - s->last_ns;
+    if (s->pieces > 0 && s->n_gaps < GAPS_MAX)
+        s->gap_us[s->n_gaps++] = (uint32_t)((now - s->last_ns) / 1000);
     s->last_ns = now;
     s->pieces++;
     fwrite(text.p, 1, text.n, stdout);
@@ -109,10 +127,20 @@ static void on_note(void *arg, struct slice text)
     fprintf(stderr, "note %.*s\n", (int)text.n, (const char *)text.p);
 }
 
+static int by_size(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
     struct survive *s = arg;
     fprintf(stderr, "pause %llu\n", (unsigned long long)(s->longest_ns / 1000000));
+    qsort(s->gap_us, s->n_gaps, sizeof *s->gap_us, by_size);
+    if (s->n_gaps > 0)
+        fprintf(stderr, "p50 %u\np99 %u\n", s->gap_us[s->n_gaps / 2],
+                s->gap_us[s->n_gaps * 99 / 100]);
     printf("\n%u tokens, reason %u\n", (unsigned)done->n_tokens, (unsigned)done->reason);
     client_stop(s->client);
 }
@@ -144,10 +172,14 @@ static void read_options(struct survive *s, int argc, char **argv)
             if (!pid) exit(2);
             s->node[s->n_nodes].id = value;
             s->node[s->n_nodes].n = (size_t)(pid - value);
+            char *orders = strchr(pid + 1, '=');
+            s->node[s->n_nodes].orders = orders ? orders + 1 : NULL;
             s->node[s->n_nodes++].pid = (pid_t)atoi(pid + 1);
         } else if (strcmp(argv[i], "--do") == 0 && s->n_deeds < DEEDS_MAX) {
             struct deed *d = &s->deed[s->n_deeds++];
-            if (sscanf(value, "%u:%u:%d:%d", &d->at, &d->us, &d->layer, &d->number) != 4) exit(2);
+            if (sscanf(value, "%u:%u:%d:%63[^\n]", &d->at, &d->us, &d->layer, d->order) != 4)
+                exit(2);
+            d->number = atoi(d->order);
         } else {
             exit(2);
         }

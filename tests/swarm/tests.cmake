@@ -13,6 +13,10 @@ endforeach()
 set_tests_properties(swarm_find PROPERTIES SKIP_RETURN_CODE 77) # where namespaces are not allowed
 set_tests_properties(swarm_bench_swarm PROPERTIES RUN_SERIAL TRUE) # it looks at times
 
+# Swarms under bad conditions.
+add_test(NAME swarm_chaos
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_chaos.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+
 # A checkpoint's whole way against the reference's logits.
 add_executable(compare_logits swarm/compare_logits.c)
 target_link_libraries(compare_logits PRIVATE store m)
