@@ -173,7 +173,8 @@ static void open_lan(struct find *f)
                             .arg = f,
                             .on_heard = on_heard };
 
-    memcpy(c.instance, f->cfg.instance, sizeof c.instance);
+    uint64_t instance = net_instance(f->cfg.net);
+    memcpy(c.instance, &instance, sizeof c.instance);
     if (!f->cfg.lan || !listener.n || addr_is_loopback(listener)) return;
     if (lan_open(&f->lan, &c, &why))
         log_warn("nodes on this network cannot be found by themselves: %s", why.text);

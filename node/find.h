@@ -11,7 +11,6 @@
 
 #include "node/net.h"
 #include "node/peers.h"
-#include "proto/beacon.h"
 
 enum { FIND_RETRY_MS = 10000, FIND_LINKS = 32 };
 
@@ -21,7 +20,6 @@ struct find_config {
     struct peers *peers; /* borrowed until find_close */
     const struct identity *me;
     const struct swarm_key *swarm; /* read by find_open */
-    uint8_t instance[INSTANCE_BYTES];
     bool lan;      /* send and hear beacons */
     bool lan_join; /* yes to all of the public swarm on this network */
 };

@@ -139,6 +139,7 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
     if (!n) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     n->cfg = *c;
     n->hub = hub;
+    while (!n->instance) random_bytes(&n->instance, sizeof n->instance);
     snprintf(n->agent, sizeof n->agent, "%s", c->agent ? c->agent : "");
     n->cfg.agent = n->agent;
     n->inbox = malloc(NET_READ_BYTES);
@@ -206,6 +207,11 @@ uint16_t net_port(const struct net *n)
 {
     struct slice a = net_listen_addr(n);
     return a.n ? (uint16_t)(a.p[a.n - 2] << 8 | a.p[a.n - 1]) : 0;
+}
+
+uint64_t net_instance(const struct net *n)
+{
+    return n->instance;
 }
 
 struct slice net_listen_addr(const struct net *n)

@@ -48,6 +48,8 @@ void net_close(struct net *n, void (*done)(void *arg), void *arg);
 uint16_t net_port(const struct net *n); /* the port listened on; 0 when none */
 /* The address listened on, as on the wire, zeros for every one; empty when none. */
 struct slice net_listen_addr(const struct net *n);
+/* Random, of this net; a node that has restarted is known by it. */
+uint64_t net_instance(const struct net *n);
 
 /* Connect to id (NULL: whoever answers) at host:port; result(arg, id, e, why) is called once, also
  * at once when already connected.  host may be a name; it is resolved off the loop. */

@@ -164,6 +164,7 @@ struct net {
     struct net_config cfg;
     struct hub *hub;
     char agent[33];
+    uint64_t instance;
     /* owned */
     uv_tcp_t listener;
     uint8_t listen_addr[ADDR_MAX]; /* as on the wire, with listen_addr_n */

@@ -318,6 +318,15 @@ static void first_connection(struct net *n, struct peer *p, struct sock *s)
     told_dial(s, &p->id);
 }
 
+/* Is s to another run of the program than its peer's connection in use?  Then that one is dead,
+ * even if nobody has noticed yet: the machine was switched off, say. */
+static bool has_restarted(const struct peer *p, const struct sock *s)
+{
+    if (!p->use) return false;
+    uint64_t before = conn_hello(p->use->conn)->instance, now = conn_hello(s->conn)->instance;
+    return before && now && before != now;
+}
+
 void peer_opened(struct sock *s)
 {
     struct net *n = s->net;
@@ -337,6 +346,7 @@ void peer_opened(struct sock *s)
         sock_drop(s, ERR_DENIED, "that node broke the protocol and is banned for ten minutes");
         return;
     }
+    if (has_restarted(p, s)) sock_drop(p->use, ERR_CLOSED, "it has started anew");
     if (p->use && s->initiator) {
         /* Connected meanwhile.  The peer has not seen the end of this handshake, so for it there
          * never was a second connection. */

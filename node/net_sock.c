@@ -147,6 +147,7 @@ void sock_begin(struct sock *s, const struct node_id *expect)
         .class_ = CONN_FAST,
         .agent = n->agent,
         .role = n->cfg.role,
+        .instance = n->instance,
         .observed = slice_of(s->addr, s->addr_n),
         .random = random_bytes,
         .now_ms = net_now(n),

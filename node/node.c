@@ -141,7 +141,7 @@ static void announce(void *arg)
     if (n->is_stopping || !services_are_open(&n->services)) return;
     const struct services *v = &n->services;
     const struct weights *w = &v->weights;
-    struct record_body r = { .version = 1, .state = RECORD_ACTIVE, .ends = v->coordinator != NULL };
+    struct record_body r = { .version = 2, .state = RECORD_ACTIVE, .ends = v->coordinator != NULL };
     for (uint32_t i = 0; i < n->reached.n; i++)
         r.addrs.p[r.addrs.n++] = slice_of(n->reached.addr[i].b, n->reached.addr[i].n);
     r.model = slice_of(w->name.id.b, HASH_BYTES);
@@ -230,7 +230,6 @@ static enum err open_find(struct node *n)
                               .swarm = &n->swarm,
                               .lan = !n->c->no_lan,
                               .lan_join = n->c->lan_join };
-    random_bytes(fc.instance, sizeof fc.instance);
     return find_open(&n->find, &fc);
 }
 
@@ -253,6 +252,7 @@ static enum err open_net(struct node *n, struct why *why)
     struct peers_config pc = { .hub = &n->hub,
                                .net = n->net,
                                .me = &n->me,
+                               .swarm = &n->swarm,
                                .join = n->join,
                                .n_join = n->c->n_join,
                                .arg = n,

@@ -242,7 +242,7 @@ static enum err publish(struct peers *p)
     p->announced_ms = now;
     p->announce_due_ms = p->left ? 0 : now + jitter(ANNOUNCE_MS);
 
-    enum err e = record_make(p->cfg.me, &p->body, record, sizeof record, &n);
+    enum err e = record_make(p->cfg.me, p->cfg.swarm, &p->body, record, sizeof record, &n);
     if (!e) e = directory_offer(p->directory, slice_of(record, n), unix_s, &news, &why);
     if (e) {
         log_warn("peers: our own announcement is refused: %s",
@@ -263,7 +263,7 @@ enum err peers_announce(struct peers *p, const struct record_body *body)
     uint8_t bytes[RECORD_BYTES_MAX];
     size_t n;
 
-    b.version = 1;
+    b.version = 2;
     b.id = slice_of(p->cfg.me->id.b, ID_BYTES);
     b.seq = b.made = b.expires = 1;
     enum err e = record_body_encode(&b, bytes, sizeof bytes, &n);
@@ -313,7 +313,7 @@ static void heard_of_ourselves(struct peers *p, const struct record_body *b, str
     struct directory *scratch;
     bool ours = false;
 
-    if (b->seq <= p->seq || directory_open(&scratch)) return;
+    if (b->seq <= p->seq || directory_open(&scratch, p->cfg.swarm)) return;
     if (directory_offer(scratch, record, unix_now(), &ours, NULL))
         log_debug("peers: a false record in our name");
     directory_close(scratch);
@@ -584,7 +584,7 @@ enum err peers_open(struct peers **out, const struct peers_config *c)
     if (!p) return ERR_NOMEM;
     p->cfg = *c;
     p->join = calloc(c->n_join ? c->n_join : 1, sizeof *p->join);
-    enum err e = p->join ? directory_open(&p->directory) : ERR_NOMEM;
+    enum err e = p->join ? directory_open(&p->directory, c->swarm) : ERR_NOMEM;
     if (e) {
         free(p->join);
         free(p);

@@ -16,6 +16,7 @@ struct peers_config {
     struct hub *hub;
     struct net *net; /* borrowed until peers_close */
     const struct identity *me;
+    const struct swarm_key *swarm; /* borrowed until peers_close */
     const struct link *join; /* [n_join] copied: dialled now and again while unconnected */
     uint32_t n_join;
     void *arg;

@@ -139,6 +139,7 @@ static enum err open_parts(struct remote *r, struct why *why)
     struct peers_config pc = { .hub = &r->hub,
                                .net = r->net,
                                .me = r->c.me,
+                               .swarm = r->c.swarm,
                                .join = &r->c.link,
                                .n_join = 1,
                                .arg = r,

@@ -42,6 +42,7 @@ enum err conn_open(struct conn **out, const struct conn_config *config)
     c->class_ = config->class_;
     snprintf(c->agent, sizeof c->agent, "%s", config->agent ? config->agent : "");
     c->role = config->role;
+    c->instance = config->instance;
     if (config->observed.n && config->observed.n <= ADDR_MAX) {
         memcpy(c->observed, config->observed.p, config->observed.n);
         c->observed_n = config->observed.n;

@@ -51,6 +51,7 @@ struct conn_config {
     enum conn_class class_; /* initiator: what we ask for; a responder takes the peer's */
     const char *agent;      /* copied, at most 32 bytes */
     uint8_t role;
+    uint64_t instance; /* random, of this run of the program; 0: not told */
     struct slice observed;               /* the peer's address, told to it; copied; may be empty */
     void (*random)(void *out, size_t n); /* random_bytes, or a test's */
     uint64_t now_ms;                     /* monotonic */

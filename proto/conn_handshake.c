@@ -89,6 +89,7 @@ static enum err send_hello(struct conn *c)
         .agent = slice_str(c->agent),
         .role = c->role,
         .observed = slice_of(c->observed, c->observed_n),
+        .instance = c->instance,
     };
     enum err e = msg_encode(&m, bytes, sizeof bytes, &n);
     if (e) return conn_die(c, e, WIRE_SILENT, "our own hello is unusable: %s", err_text(e));

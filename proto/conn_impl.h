@@ -64,6 +64,7 @@ struct conn {
     enum conn_class class_;
     char agent[33];
     uint8_t role;
+    uint64_t instance;
     uint8_t observed[ADDR_MAX];
     size_t observed_n;
     void (*random)(void *out, size_t n);

@@ -4,17 +4,18 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-#define RECORD_DOMAIN "swarm-record-v1"
+#define RECORD_DOMAIN "swarm-record-v2"
 
-enum { BUCKETS = 4096, BANNED_MAX = 256 };
+enum { BUCKETS = 4096, BANNED_MAX = 256, TAG_BYTES = 8 };
 
 /* A node, in the dense array and in its bucket's chain. */
 struct slot {
     struct entry entry;
-    struct slot *next; /* of the same bucket */
-    uint32_t at;       /* in directory.slot */
-    uint64_t heard;    /* when its newest record came, by our clock */
-    uint8_t bytes[];   /* entry.record */
+    struct slot *next;       /* of the same bucket */
+    uint32_t at;             /* in directory.slot */
+    uint64_t heard;          /* when its newest record came, by our clock */
+    uint64_t net[ADDRS_MAX]; /* of its public addresses; 0: none */
+    uint8_t bytes[];         /* entry.record */
 };
 
 /* An id that signed two contents with one seq. */
@@ -24,6 +25,8 @@ struct banned {
 };
 
 struct directory {
+    uint8_t tag[TAG_BYTES];           /* of the swarm */
+    bool is_public;                   /* anyone may be in it */
     struct slot *slot[DIRECTORY_MAX]; /* [n] owned */
     uint32_t n;
     struct slot *bucket[BUCKETS];
@@ -89,8 +92,26 @@ static enum err check_clock(const struct record_body *b, uint64_t unix_s, struct
     return ERR_OK;
 }
 
-enum err record_make(const struct identity *me, const struct record_body *body, uint8_t *out,
-                     size_t cap, size_t *n)
+/* What is signed: tag || body. */
+static struct slice signed_bytes(uint8_t out[TAG_BYTES + RECORD_BYTES_MAX],
+                                 const uint8_t tag[TAG_BYTES], struct slice body)
+{
+    memcpy(out, tag, TAG_BYTES);
+    memcpy(out + TAG_BYTES, body.p, body.n);
+    return slice_of(out, TAG_BYTES + body.n);
+}
+
+void record_sign(const struct identity *me, const struct swarm_key *swarm, struct slice body,
+                 uint8_t sig[SIG_BYTES])
+{
+    uint8_t tag[TAG_BYTES], text[TAG_BYTES + RECORD_BYTES_MAX];
+
+    swarm_key_tag(tag, swarm);
+    identity_sign(me, RECORD_DOMAIN, signed_bytes(text, tag, body), sig);
+}
+
+enum err record_make(const struct identity *me, const struct swarm_key *swarm,
+                     const struct record_body *body, uint8_t *out, size_t cap, size_t *n)
 {
     struct record_body b = *body;
 
@@ -100,17 +121,19 @@ enum err record_make(const struct identity *me, const struct record_body *body, 
     if (e) return e;
     if (cap < SIG_BYTES) return ERR_FULL;
     if ((e = record_body_encode(&b, out + SIG_BYTES, cap - SIG_BYTES, n))) return e;
-    identity_sign(me, RECORD_DOMAIN, slice_of(out + SIG_BYTES, *n), out);
+    record_sign(me, swarm, slice_of(out + SIG_BYTES, *n), out);
     *n += SIG_BYTES;
     return ERR_OK;
 }
 
 /* --- the table --- */
 
-enum err directory_open(struct directory **out)
+enum err directory_open(struct directory **out, const struct swarm_key *swarm)
 {
     *out = calloc(1, sizeof **out);
     if (!*out) return ERR_NOMEM;
+    swarm_key_tag((*out)->tag, swarm);
+    (*out)->is_public = memcmp(swarm->b, swarm_key_public()->b, sizeof swarm->b) == 0;
     random_bytes((*out)->key, sizeof(*out)->key);
     return ERR_OK;
 }
@@ -168,10 +191,17 @@ static void drop(struct directory *d, struct slot *s)
     free(s);
 }
 
+/* Kept for the life that the record states, from when it came; and never past its end. */
+static bool is_stale(const struct slot *s, uint64_t unix_s)
+{
+    const struct record_body *b = &s->entry.body;
+    return is_over(b, unix_s) || unix_s > s->heard + (b->expires - b->made);
+}
+
 void directory_expire(struct directory *d, uint64_t unix_s)
 {
     for (uint32_t i = 0; i < d->n;)
-        if (is_over(&d->slot[i]->entry.body, unix_s))
+        if (is_stale(d->slot[i], unix_s))
             drop(d, d->slot[i]); /* the last has come to i */
         else
             i++;
@@ -207,11 +237,51 @@ static enum err make_room(struct directory *d, uint64_t unix_s, struct why *why)
     return ERR_OK;
 }
 
+/* The network of a public address, as a number: an IPv4 /24 or an IPv6 /56. */
+static uint64_t net_of(struct slice addr)
+{
+    uint64_t key = addr.n == ADDR_MIN ? 1 : 2;
+
+    if (addr_is_loopback(addr) || addr_is_private(addr)) return 0;
+    for (int i = 0; i < (addr.n == ADDR_MIN ? 3 : 7); i++) key = key << 8 | addr.p[i];
+    return key;
+}
+
+static void find_nets(uint64_t net[ADDRS_MAX], const struct record_body *b)
+{
+    for (uint32_t i = 0; i < ADDRS_MAX; i++) net[i] = i < b->addrs.n ? net_of(b->addrs.p[i]) : 0;
+}
+
+static bool has_net(const struct slot *s, uint64_t net)
+{
+    for (uint32_t i = 0; i < ADDRS_MAX; i++)
+        if (s->net[i] == net) return true;
+    return false;
+}
+
+/* Are there nodes enough in one of these networks, old (may be NULL) left aside? */
+static bool nets_are_full(const struct directory *d, const struct slot *old,
+                          const uint64_t net[ADDRS_MAX])
+{
+    for (uint32_t k = 0; k < ADDRS_MAX; k++) {
+        uint32_t count = 0;
+        if (!net[k] || (old && has_net(old, net[k]))) continue;
+        for (uint32_t i = 0; i < d->n; i++) count += has_net(d->slot[i], net[k]);
+        if (count >= DIRECTORY_NET_MAX) return true;
+    }
+    return false;
+}
+
 /* Keep a record that has passed every check, in place of the id's older one. */
-static enum err keep(struct directory *d, const struct node_id *id, struct slice record,
-                     uint64_t unix_s, struct why *why)
+static enum err keep(struct directory *d, const struct node_id *id, const struct record_body *b,
+                     struct slice record, uint64_t unix_s, struct why *why)
 {
     struct slot **link = find_link(d, id), *old = *link;
+    uint64_t net[ADDRS_MAX];
+
+    find_nets(net, b);
+    if (d->is_public && nets_are_full(d, old, net))
+        return fail(why, ERR_FULL, "%d nodes of that network are known already", DIRECTORY_NET_MAX);
     enum err e = old ? ERR_OK : make_room(d, unix_s, why);
     if (e) return e;
 
@@ -221,6 +291,7 @@ static enum err keep(struct directory *d, const struct node_id *id, struct slice
     s->entry.id = *id;
     s->entry.record = slice_of(s->bytes, record.n);
     s->heard = unix_s;
+    memcpy(s->net, net, sizeof net);
     e = record_body_decode(&s->entry.body, slice_of(s->bytes + SIG_BYTES, record.n - SIG_BYTES),
                            why);
     if (e) { /* can't be: the same bytes have been decoded before */
@@ -253,10 +324,12 @@ enum err directory_offer(struct directory *d, struct slice record, uint64_t unix
 {
     struct record_body b;
     struct node_id id;
+    uint8_t text[TAG_BYTES + RECORD_BYTES_MAX];
     enum err e;
 
     *news = false;
     if (record.n <= SIG_BYTES) return fail(why, ERR_MALFORMED, "a record is cut short");
+    if (record.n > RECORD_BYTES_MAX) return fail(why, ERR_RANGE, "a record is too long");
     struct slice body = slice_of(record.p + SIG_BYTES, record.n - SIG_BYTES);
     if ((e = record_body_decode(&b, body, why))) return e;
     if ((e = check_body(&b, why))) return e;
@@ -267,14 +340,14 @@ enum err directory_offer(struct directory *d, struct slice record, uint64_t unix
     if (is_banned(d, &id, unix_s))
         return fail(why, ERR_DENIED, "a node that contradicted itself is not believed for now");
     if ((e = check_newer(known, &b, body, why))) return e;
-    if (!identity_verify(&id, RECORD_DOMAIN, body, record.p))
+    if (!identity_verify(&id, RECORD_DOMAIN, signed_bytes(text, d->tag, body), record.p))
         return fail(why, ERR_AUTH, "a record's signature does not verify");
     if (known && b.seq == known->body.seq) {
         drop(d, *find_link(d, &id));
         ban(d, &id, unix_s);
         return fail(why, ERR_DENIED, "a node signed two records with one number");
     }
-    if ((e = keep(d, &id, record, unix_s, why))) return e;
+    if ((e = keep(d, &id, &b, record, unix_s, why))) return e;
     *news = true;
     return ERR_OK;
 }

@@ -69,7 +69,8 @@ enum {
     F(agent,        "ag",   STR,   REQ, 0, 32,                  "program and version")            \
     F(role,         "role", U,     REQ, 0, 15,                  "bits: 1 serves, 2 asks, 4 relays, 8 gateway") \
     F(observed,     "obs",  BIN,   OPT, ADDR_MIN, ADDR_MAX,         "your address as I see it")   \
-    F(features,     "feat", U,     OPT, 0, UINT64_MAX,          "bits for later")
+    F(features,     "feat", U,     OPT, 0, UINT64_MAX,          "bits for later")             \
+    F(instance,     "in",   U,     OPT, 0, UINT64_MAX,          "random, of this run of the program; 0: not told")
 
 #define PING_FIELDS(F)                                                                            \
     F(stamp,        "t",    U,     REQ, 0, UINT64_MAX,          "echoed")
@@ -163,7 +164,7 @@ enum {
 /* The body of a signed record (directory.h): the same kind of table, but canonical: minimal
  * integers, keys in this order, no unknown keys. */
 #define RECORD_FIELDS(F)                                                                          \
-    F(version,      "v",    U,     REQ, 1, 1,                   "of this table")                  \
+    F(version,      "v",    U,     REQ, 2, 2,                   "of this table")                  \
     F(id,           "id",   BIN,   REQ, ID_BYTES, ID_BYTES,     "whose record this is")           \
     F(seq,          "seq",  U,     REQ, 1, UINT64_MAX,          "grows with every new record")    \
     F(made,         "ts",   U,     REQ, 1, UINT64_MAX,          "unix seconds")                   \

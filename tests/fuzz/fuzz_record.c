@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct directory *d;
     uint8_t record[SIG_BYTES + RECORD_BYTES_MAX];
 
-    if (proto_init() || directory_open(&d)) abort();
+    if (proto_init() || directory_open(&d, swarm_key_public())) abort();
     offer(d, slice_of(data, n));
     check_canonical(slice_of(data, n));
     if (n <= RECORD_BYTES_MAX && !record_body_decode(&b, slice_of(data, n), NULL)) {
@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         identity_from_seed(&me, seed);
         memcpy(record + SIG_BYTES, data, n);
         memcpy(record + SIG_BYTES + (b.id.p - data), me.id.b, ID_BYTES);
-        identity_sign(&me, "swarm-record-v1", slice_of(record + SIG_BYTES, n), record);
+        record_sign(&me, swarm_key_public(), slice_of(record + SIG_BYTES, n), record);
         offer(d, slice_of(record, SIG_BYTES + n));
         directory_expire(d, UINT64_MAX);
         if (directory_n(d) != 0) abort();

@@ -45,6 +45,40 @@ static void close_two(struct hub *hub, struct box b[2])
     hub_fini(hub);
 }
 
+static bool twice_up(void *arg)
+{
+    return ((struct box *)arg)->ups == 2;
+}
+
+/* A machine is switched off without a word and comes back: whoever had dialled it believes its old
+ * connection alive, until the new one shows another run of the program. */
+static void test_restarted(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct box b[2], again = { .hub = &hub };
+    struct answer a;
+
+    open_two(&hub, b);
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", net_port(b[1].net), &a), ERR_OK);
+    again.me = b[1].me;
+    struct net_config c = { .me = &again.me,
+                            .swarm = swarm_key_public(),
+                            .agent = "test",
+                            .arg = &again,
+                            .on_mail = box_mail,
+                            .on_peer = box_peer };
+    assert_int_equal(net_open(&again.net, &hub, &c, NULL), ERR_OK);
+    assert_int_equal(dial_wait(&again, &b[0].me.id, "127.0.0.1", net_port(b[0].net), &a), ERR_OK);
+    assert_true(run_until(&hub, twice_up, &b[0], 1000));
+    assert_int_equal(b[0].downs, 1);
+    assert_non_null(strstr(b[0].last_why, "started anew"));
+    assert_true(net_is_up(again.net, &b[0].me.id));
+    net_close(again.net, box_closed, &again);
+    assert_true(run_until(&hub, box_is_closed, &again, 1500));
+    close_two(&hub, b);
+}
+
 /* --- reaching each other --- */
 
 static void test_dial(void **state)
@@ -1058,25 +1092,16 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dial),
-        cmocka_unit_test(test_dial_fails),
-        cmocka_unit_test(test_listen_fails),
-        cmocka_unit_test(test_ipv6),
-        cmocka_unit_test(test_hints_and_order),
-        cmocka_unit_test(test_hint_fails),
-        cmocka_unit_test(test_self),
-        cmocka_unit_test(test_big),
-        cmocka_unit_test(test_latency),
-        cmocka_unit_test(test_two_processes),
-        cmocka_unit_test(test_simultaneous),
-        cmocka_unit_test(test_junk),
-        cmocka_unit_test(test_strikes),
-        cmocka_unit_test(test_guard),
-        cmocka_unit_test(test_bad_messages),
-        cmocka_unit_test(test_hoard),
-        cmocka_unit_test(test_far_away),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_restarted),     cmocka_unit_test(test_dial),
+        cmocka_unit_test(test_dial_fails),    cmocka_unit_test(test_listen_fails),
+        cmocka_unit_test(test_ipv6),          cmocka_unit_test(test_hints_and_order),
+        cmocka_unit_test(test_hint_fails),    cmocka_unit_test(test_self),
+        cmocka_unit_test(test_big),           cmocka_unit_test(test_latency),
+        cmocka_unit_test(test_two_processes), cmocka_unit_test(test_simultaneous),
+        cmocka_unit_test(test_junk),          cmocka_unit_test(test_strikes),
+        cmocka_unit_test(test_guard),         cmocka_unit_test(test_bad_messages),
+        cmocka_unit_test(test_hoard),         cmocka_unit_test(test_far_away),
+        cmocka_unit_test(test_damage),        cmocka_unit_test(test_silence),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -63,6 +63,7 @@ static void node_open_on(struct node *n, struct hub *hub, const char *host, cons
         .hub = hub,
         .net = n->box.net,
         .me = &n->box.me,
+        .swarm = swarm_key_public(),
         .join = join,
         .n_join = join ? 1 : 0,
         .arg = n,
@@ -273,6 +274,7 @@ static void test_join_later(void **state)
     struct peers_config pc = { .hub = &hub,
                                .net = n[0].box.net,
                                .me = &n[0].box.me,
+                               .swarm = swarm_key_public(),
                                .arg = &n[0],
                                .on_change = on_change,
                                .on_join_failed = on_join_failed };
@@ -289,12 +291,12 @@ static void test_join_later(void **state)
 static struct slice record_of(const struct identity *who, uint64_t seq, struct slice addr,
                               uint8_t out[RECORD_BYTES_MAX])
 {
-    struct record_body b = { .version = 1, .state = RECORD_ACTIVE, .seq = seq };
+    struct record_body b = { .version = 2, .state = RECORD_ACTIVE, .seq = seq };
     size_t n;
     b.made = unix_now();
     b.expires = b.made + 300;
     if (addr.n) b.addrs.p[b.addrs.n++] = addr;
-    assert_int_equal(record_make(who, &b, out, RECORD_BYTES_MAX, &n), ERR_OK);
+    assert_int_equal(record_make(who, swarm_key_public(), &b, out, RECORD_BYTES_MAX, &n), ERR_OK);
     return slice_of(out, n);
 }
 

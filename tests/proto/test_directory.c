@@ -26,7 +26,7 @@ static struct record_body body_at(uint64_t seq, uint64_t made)
 {
     static const uint8_t model[ID_BYTES] = { 7 }, addr[6] = { 10, 0, 0, 1, 0x1f, 0x90 };
     return (struct record_body){
-        .version = 1,
+        .version = 2,
         .seq = seq,
         .made = made,
         .expires = made + RECORD_TTL_S,
@@ -44,7 +44,7 @@ static struct record signed_by(uint32_t number, const struct record_body *b)
     struct record r;
     struct identity me;
     node(&me, number);
-    assert_int_equal(record_make(&me, b, r.p, sizeof r.p, &r.n), ERR_OK);
+    assert_int_equal(record_make(&me, swarm_key_public(), b, r.p, sizeof r.p, &r.n), ERR_OK);
     identity_fini(&me);
     return r;
 }
@@ -72,7 +72,7 @@ static const struct entry *find(const struct directory *d, uint32_t number)
 
 static int open_directory(void **state)
 {
-    return proto_init() || directory_open((struct directory **)state);
+    return proto_init() || directory_open((struct directory **)state, swarm_key_public());
 }
 
 static int close_directory(void **state)
@@ -135,7 +135,7 @@ static void test_forged_and_damaged(void **state)
     node(&one, 1);
     node(&two, 2);
     bad = good;
-    identity_sign(&two, "swarm-record-v1", slice_of(bad.p + SIG_BYTES, bad.n - SIG_BYTES), bad.p);
+    record_sign(&two, swarm_key_public(), slice_of(bad.p + SIG_BYTES, bad.n - SIG_BYTES), bad.p);
     assert_int_equal(offer(d, &bad, NOW), ERR_AUTH);
     identity_sign(&one, "swarm-other-v1", slice_of(bad.p + SIG_BYTES, bad.n - SIG_BYTES), bad.p);
     assert_int_equal(offer(d, &bad, NOW), ERR_AUTH);
@@ -143,10 +143,10 @@ static void test_forged_and_damaged(void **state)
     /* Signed properly, but not canonical: the version in two bytes. */
     bad = good;
     memmove(bad.p + SIG_BYTES + 4, good.p + SIG_BYTES + 3, good.n - SIG_BYTES - 3);
-    assert_int_equal(bad.p[SIG_BYTES + 4], 1);
+    assert_int_equal(bad.p[SIG_BYTES + 4], 2);
     bad.p[SIG_BYTES + 3] = 0xcc;
     bad.n++;
-    identity_sign(&one, "swarm-record-v1", slice_of(bad.p + SIG_BYTES, bad.n - SIG_BYTES), bad.p);
+    record_sign(&one, swarm_key_public(), slice_of(bad.p + SIG_BYTES, bad.n - SIG_BYTES), bad.p);
     assert_int_equal(offer(d, &bad, NOW), ERR_MALFORMED);
 
     assert_int_equal(directory_n(d), 0);
@@ -179,12 +179,13 @@ static void test_clocks(void **state)
         struct record r;
         b.expires = cases[i].expires;
         node(&me, i);
-        assert_int_equal(record_make(&me, &b, r.p, sizeof r.p, &r.n), cases[i].made_by_us);
+        assert_int_equal(record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n),
+                         cases[i].made_by_us);
         if (cases[i].made_by_us) { /* one that breaks the rule all the same */
             b.id = slice_of(me.id.b, ID_BYTES);
             assert_int_equal(record_body_encode(&b, r.p + SIG_BYTES, sizeof r.p - SIG_BYTES, &r.n),
                              ERR_OK);
-            identity_sign(&me, "swarm-record-v1", slice_of(r.p + SIG_BYTES, r.n), r.p);
+            record_sign(&me, swarm_key_public(), slice_of(r.p + SIG_BYTES, r.n), r.p);
             r.n += SIG_BYTES;
             assert_int_equal(offer(d, &r, NOW), ERR_RANGE);
         } else {
@@ -200,7 +201,7 @@ static enum err make_with_addr(const char *bytes, size_t n)
     struct identity me;
     node(&me, 1);
     b.addrs = (struct bins){ 1, { slice_of(bytes, n) } };
-    return record_make(&me, &b, r.p, sizeof r.p, &r.n);
+    return record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n);
 }
 
 static void test_addresses(void **state)
@@ -235,9 +236,9 @@ static void test_addresses(void **state)
     node(&me, 1);
     for (uint32_t i = 0; i <= ADDRS_MAX; i++) b.addrs.p[i] = b.addrs.p[0];
     b.addrs.n = ADDRS_MAX;
-    assert_int_equal(record_make(&me, &b, r.p, sizeof r.p, &r.n), ERR_OK);
+    assert_int_equal(record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n), ERR_OK);
     b.addrs.n = ADDRS_MAX + 1;
-    assert_int_equal(record_make(&me, &b, r.p, sizeof r.p, &r.n), ERR_RANGE);
+    assert_int_equal(record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n), ERR_RANGE);
 }
 
 static enum err make_with_layers(struct uints l)
@@ -247,7 +248,7 @@ static enum err make_with_layers(struct uints l)
     struct identity me;
     node(&me, 1);
     b.layers = l;
-    return record_make(&me, &b, r.p, sizeof r.p, &r.n);
+    return record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n);
 }
 
 static void test_layers(void **state)
@@ -269,17 +270,17 @@ static void test_layers(void **state)
     struct identity me;
     node(&me, 1);
     b.model = slice_of(NULL, 0);
-    assert_int_equal(record_make(&me, &b, r.p, sizeof r.p, &r.n), ERR_RANGE);
+    assert_int_equal(record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n), ERR_RANGE);
     b.layers.n = 0;
-    assert_int_equal(record_make(&me, &b, r.p, sizeof r.p, &r.n), ERR_OK);
+    assert_int_equal(record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n), ERR_OK);
     b.ends = 1;
-    assert_int_equal(record_make(&me, &b, r.p, sizeof r.p, &r.n), ERR_RANGE);
+    assert_int_equal(record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n), ERR_RANGE);
 
     b.ends = 0;
     size_t whole = r.n;
     for (size_t cap = 0; cap < whole; cap++) {
         uint8_t *exact = malloc(cap ? cap : 1);
-        assert_int_equal(record_make(&me, &b, exact, cap, &r.n), ERR_FULL);
+        assert_int_equal(record_make(&me, swarm_key_public(), &b, exact, cap, &r.n), ERR_FULL);
         free(exact);
     }
 }
@@ -317,8 +318,8 @@ static void test_against_a_list(void **state)
 {
     enum { NODES = 12 };
     struct {
-        uint64_t seq, expires;
-    } known[NODES] = { { 0, 0 } };
+        uint64_t seq, expires, forgotten; /* forgotten: after this time */
+    } known[NODES] = { { 0, 0, 0 } };
     struct directory *d = *state;
     uint64_t seed = 11, now = NOW;
 
@@ -333,13 +334,16 @@ static void test_against_a_list(void **state)
                 struct record r = signed_by(who, &b);
                 bool over = b.expires + RECORD_SKEW_S < now;
                 assert_int_equal(offer(d, &r, now), over ? ERR_RANGE : ERR_OK);
-                if (!over) known[who].seq = b.seq, known[who].expires = b.expires;
+                if (!over)
+                    known[who].seq = b.seq, known[who].expires = b.expires,
+                    known[who].forgotten = now + (b.expires - b.made);
             }
         } else {
             now += x >> 32 & 31;
             directory_expire(d, now);
             for (uint32_t i = 0; i < NODES; i++)
-                if (known[i].seq && known[i].expires + RECORD_SKEW_S < now) known[i].seq = 0;
+                if (known[i].expires + RECORD_SKEW_S < now || known[i].forgotten < now)
+                    known[i].seq = 0;
         }
         for (uint32_t i = 0; i < NODES; i++) {
             const struct entry *e = find(d, i);
@@ -355,6 +359,56 @@ static void test_against_a_list(void **state)
             assert_ptr_equal(directory_find(d, &directory_nth(d, i)->id), directory_nth(d, i));
         assert_null(directory_nth(d, n));
     }
+}
+
+static void offer_from(struct directory *d, uint32_t who, const char *addr, size_t n, enum err want)
+{
+    struct record_body b = body_at(1, NOW);
+
+    b.addrs = (struct bins){ .n = 1, .p = { slice_of(addr, n) } };
+    struct record r = signed_by(who, &b);
+    assert_int_equal(offer(d, &r, NOW), want);
+}
+
+/* One network cannot fill the directory of the public swarm; members of a private one may. */
+static void test_one_network(void **state)
+{
+    enum { N = DIRECTORY_NET_MAX };
+    char v4[6] = "\xcb\x00\x71\x01\x1e", v6[18] = "\x20\x01\x0d\xb8\1\2\3\4";
+    struct directory *d = *state, *of_friends;
+    struct swarm_key key = { { 7 } };
+    struct record r;
+
+    v6[17] = 1;
+    for (uint32_t i = 0; i < N; i++) {
+        v4[3] = (char)(i + 1);
+        v6[7] = (char)i;
+        offer_from(d, i, v4, sizeof v4, ERR_OK);
+        offer_from(d, 100 + i, v6, sizeof v6, ERR_OK);
+    }
+    offer_from(d, 50, v4, sizeof v4, ERR_FULL);
+    offer_from(d, 51, v6, sizeof v6, ERR_FULL);
+    v4[2]++;
+    v6[6]++;
+    offer_from(d, 50, v4, sizeof v4, ERR_OK);
+    offer_from(d, 51, v6, sizeof v6, ERR_OK);
+    for (uint32_t i = 200; i < 200 + 3 * N; i++)
+        offer_from(d, i, "\xc0\xa8\x01\x02\x1e\x61", 6, ERR_OK);
+    v4[2]--; /* who is in has news, from the same network */
+    struct record_body b = body_at(2, NOW);
+    b.addrs = (struct bins){ .n = 1, .p = { slice_of(v4, sizeof v4) } };
+    r = signed_by(0, &b);
+    assert_int_equal(offer(d, &r, NOW), ERR_OK);
+
+    assert_int_equal(directory_open(&of_friends, &key), ERR_OK);
+    assert_int_equal(offer(of_friends, &r, NOW), ERR_AUTH); /* a record of the public swarm */
+    for (uint32_t i = 0; i < 2 * N; i++) {
+        struct identity me;
+        node(&me, i);
+        assert_int_equal(record_make(&me, &key, &b, r.p, sizeof r.p, &r.n), ERR_OK);
+        assert_int_equal(offer(of_friends, &r, NOW), ERR_OK);
+    }
+    directory_close(of_friends);
 }
 
 static void test_a_flood(void **state)
@@ -400,6 +454,7 @@ int main(void)
         TEST(test_layers),
         TEST(test_equivocation),
         TEST(test_against_a_list),
+        TEST(test_one_network),
         TEST(test_a_flood),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

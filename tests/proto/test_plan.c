@@ -41,7 +41,7 @@ static void ranges_of(uint64_t held, struct uints *l)
 
 static void announce(struct directory *d, uint32_t number, const struct node *n)
 {
-    struct record_body b = { .version = 1,
+    struct record_body b = { .version = 2,
                              .seq = 1,
                              .made = NOW,
                              .expires = NOW + RECORD_TTL_S,
@@ -59,7 +59,7 @@ static void announce(struct directory *d, uint32_t number, const struct node *n)
     memcpy(seed + 1, &number, sizeof number);
     identity_from_seed(&me, seed);
     ranges_of(n->held, &b.layers);
-    assert_int_equal(record_make(&me, &b, record, sizeof record, &len), ERR_OK);
+    assert_int_equal(record_make(&me, swarm_key_public(), &b, record, sizeof record, &len), ERR_OK);
     assert_int_equal(directory_offer(d, slice_of(record, len), NOW, &news, NULL), ERR_OK);
 }
 
@@ -72,7 +72,7 @@ static enum err plan_nodes(struct plan *out, const struct node *nodes, uint32_t 
     uint32_t order[NODES_MAX];
     struct directory *d;
 
-    assert_int_equal(directory_open(&d), ERR_OK);
+    assert_int_equal(directory_open(&d, swarm_key_public()), ERR_OK);
     for (uint32_t i = 0; i < n; i++) order[i] = i;
     for (uint32_t i = n; seed && i-- > 1;) {
         uint32_t k = (uint32_t)(test_random(&seed) % (i + 1)), t = order[i];
@@ -387,7 +387,7 @@ static void test_a_large_swarm(void **state)
         double worst = 0;
         unsigned found = 0;
         for (unsigned round = 0; round < 8; round++) {
-            assert_int_equal(directory_open(&d), ERR_OK);
+            assert_int_equal(directory_open(&d, swarm_key_public()), ERR_OK);
             for (uint32_t i = 0; i < 200; i++) {
                 uint64_t x = test_random(&seed), lo = x % 46, n = 2 + (x >> 8) % 9;
                 nodes[i] = random_node(&seed, 46);

@@ -150,6 +150,7 @@ int main(int argc, char **argv)
     struct peers_config pc = { .hub = &p.hub,
                                .net = p.net,
                                .me = &me,
+                               .swarm = swarm_key_public(),
                                .join = &p.link,
                                .n_join = 1,
                                .arg = &p,
