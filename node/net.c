@@ -285,12 +285,6 @@ uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
     return p && p->use ? p->rtt_us : UINT32_MAX;
 }
 
-struct traffic net_traffic(const struct net *n, const struct node_id *id)
-{
-    const struct peer *p = id ? peer_find(n, id) : NULL;
-    return !id ? n->traffic : p ? p->traffic : (struct traffic){ 0 };
-}
-
 uint64_t net_silent_ms(const struct net *n, const struct node_id *id)
 {
     if (node_id_equal(id, &n->cfg.me->id)) return 0;
@@ -302,6 +296,42 @@ void net_ping(struct net *n, const struct node_id *id)
 {
     const struct peer *p = peer_find(n, id);
     if (p && p->use) sock_ping(p->use, 0);
+}
+
+size_t net_bulk_queued(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    return p && p->use ? conn_bulk_queued(p->use->conn) : 0;
+}
+
+void net_bulk_limit(struct net *n, const struct node_id *id, uint64_t bytes)
+{
+    const struct peer *p = peer_find(n, id);
+    if (!p || !p->use || p->use->state != SOCK_OPEN) return;
+    conn_bulk_limit(p->use->conn, bytes);
+    sock_flush(p->use);
+}
+
+uint64_t net_bulk_left(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    return p && p->use ? conn_bulk_left(p->use->conn) : 0;
+}
+
+uint32_t net_probe_us(struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    if (!p || !p->use) return UINT32_MAX;
+    if (!p->use->ping_stamp) sock_measure(p->use);
+    return p->rtt_last_us;
+}
+
+void net_ban(struct net *n, const struct node_id *id, uint64_t ms, const char *why)
+{
+    struct peer *p = n->closing ? NULL : peer_get(n, id);
+    if (!p) return;
+    p->ban_until_ms = net_now(n) + ms;
+    if (p->use) sock_finish(p->use, ERR_DENIED, why);
 }
 
 bool net_is_banned(const struct net *n, const struct node_id *id)

@@ -70,18 +70,21 @@ bool net_is_up(const struct net *n, const struct node_id *id);
 struct slice net_addr(const struct net *n, const struct node_id *id);
 /* Smoothed round trip in microseconds from PING/PONG; UINT32_MAX unknown. */
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id);
-/* Bytes that came and went since the start, of one peer or (NULL) of all; what does not leave this
- * process is not counted. */
-struct traffic {
-    uint64_t in, out;
-};
-struct traffic net_traffic(const struct net *n, const struct node_id *id);
 /* Milliseconds since bytes of it arrived; 0 for ourselves, UINT64_MAX when not connected. */
 uint64_t net_silent_ms(const struct net *n, const struct node_id *id);
 /* Ask it for a sign of life now; it shows in net_silent_ms. */
 void net_ping(struct net *n, const struct node_id *id);
+/* Bulk (conn.h) that waits for id, and how much of it may go from now on; 0 and nothing when it is
+ * not connected.  A limit ends with its connection. */
+size_t net_bulk_queued(const struct net *n, const struct node_id *id);
+void net_bulk_limit(struct net *n, const struct node_id *id, uint64_t bytes);
+uint64_t net_bulk_left(const struct net *n, const struct node_id *id);
+/* The latest measured round trip, not smoothed, and a new measurement begun; UINT32_MAX unknown. */
+uint32_t net_probe_us(struct net *n, const struct node_id *id);
 /* This peer broke the protocol in what it said: a strike; three in ten minutes close and ban it. */
 void net_strike(struct net *n, const struct node_id *id, const char *what);
+/* Close and ban it for so long; why goes to the owner with its end. */
+void net_ban(struct net *n, const struct node_id *id, uint64_t ms, const char *why);
 bool net_is_banned(const struct net *n, const struct node_id *id);
 
 /* Monotonic milliseconds and unix seconds, for all who need the time in node/. */

@@ -116,6 +116,7 @@ static void take_pong(struct sock *s, const struct msg_PONG *pong)
     uint64_t us = (uv_hrtime() - s->ping_ns) / 1000;
     uint32_t sample = us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
     uint32_t *rtt = &s->peer->rtt_us;
+    s->peer->rtt_last_us = sample;
     *rtt = *rtt == UINT32_MAX ? sample : (uint32_t)(((uint64_t)*rtt * 7 + sample) / 8);
 }
 

@@ -25,6 +25,8 @@ static void conn_check(const struct conn *c)
     }
     for (unsigned s = 0; s < STREAMS; s++) queued += c->queue[s].first != NULL;
     assert((queued == 0) == (c->n_queued == 0) && c->queued <= CONN_QUEUE_MAX);
+    assert(c->bulk_queued <= c->queued);
+    assert((c->bulk_queued == 0) == (c->queue[STREAM_BULK].first == NULL));
     (void)cap, (void)queued;
 }
 
@@ -40,6 +42,7 @@ enum err conn_open(struct conn **out, const struct conn_config *config)
     if (c->expects) c->expect = *config->expect;
     c->initiator = config->initiator;
     c->class_ = config->class_;
+    c->bulk_left = UINT64_MAX;
     snprintf(c->agent, sizeof c->agent, "%s", config->agent ? config->agent : "");
     c->role = config->role;
     c->instance = config->instance;
@@ -113,6 +116,7 @@ void conn_shutdown(struct conn *c)
     c->shutting = true;
     sodium_memzero(&c->receive, sizeof c->receive);
     c->rx_n = 0;
+    records_drop_bulk(c);
     records_pump(c);
     conn_check(c);
 }
@@ -185,6 +189,23 @@ enum err conn_send(struct conn *c, const struct msg *m)
 size_t conn_queued(const struct conn *c)
 {
     return c->queued;
+}
+
+size_t conn_bulk_queued(const struct conn *c)
+{
+    return c->bulk_queued;
+}
+
+void conn_bulk_limit(struct conn *c, uint64_t bytes)
+{
+    c->bulk_left = bytes;
+    if (c->stage == READY) records_pump(c);
+    conn_check(c);
+}
+
+uint64_t conn_bulk_left(const struct conn *c)
+{
+    return c->bulk_left;
 }
 
 struct slice conn_pending(const struct conn *c)

@@ -13,6 +13,10 @@
  * let it through.  A PING stamped CONN_FENCE passes nothing: who reads it has read all that was
  * sent before.
  *
+ * Bulk: tiles and manifests (MANIFEST, TILE) go only when no other message waits, a record at a
+ * time, and no faster than conn_bulk_limit says: what computes an answer passes them all but for
+ * two records.  Among themselves they arrive in the order sent.  conn_shutdown drops them.
+ *
  * Invariants, asserted by conn_check after every call:
  *   1. No message reaches the caller before OPEN.
  *   2. Nothing is written after DEAD, except what was already sealed or, by conn_shutdown, queued;
@@ -87,6 +91,12 @@ bool conn_next(struct conn *c, struct slice *message);
 MUST_CHECK enum err conn_send(struct conn *c, const struct msg *m);
 /* Bytes that wait in the queue, not counting what is sealed and pending. */
 size_t conn_queued(const struct conn *c);
+
+/* Bulk: bytes of it that wait; how many of them may go from now on (UINT64_MAX, as at first: no
+ * limit), and what is left of that. */
+size_t conn_bulk_queued(const struct conn *c);
+void conn_bulk_limit(struct conn *c, uint64_t bytes);
+uint64_t conn_bulk_left(const struct conn *c);
 
 /* An orderly end: what is queued is still sent, then a CLOSE record; for all else c is DEAD. */
 void conn_shutdown(struct conn *c);

@@ -24,6 +24,7 @@ enum {
     CLOSE_BYTES = SEALED + PAD_TO,
 
     STREAMS = CONN_HALVES_MAX, /* that we send on */
+    STREAM_BULK = STREAMS - 1, /* tiles: only when nothing else waits */
     OUT_RECORDS = 4, /* sealed ahead of the socket; what is sealed can no longer be passed */
 };
 
@@ -103,6 +104,8 @@ struct conn {
     unsigned turn;     /* the stream that is next to send a record */
     unsigned n_queued; /* messages */
     size_t queued;     /* their bytes */
+    size_t bulk_queued; /* of those, on STREAM_BULK and not sealed */
+    uint64_t bulk_left; /* bytes that may be sealed of them; UINT64_MAX: no limit */
     uint64_t order;
     uint64_t sealed;      /* records under send, for invariant 3 */
     uint32_t since_rekey; /* records */
@@ -159,6 +162,7 @@ MUST_CHECK enum err records_queue(struct conn *c, const struct msg *m);
 void records_pump(struct conn *c); /* seal what has room, in turn */
 bool records_rekey_due(const struct conn *c);
 void records_say_close(struct conn *c, int code);
+void records_drop_bulk(struct conn *c);
 void records_drop(struct conn *c); /* queue and half-received messages */
 
 #endif

@@ -107,22 +107,37 @@ static bool is_behind(const struct conn *c, uint64_t order)
     return false;
 }
 
-/* The stream whose turn it is.  There is one whenever something is queued: the oldest message. */
-static unsigned pick_stream(struct conn *c)
+/* Bulk goes within its limit, and one record ahead of the socket only: what is sealed can't be
+ * passed.  A fence waits for it, so then it goes at once. */
+static bool bulk_may_go(const struct conn *c)
 {
-    for (unsigned k = 0;; k++) {
-        assert(k < STREAMS);
-        unsigned s = (c->turn + k) % STREAMS;
-        const struct outgoing *m = c->queue[s].first;
-        if (!m || (m->fence && is_behind(c, m->order))) continue;
-        c->turn = (s + 1) % STREAMS;
-        return s;
-    }
+    const struct outgoing *zero = c->queue[0].first;
+
+    if (!c->queue[STREAM_BULK].first || c->out_n - c->out_at >= record_max(c)) return false;
+    return c->bulk_left > 0 || (zero && zero->fence);
 }
 
-static void seal_next(struct conn *c)
+/* The stream whose turn it is; STREAMS when none may send now. */
+static unsigned pick_stream(struct conn *c)
 {
-    unsigned s = pick_stream(c);
+    for (unsigned k = 0; k < STREAM_BULK; k++) {
+        unsigned s = (c->turn + k) % STREAM_BULK;
+        const struct outgoing *m = c->queue[s].first;
+        if (!m || (m->fence && is_behind(c, m->order))) continue;
+        c->turn = (s + 1) % STREAM_BULK;
+        return s;
+    }
+    return bulk_may_go(c) ? STREAM_BULK : STREAMS;
+}
+
+static void spend_bulk(struct conn *c, size_t n)
+{
+    c->bulk_queued -= n;
+    if (c->bulk_left != UINT64_MAX) c->bulk_left -= n < c->bulk_left ? n : c->bulk_left;
+}
+
+static void seal_next(struct conn *c, unsigned s)
+{
     struct outgoing *m = c->queue[s].first;
     size_t room = plain_max(c) - HEADER, left = m->n - m->sent;
     struct header h = { .kind = RECORD_DATA, .stream = (uint16_t)s, .mlen = m->n };
@@ -134,6 +149,7 @@ static void seal_next(struct conn *c)
     if (plain_n > plain_max(c)) plain_n = plain_max(c);
     c->out_n += seal(c, c->out + c->out_n, &h, m->bytes + m->sent, plain_n);
     m->sent += (uint32_t)h.dlen;
+    if (s == STREAM_BULK) spend_bulk(c, h.dlen);
     if (m->sent < m->n) return;
 
     c->queue[s].first = m->next;
@@ -150,14 +166,20 @@ void records_pump(struct conn *c)
             (void)conn_die(c, ERR_FULL, 0, "the connection has carried 2^32 records; reconnect");
             return;
         }
+        unsigned s = c->n_queued ? pick_stream(c) : STREAMS;
         if (records_rekey_due(c))
             send_rekey(c);
-        else if (c->n_queued)
-            seal_next(c);
+        else if (s < STREAMS)
+            seal_next(c, s);
         else
             break;
     }
     if (c->shutting && !c->n_queued && !c->last_n && c->send.has_key) records_say_close(c, 0);
+}
+
+static bool is_bulk(const struct msg *m)
+{
+    return m->type == MSG_TILE || m->type == MSG_MANIFEST;
 }
 
 /* Messages that must not pass each other share a stream: those of a session (the field "s" is the
@@ -166,13 +188,14 @@ static unsigned stream_of(const struct msg *m)
 {
     const struct message *t = message_find(m->type);
 
+    if (is_bulk(m)) return STREAM_BULK;
     if (m->type == MSG_PING || m->type == MSG_PONG) return 0;
     if (t->n_fields && strcmp(t->fields[0].key, "s") == 0 && t->fields[0].type == FIELD_BIN) {
         const struct slice *id =
             (const struct slice *)(const void *)((const uint8_t *)&m->u + t->fields[0].offset);
-        return id->n ? 1 + id->p[0] % (STREAMS - 1) : 0;
+        return id->n ? 1 + id->p[0] % (STREAM_BULK - 1) : 0;
     }
-    return m->rid ? 1 + m->rid % (STREAMS - 1) : 0;
+    return m->rid ? 1 + m->rid % (STREAM_BULK - 1) : 0;
 }
 
 enum err records_queue(struct conn *c, const struct msg *m)
@@ -194,7 +217,7 @@ enum err records_queue(struct conn *c, const struct msg *m)
     o->n = (uint32_t)n;
     o->sent = 0;
     o->fence = m->type == MSG_PING && m->u.PING.stamp == CONN_FENCE;
-    o->plain = m->type == MSG_ACT;
+    o->plain = m->type == MSG_ACT || is_bulk(m);
 
     struct queue *q = &c->queue[stream_of(m)];
     if (q->last)
@@ -204,7 +227,22 @@ enum err records_queue(struct conn *c, const struct msg *m)
     q->last = o;
     c->n_queued++;
     c->queued += sizeof *o + n;
+    if (is_bulk(m)) c->bulk_queued += n;
     return ERR_OK;
+}
+
+void records_drop_bulk(struct conn *c)
+{
+    struct queue *q = &c->queue[STREAM_BULK];
+
+    for (struct outgoing *m = q->first, *next; m; m = next) {
+        next = m->next;
+        c->queued -= sizeof *m + m->n;
+        c->n_queued--;
+        free(m);
+    }
+    *q = (struct queue){ 0 };
+    c->bulk_queued = 0;
 }
 
 /* --- in --- */
@@ -396,6 +434,7 @@ void records_drop(struct conn *c)
     }
     c->n_queued = 0;
     c->queued = 0;
+    c->bulk_queued = 0;
     for (unsigned i = 0; i < CONN_HALVES_MAX; i++) {
         free(c->half[i].m);
         c->half[i].m = NULL;

@@ -53,16 +53,22 @@ static enum err check_addr(struct slice a, struct why *why)
     return ERR_OK;
 }
 
-static enum err check_layers(const struct record_body *b, struct why *why)
+static enum err check_ranges(const struct uints *l, struct why *why)
 {
-    const struct uints *l = &b->layers;
-
     if (l->n % 2) return fail(why, ERR_RANGE, "layers are not in pairs");
     for (uint32_t i = 0; i < l->n; i += 2)
         if (l->p[i] >= l->p[i + 1] || l->p[i + 1] > LAYER_MAX || (i > 0 && l->p[i] < l->p[i - 1]))
             return fail(why, ERR_RANGE, "layers %u to %u are empty, too high or out of order",
                         l->p[i], l->p[i + 1]);
-    if ((l->n > 0 || b->ends) && b->model.n == 0)
+    return ERR_OK;
+}
+
+static enum err check_layers(const struct record_body *b, struct why *why)
+{
+    enum err e = check_ranges(&b->layers, why);
+    if (!e) e = check_ranges(&b->gives, why);
+    if (e) return e;
+    if ((b->layers.n > 0 || b->ends || b->gives.n > 0 || b->gives_ends) && b->model.n == 0)
         return fail(why, ERR_RANGE, "layers without a model");
     return ERR_OK;
 }

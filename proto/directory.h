@@ -11,7 +11,8 @@
  * the life that it states, by our clock alone: a node that has vanished is forgotten after that.
  *   3. Addresses have a port and are no multicast, broadcast, unspecified or IPv4-mapped ones.
  *      Loopback and private ones are allowed here: whoever knows how a record came filters them.
- *   4. Layers are pairs lo < hi, ascending, not overlapping; layers or ends name a model.
+ *   4. Layers (held, and given) are pairs lo < hi, ascending, not overlapping; layers or ends name a
+ *      model.
  *   5. One seq has one content.  Two that differ, both signed, are equivocation: the id is dropped
  *      and nothing is believed of it for DIRECTORY_BAN_S.  (So seq must grow faster than a node
  *      restarts: unix milliseconds will do.)

@@ -36,8 +36,10 @@ enum {
     LAYER_MAX = 256,
     LIST_MAX = 32,          /* largest count of any list field */
     CONVERSATION_MAX = 1 << 20,
-    TOKEN_BYTES = 32,       /* of a node's control */
-    STATUS_MAX = 63 << 10,
+    HASH_WIRE = 32,         /* BLAKE2b-256 */
+    MANIFEST_WIRE_MAX = 1 << 20,
+    TILE_MESSAGE_MAX = 4 << 20,
+    NAMES_MAX = 8,          /* names of one model in one MANIFEST */
 };
 
 /*    name          id  limit on the whole message    meaning */
@@ -49,6 +51,11 @@ enum {
     M(ERROR,        4,  512,                 "a request failed, or a message was refused")        \
     M(RECORDS,      8,  64 << 10,            "signed announcements, passed on unchanged")         \
     M(RECORDS_GET,  9,  64,                  "send me every record you know")                     \
+    M(MANIFEST_GET,12,  64,                  "send me the manifest of a model")                   \
+    M(MANIFEST,    13,  MANIFEST_WIRE_MAX + 4096, "a manifest and its signed names, or why not")  \
+    M(TILE_GET,    14,  64,                  "send me a tile (weights, a tile table, a piece of a tokenizer)") \
+    M(TILE,        15,  TILE_MESSAGE_MAX + 256, "a tile, or why not")                             \
+    M(TILE_CANCEL, 16,  64,                  "somebody else was faster: do not send it")          \
     M(SESS_OPEN,   20,  1024,                "coordinator to stage: open a session")              \
     M(SESS_OK,     21,  128,                 "stage to coordinator: the session is open")         \
     M(ACT,         22,  ACT_BYTES_MAX + 512, "rows of hidden vectors for the next stage")         \
@@ -61,10 +68,7 @@ enum {
     M(ASK_TEXT,    42,  16 << 10,            "coordinator to client: a piece of the answer")      \
     M(ASK_DONE,    43,  8 << 10,             "coordinator to client: the answer is complete")     \
     M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")           \
-    M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline") \
-    M(STATUS_GET,  56,  128,                 "control to node: how are you")                      \
-    M(STATUS,      57,  64 << 10,            "node to control: answer to STATUS_GET and DRAIN")   \
-    M(DRAIN,       58,  128,                 "control to node: hand over what you do, then stop")
+    M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline")
 
 /*      field          key     type    opt  min max              meaning */
 #define HELLO_FIELDS(F)                                                                           \
@@ -92,6 +96,22 @@ enum {
     F(records,      "r",    BINS,  REQ, 0, RECORDS_MAX,         "each: signature(64) then the record's bytes")
 #define RECORDS_GET_FIELDS(F)                                                                     \
     F(model,        "m",    BIN,   OPT, ID_BYTES, ID_BYTES,     "only this model; empty: all")
+
+#define MANIFEST_GET_FIELDS(F)                                                                    \
+    F(model,        "m",    BIN,   REQ, ID_BYTES, ID_BYTES,     "model id")
+#define MANIFEST_FIELDS(F)                                                                        \
+    F(model,        "m",    BIN,   REQ, ID_BYTES, ID_BYTES,     "as in MANIFEST_GET")             \
+    F(body,         "d",    BIN,   OPT, 1, MANIFEST_WIRE_MAX,   "its BLAKE2b-256 is the model id") \
+    F(names,        "n",    BINS,  OPT, 0, NAMES_MAX,           "each: publisher(32), signature(64), the name") \
+    F(refusal,      "no",   U,     OPT, 1, 2,                   "instead of body: 1 not here, 2 busy")
+#define TILE_GET_FIELDS(F)                                                                        \
+    F(hash,         "h",    BIN,   REQ, HASH_WIRE, HASH_WIRE,   "BLAKE2b-256 of its bytes")
+#define TILE_FIELDS(F)                                                                            \
+    F(hash,         "h",    BIN,   REQ, HASH_WIRE, HASH_WIRE,   "as in TILE_GET")                 \
+    F(data,         "d",    BIN,   OPT, 1, TILE_MESSAGE_MAX,    "the tile")                       \
+    F(refusal,      "no",   U,     OPT, 1, 2,                   "instead of data: 1 not here, 2 busy")
+#define TILE_CANCEL_FIELDS(F)                                                                     \
+    F(hash,         "h",    BIN,   REQ, HASH_WIRE, HASH_WIRE,   "as in TILE_GET")
 
 #define SESS_OPEN_FIELDS(F)                                                                       \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "random")                   \
@@ -166,14 +186,6 @@ enum {
 #define ASK_CANCEL_FIELDS(F)                                                                      \
     F(unused,       "x",    U,     OPT, 0, 0,                   "nothing yet")
 
-/* Whoever reads the file that a node leaves for its own user knows its token (runtime_dir.h). */
-#define STATUS_GET_FIELDS(F)                                                                      \
-    F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")
-#define STATUS_FIELDS(F)                                                                          \
-    F(status,       "st",   STR,   REQ, 2, STATUS_MAX,          "JSON, see docs/status.md")
-#define DRAIN_FIELDS(F)                                                                           \
-    F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")
-
 /* The body of a signed record (directory.h): the same kind of table, but canonical: minimal
  * integers, keys in this order, no unknown keys. */
 #define RECORD_FIELDS(F)                                                                          \
@@ -186,8 +198,10 @@ enum {
     F(state,        "st",   U,     REQ, 0, 3,                   "0 joining, 1 active, 2 draining, 3 gone") \
     F(model,        "m",    BIN,   OPT, ID_BYTES, ID_BYTES,     "model id; empty: holds nothing") \
     F(model_name,   "mn",   STR,   OPT, 0, 64,                  "a label only")                   \
-    F(layers,       "l",    UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: whole layers held") \
+    F(layers,       "l",    UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: whole layers held; when joining: those to come") \
     F(ends,         "ends", U,     OPT, 0, 1,                   "holds the ends: can coordinate") \
+    F(gives,        "gv",   UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: layers whose tiles it gives") \
+    F(gives_ends,   "ge",   U,     OPT, 0, 1,                   "it gives the ends' tiles, and the tokenizer's") \
     F(layer_us,     "d",    U,     OPT, 0, UINT32_MAX,          "microseconds a layer takes for one token") \
     F(prefill,      "p",    U,     OPT, 0, UINT32_MAX,          "prompt rows a second through one layer") \
     F(kv_tokens,    "kv",   U,     OPT, 0, UINT32_MAX,          "free positions")                 \

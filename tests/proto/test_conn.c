@@ -267,6 +267,115 @@ static void test_interleaved(void **state)
     close_both();
 }
 
+static uint8_t bulk[3 << 20];
+
+static struct msg tile(uint8_t first, size_t n)
+{
+    static uint8_t hash[256][HASH_WIRE];
+    struct msg m = { .type = MSG_TILE, .rid = first };
+    memset(hash[first], first, HASH_WIRE);
+    m.u.TILE.hash = slice_of(hash[first], HASH_WIRE);
+    m.u.TILE.data = slice_of(bulk, n);
+    return m;
+}
+
+/* Bytes that a has ready for its socket go, so that it seals the next. */
+static size_t take_pending(struct conn *c)
+{
+    size_t n = conn_pending(c).n;
+    static enum err e;
+    struct why why;
+    move(a, b, n, &e, &why);
+    return n;
+}
+
+/* Whatever else is sent passes tiles that wait, but for two records. */
+static void test_bulk_yields(void **state)
+{
+    enum { RECORD = 16 << 10 };
+    struct msg m;
+    (void)state;
+
+    open_pair();
+    send_ok(a, tile(1, sizeof bulk));
+    send_ok(a, tile(2, 1000));
+    for (unsigned k = 0; k < 20; k++) {
+        size_t ahead = take_pending(a);
+        assert_true(ahead <= 2 * (RECORD + 64)); /* of the tile; not passed any more */
+        send_ok(a, act(7, k, 8192));
+        send_ok(a, ping(k));
+        bool got_act = false, got_ping = false;
+        for (unsigned turn = 0; turn < 3 && !(got_act && got_ping); turn++) {
+            take_pending(a);
+            while (next(b, &m)) {
+                got_act |= m.type == MSG_ACT && m.u.ACT.step == k;
+                got_ping |= m.type == MSG_PING;
+            }
+        }
+        assert_true(got_act && got_ping);
+        assert_true(conn_bulk_queued(a) > 0);
+    }
+    settle();
+    assert_true(next(b, &m) && m.type == MSG_TILE && m.rid == 1);
+    assert_int_equal(m.u.TILE.data.n, sizeof bulk);
+    assert_true(next(b, &m) && m.type == MSG_TILE && m.rid == 2); /* in order */
+    assert_int_equal(conn_bulk_queued(a), 0);
+    close_both();
+}
+
+static void test_bulk_limit(void **state)
+{
+    struct msg m;
+    (void)state;
+
+    open_pair();
+    assert_true(conn_bulk_left(a) == UINT64_MAX);
+    conn_bulk_limit(a, 0);
+    send_ok(a, tile(1, 100000));
+    settle();
+    size_t all = conn_bulk_queued(a);
+    assert_true(all >= 100000); /* nothing has gone */
+    conn_bulk_limit(a, 40000);
+    settle();
+    assert_int_equal(conn_bulk_left(a), 0);
+    assert_in_range(all - conn_bulk_queued(a), 40000, 40000 + (16 << 10));
+    send_ok(a, act(1, 1, 50000)); /* others are not held back */
+    settle();
+    assert_true(next(b, &m) && m.type == MSG_ACT);
+    assert_false(next(b, &m));
+    send_ok(a, ping(CONN_FENCE)); /* waits for the tile, so that may go */
+    settle();
+    assert_true(next(b, &m) && m.type == MSG_TILE);
+    assert_true(next(b, &m) && m.type == MSG_PING);
+    conn_bulk_limit(a, UINT64_MAX);
+    send_ok(a, tile(3, 100000));
+    settle();
+    assert_true(next(b, &m) && m.type == MSG_TILE);
+    assert_true(conn_bulk_left(a) == UINT64_MAX);
+    close_both();
+}
+
+/* An orderly end does not wait for tiles. */
+static void test_bulk_shutdown(void **state)
+{
+    struct msg m;
+    struct why why;
+    enum err e = ERR_OK;
+    (void)state;
+
+    open_pair();
+    send_ok(a, tile(1, sizeof bulk));
+    send_ok(a, act(1, 5, 3000));
+    conn_shutdown(a);
+    assert_int_equal(conn_bulk_queued(a), 0);
+    while (move(a, b, SIZE_MAX, &e, &why)) {
+    }
+    assert_string_equal(why.text, "the other side closed the connection");
+    assert_true(next(b, &m) && m.type == MSG_ACT);
+    assert_false(next(b, &m));
+    close_both();
+}
+
 /* What an observer sees of a short text is a multiple of 64. */
 static void test_padding(void **state)
 {
@@ -832,6 +941,9 @@ int main(void)
         cmocka_unit_test(test_largest),
         cmocka_unit_test(test_short_passes_long),
         cmocka_unit_test(test_interleaved),
+        cmocka_unit_test(test_bulk_yields),
+        cmocka_unit_test(test_bulk_limit),
+        cmocka_unit_test(test_bulk_shutdown),
         cmocka_unit_test(test_padding),
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_shutdown_and_rekey),
