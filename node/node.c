@@ -1,14 +1,14 @@
 #include "node/node.h"
 
 #include "base/log.h"
-#include "node/control.h"
 #include "node/find.h"
+#include "node/holder.h"
 #include "node/keys.h"
 #include "node/pool.h"
 #include "node/reached.h"
 #include "node/runtime_dir.h"
 #include "node/services.h"
-#include "node/status.h"
+#include "node/words.h"
 #include "store/file.h"
 
 #include <signal.h>
@@ -23,13 +23,15 @@ struct node {
     const struct node_config *c;
     struct swarm_key swarm;
     struct link join[NODE_JOIN_MAX];
-    struct node_id allow[NODE_ALLOW_MAX];
+    struct node_id allow[NODE_ALLOW_MAX], trust[NODE_TRUST_MAX];
     char listen_host[256], advertise_host[256];
     uint16_t listen_port, advertise_port;
 
     /* what it holds */
     struct identity me;
-    struct store *store;
+    struct holder *holder;
+    struct holding holding; /* what it serves, or will */
+    bool is_held;           /* all of it is in the store */
 
     /* what it does */
     const struct kernels *kernels;
@@ -40,11 +42,10 @@ struct node {
     struct peers *peers;
     struct find *find;
     struct services services;
+    struct depot_job load_job;
+    enum err failed; /* why it stops by itself */
+    struct why failed_why;
     struct reached reached;
-    struct control control;
-    struct counters counters;
-    uint64_t started_ms;
-    struct why join_why; /* why a join link does not answer; empty: it does, or none is given */
 
     uv_signal_t signal[N_SIGNALS];
     uv_timer_t join_timer;
@@ -64,6 +65,8 @@ static enum err read_config(struct node *n, struct why *why)
     for (unsigned i = 0; i < c->n_join && !e; i++) e = link_parse(&n->join[i], c->join[i], why);
     for (unsigned i = 0; i < c->n_allow && !e; i++)
         e = node_id_parse(&n->allow[i], c->allow[i], why);
+    for (unsigned i = 0; i < c->n_trust && !e; i++)
+        e = node_id_parse(&n->trust[i], c->trust[i], why);
     if (!e) e = keys_swarm(&n->swarm, c->swarm_key, why);
     if (!e && c->name && strlen(c->name) > NAME_MAX_BYTES)
         e = fail(why, ERR_USAGE, "--name %s: at most %d bytes", c->name, NAME_MAX_BYTES);
@@ -72,49 +75,54 @@ static enum err read_config(struct node *n, struct why *why)
 
 /* --- 2: what it holds --- */
 
-/* The first layers without a gap that the store holds wholly. */
-static void find_layers(struct store *s, const struct manifest *m, uint32_t *lo, uint32_t *hi)
+static void announce(void *arg);
+static void on_held(void *arg, const struct holding *h);
+static void on_holder_failed(void *arg, enum err e, const char *why);
+static bool computes(void *arg);
+
+/* Are there others to fetch from, or will there be? */
+static bool may_meet_others(const struct node *n)
 {
-    uint32_t n = m->arch.n_layers;
-    *lo = 0;
-    while (*lo < n && !store_holds_layer(s, m, *lo)) ++*lo;
-    *hi = *lo;
-    while (*hi < n && store_holds_layer(s, m, *hi)) ++*hi;
-    if (*lo == n) *lo = *hi = 0;
+    bool is_private = memcmp(&n->swarm, swarm_key_public(), sizeof n->swarm) != 0;
+    return n->c->n_join > 0 || (!n->c->no_lan && (is_private || n->c->lan_join));
 }
 
-static void announce(void *arg);
-
-static enum err open_weights(struct node *n, struct why *why)
+static enum err find_holding(struct node *n, struct why *why)
 {
     const struct node_config *c = n->c;
-    struct store_name name;
-    static struct manifest m; /* large; used once, before any thread */
-    enum err e = store_open(&n->store, c->store_dir, STORE_READ, why);
-    if (!e) e = store_find_model(n->store, c->model, &name, &m, why);
-    if (e) return e;
+    struct holder_config hc = { .dir = c->store_dir,
+                                .model = c->model,
+                                .has_layers = c->has_layers,
+                                .layers = { c->lo, c->hi, c->ends },
+                                .no_ends = c->no_ends,
+                                .disk_limit = c->disk_limit,
+                                .upload = c->upload,
+                                .trust = n->trust,
+                                .n_trust = c->n_trust,
+                                .may_fetch = may_meet_others(n),
+                                .arg = n,
+                                .computes = computes,
+                                .on_held = on_held,
+                                .on_change = announce,
+                                .on_fail = on_holder_failed,
+                                .progress = c->progress };
+    return holder_find(&n->holder, &hc, &n->is_held, &n->holding, why);
+}
 
-    uint32_t lo = c->lo, hi = c->hi;
-    if (!c->has_layers) find_layers(n->store, &m, &lo, &hi);
-    if (c->has_layers && hi > m.arch.n_layers)
-        return fail(why, ERR_RANGE, "--layers %u-%u: %s has layers 0-%u", lo, hi - 1, name.name,
-                    m.arch.n_layers - 1);
-    bool with_ends = !c->no_ends && store_holds_layer(n->store, &m, ARCH_ENDS);
-    if (lo == hi && !with_ends)
-        return fail(why, ERR_NOTFOUND, "%s holds no whole layer of %s%s", c->store_dir, name.name,
-                    c->no_ends ? "" : " and not its ends either");
-    struct services_config sc = { .store = n->store,
-                                  .model = c->model,
-                                  .lo = lo,
-                                  .hi = hi,
-                                  .with_ends = with_ends,
+static enum err load_services(struct node *n, struct why *why)
+{
+    const struct node_config *c = n->c;
+    struct services_config sc = { .store = holder_store(n->holder),
+                                  .model = holder_model(n->holder),
+                                  .lo = n->holding.lo,
+                                  .hi = n->holding.hi,
+                                  .with_ends = n->holding.ends,
                                   .context = c->context,
                                   .kv_bytes = c->kv_bytes,
                                   .patience = c->patience,
                                   .no_ends = c->no_ends,
                                   .kernels = n->kernels,
                                   .hub = &n->hub,
-                                  .counters = &n->counters,
                                   .allow = n->allow,
                                   .n_allow = c->n_allow,
                                   .arg = n,
@@ -141,41 +149,55 @@ static void settle_join(struct node *n, const struct node_id *id);
 
 /* --- 3: whom it talks to --- */
 
+static void describe_services(const struct node *n, struct record_body *r)
+{
+    const struct services *v = &n->services;
+    const struct weights *w = &v->weights;
+    r->state = RECORD_ACTIVE;
+    r->ends = v->coordinator != NULL;
+    if (w->lo == w->hi) return;
+    r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
+    r->layer_us = v->layer_us;
+    r->kv_tokens = stage_server_free_tokens(v->stage);
+    r->context = v->context;
+    r->sessions = stage_server_sessions(v->stage);
+}
+
 /* Say to the swarm what has changed; peers.c gathers changes that come close together. */
 static void announce(void *arg)
 {
     struct node *n = arg;
-    if (n->is_stopping || !services_are_open(&n->services)) return;
-    const struct services *v = &n->services;
-    const struct weights *w = &v->weights;
-    struct record_body r = { .version = 2, .state = RECORD_ACTIVE, .ends = v->coordinator != NULL };
+    bool serves = services_are_open(&n->services);
+    if (n->is_stopping || !n->peers) return;
+    struct record_body r = { .version = 2, .state = RECORD_JOINING };
     for (uint32_t i = 0; i < n->reached.n; i++)
         r.addrs.p[r.addrs.n++] = slice_of(n->reached.addr[i].b, n->reached.addr[i].n);
-    r.model = slice_of(w->name.id.b, HASH_BYTES);
-    r.model_name = slice_str(w->name.name);
-    if (w->lo < w->hi) {
-        r.layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
-        r.layer_us = v->layer_us;
-        r.kv_tokens = stage_server_free_tokens(v->stage);
-        r.context = v->context;
-        r.sessions = stage_server_sessions(v->stage);
-    }
+    holder_describe(n->holder, &r, !serves);
+    if (serves) describe_services(n, &r);
     r.agent = slice_str("swarm-node " SWARM_VERSION);
     if (n->c->name) r.name = slice_str(n->c->name);
     enum err e = peers_announce(n->peers, &r);
     if (e) log_warn("this node cannot announce itself: %s", err_text(e));
 }
 
-static void on_mail(void *arg, struct mail *m)
+/* A message for services that are not open yet: only an asker hears of it. */
+static void refuse_mail(struct node *n, struct mail *m)
 {
-    struct node *n = arg;
-    if (n->is_stopping) {
-        m->note.drop(&m->note);
-        return;
+    struct msg no = { .type = MSG_ERROR, .rid = m->m.rid };
+    struct words words;
+    char text[200] = "this node is not ready yet";
+    if (m->m.type == MSG_ASK) {
+        (void)holder_text(n->holder, text, sizeof text);
+        no.u.ERROR.code = WIRE_BUSY;
+        no.u.ERROR.text = words_for_wire(&words, text);
+        if (net_send(n->net, &m->from, &no)) log_debug("an asker has gone before the answer");
     }
+    m->note.drop(&m->note);
+}
+
+static void on_service_mail(struct node *n, struct mail *m)
+{
     switch (m->m.type) {
-    case MSG_RECORDS:
-    case MSG_RECORDS_GET: peers_on_mail(n->peers, m); break;
     case MSG_ACT:
         /* Rows that come home carry the number of SESS_OPEN; rows for a stage carry none. */
         if (m->m.rid == 0)
@@ -192,9 +214,30 @@ static void on_mail(void *arg, struct mail *m)
     case MSG_ERROR: pipelines_on_mail(n->services.pipelines, m); break;
     case MSG_ASK:
     case MSG_ASK_CANCEL: asks_on_mail(n->services.asks, m); break;
-    case MSG_STATUS_GET:
-    case MSG_DRAIN: control_on_mail(&n->control, m); break;
     default: m->note.drop(&m->note); break;
+    }
+}
+
+static void on_mail(void *arg, struct mail *m)
+{
+    struct node *n = arg;
+    if (n->is_stopping) {
+        m->note.drop(&m->note);
+        return;
+    }
+    switch (m->m.type) {
+    case MSG_RECORDS:
+    case MSG_RECORDS_GET: peers_on_mail(n->peers, m); break;
+    case MSG_MANIFEST_GET:
+    case MSG_MANIFEST:
+    case MSG_TILE_GET:
+    case MSG_TILE:
+    case MSG_TILE_CANCEL: holder_on_mail(n->holder, m); break;
+    default:
+        if (services_are_open(&n->services))
+            on_service_mail(n, m);
+        else
+            refuse_mail(n, m);
     }
 }
 
@@ -210,16 +253,21 @@ static void on_peer(void *arg, const struct node_id *id, bool up, const char *wh
         log_info("no longer connected to %s%s%s", name, *why ? ": " : "", why);
     peers_on_peer(n->peers, id, up);
     find_on_peer(n->find, id, up);
-    pipelines_on_peer(n->services.pipelines, id, up, why);
-    stage_server_on_peer(n->services.stage, id, up, why);
-    asks_on_peer(n->services.asks, id, up);
+    holder_on_peer(n->holder, id, up);
+    if (services_are_open(&n->services)) {
+        pipelines_on_peer(n->services.pipelines, id, up, why);
+        stage_server_on_peer(n->services.stage, id, up, why);
+        asks_on_peer(n->services.asks, id, up);
+    }
     if (up) settle_join(n, id);
 }
 
 static void on_directory(void *arg)
 {
     struct node *n = arg;
-    if (n->services.pipelines && !n->is_stopping) pipelines_on_change(n->services.pipelines);
+    if (n->is_stopping) return;
+    holder_on_directory(n->holder);
+    if (services_are_open(&n->services)) pipelines_on_change(n->services.pipelines);
 }
 
 static void on_join_failed(void *arg, const struct link *l, const char *why)
@@ -227,9 +275,7 @@ static void on_join_failed(void *arg, const struct link *l, const char *why)
     char text[400];
     link_text(text, sizeof text, l);
     log_warn("cannot join %s: %s (trying again now and then)", text, why);
-    struct node *n = arg;
-    (void)fail(&n->join_why, ERR_CLOSED, "cannot join %s: %s", text, why);
-    settle_join(n, &l->id);
+    settle_join(arg, &l->id);
 }
 
 static enum err open_find(struct node *n)
@@ -286,74 +332,81 @@ static enum err open_services(struct node *n, struct why *why)
     return services_open(&n->services, why);
 }
 
-/* --- 5: its own user --- */
-
-static void own_link(const struct node *n, char *out, size_t cap)
+static bool computes(void *arg)
 {
-    struct link l = { .id = n->me.id, .port = n->reached.port };
-    snprintf(l.host, sizeof l.host, "%s", n->reached.host);
-    link_text(out, cap, &l);
+    const struct services *v = &((struct node *)arg)->services;
+    if (!services_are_open(v)) return false;
+    return stage_server_sessions(v->stage) ||
+           (v->coordinator && coordinator_requests(v->coordinator));
 }
 
-static void describe(void *arg, struct text *out)
+static void stop(struct node *n);
+static void ready_when_settled(struct node *n);
+
+static void stop_with(struct node *n, enum err e, const char *why)
+{
+    n->failed = fail(&n->failed_why, e, "%s", why);
+    stop(n);
+}
+
+/* All that was missing has come: load it on the depot's thread, for the store is in use. */
+static void on_load(struct depot_job *j, struct store *s)
+{
+    struct node *n = (struct node *)(void *)((char *)j - offsetof(struct node, load_job));
+    (void)s;
+    n->failed = load_services(n, &n->failed_why);
+}
+
+static void on_loaded(struct depot_job *j)
+{
+    struct node *n = (struct node *)(void *)((char *)j - offsetof(struct node, load_job));
+    if (n->is_stopping || j->cancelled) return;
+    if (!n->failed) n->failed = open_services(n, &n->failed_why);
+    if (n->failed) {
+        stop(n);
+        return;
+    }
+    announce(n);
+    ready_when_settled(n);
+}
+
+static void on_held(void *arg, const struct holding *h)
 {
     struct node *n = arg;
-    char link[400];
-    own_link(n, link, sizeof link);
-    counters_refresh(&n->counters);
-    struct status_source s = { .me = n->me.id,
-                               .name = n->c->name,
-                               .state = n->is_ready ? "active" : "joining",
-                               .link = link,
-                               .started_ms = n->started_ms,
-                               .hub = &n->hub,
-                               .net = n->net,
-                               .peers = n->peers,
-                               .services = &n->services,
-                               .counters = &n->counters,
-                               .note = n->join_why.text };
-    status_json(out, &s);
+    n->holding = *h;
+    n->is_held = true;
+    n->load_job = (struct depot_job){ .run = on_load, .done = on_loaded };
+    depot_do(holder_depot(n->holder), &n->load_job);
 }
 
-/* As SIGTERM does it; the message has been dealt with when the signal arrives. */
-static void drain(void *arg)
+static void on_holder_failed(void *arg, enum err e, const char *why)
 {
-    (void)arg;
-    (void)uv_kill(uv_os_getpid(), SIGTERM);
+    struct node *n = arg;
+    if (services_are_open(&n->services))
+        log_warn("what this node holds stays as it is: %s", why);
+    else
+        stop_with(n, e, why);
 }
 
-/* swarm-ask and `swarm-node status` of this user find us by this; over loopback when we listen
- * there. */
+/* --- 5: ready --- */
+
+/* swarm-ask on this machine finds us by this; over loopback when we listen there. */
 static void publish_here(struct node *n)
 {
     struct why why;
-    struct local_node me = { .link = { .id = n->me.id, .port = net_port(n->net) },
-                             .answers = n->services.coordinator != NULL };
+    struct link l = { .id = n->me.id, .port = net_port(n->net) };
     bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
-    snprintf(me.link.host, sizeof me.link.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
-    snprintf(me.model, sizeof me.model, "%s", n->services.weights.name.name);
-    memcpy(me.token, n->control.token, TOKEN_BYTES);
-    if (runtime_publish(&me, &why))
-        log_warn("swarm-ask and swarm-node status will not find this node by themselves: %s",
-                 why.text);
-    explicit_bzero(&me, sizeof me);
+    snprintf(l.host, sizeof l.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
+    if (n->services.coordinator && runtime_publish(&l, n->services.weights.name.name, &why))
+        log_warn("swarm-ask will not find this node by itself: %s", why.text);
 }
-
-static void open_control(struct node *n)
-{
-    n->control = (struct control){ .net = n->net, .arg = n, .describe = describe, .drain = drain };
-    random_bytes(n->control.token, TOKEN_BYTES);
-    n->started_ms = now_ms(&n->hub);
-    counters_open(&n->counters, &n->hub, n->net, n->c->store_dir, &n->me.id);
-    publish_here(n);
-}
-
-/* --- 6: ready --- */
 
 static void say_ready(struct node *n)
 {
     char text[400];
-    own_link(n, text, sizeof text);
+    struct link l = { .id = n->me.id, .port = n->reached.port };
+    snprintf(l.host, sizeof l.host, "%s", n->reached.host);
+    link_text(text, sizeof text, &l);
     n->is_ready = true;
     publish_here(n);
     if (n->services.weights.lo < n->services.weights.hi)
@@ -371,14 +424,13 @@ static void ready_when_settled(struct node *n)
 {
     for (unsigned i = 0; i < n->c->n_join; i++)
         if (!n->is_settled[i]) return;
-    if (!n->is_ready && !n->is_stopping) say_ready(n);
+    if (!n->is_ready && !n->is_stopping && services_are_open(&n->services)) say_ready(n);
 }
 
 static void settle_join(struct node *n, const struct node_id *id)
 {
     for (unsigned i = 0; i < n->c->n_join; i++)
         if (node_id_equal(&n->join[i].id, id)) n->is_settled[i] = true;
-    if (net_is_up(n->net, id)) n->join_why.text[0] = 0;
     ready_when_settled(n);
 }
 
@@ -389,7 +441,7 @@ static void on_join_timer(uv_timer_t *t)
     ready_when_settled(n);
 }
 
-/* --- 7: the end --- */
+/* --- 6: the end --- */
 
 static void on_net_closed(void *arg)
 {
@@ -404,8 +456,8 @@ static void stop(struct node *n)
     if (n->is_stopping) return;
     n->is_stopping = true;
     runtime_withdraw();
-    counters_stop(&n->counters);
     services_stop(&n->services);
+    holder_close(n->holder);
     find_close(n->find);
     if (n->peers) {
         peers_leave(n->peers);
@@ -450,7 +502,8 @@ static enum err start(struct node *n, struct why *why)
     if (!n->kernels) return ERR_UNSUPPORTED;
     enum err e = kernels_selftest(n->kernels, why);
     if (!e) e = read_config(n, why);
-    if (!e) e = open_weights(n, why);
+    if (!e) e = find_holding(n, why);
+    if (!e && n->is_held) e = load_services(n, why);
     if (!e) e = open_identity(n, why);
     if (e) return e;
 
@@ -460,9 +513,8 @@ static enum err start(struct node *n, struct why *why)
     e = pool_open(&n->pool, n->c->threads);
     if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
     e = open_net(n, why);
-    if (e) return e;
-    open_control(n);
-    e = open_services(n, why);
+    if (!e) e = holder_open(n->holder, &n->hub, n->net, n->peers, &n->me.id, why);
+    if (!e && n->is_held) e = open_services(n, why);
     if (e) return e;
     open_handles(n);
     announce(n);
@@ -482,11 +534,14 @@ enum err node_run(const struct node_config *c, struct why *why)
     if (n->has_hub) {
         if (!e || n->net) hub_run(&n->hub); /* after an error: until the sockets are closed */
         hub_fini(&n->hub);
-        counters_close(&n->counters);
     }
     if (n->pool) pool_close(n->pool);
     services_close(&n->services); /* if there was no loop to do it */
-    if (n->store) store_close(n->store);
+    holder_free(n->holder);
+    if (!e && n->failed) {
+        *why = n->failed_why;
+        e = n->failed;
+    }
     identity_fini(&n->me);
     explicit_bzero(&n->swarm, sizeof n->swarm);
     free(n);

@@ -1,8 +1,13 @@
 /* node.h - a swarm-node, from the store it opens to the last socket it closes.
  *
- *     store, identity            what it holds and who it is
+ *     holder, identity           what it holds (its store) and who it is
  *     net, peers                 whom it talks to, what they say
  *     services                   what it computes for others (services.h)
+ *
+ *     JOINING --all that it is to hold is in the store--> SERVING
+ *
+ * When something is missing in the store it joins first, fetches that from peers (holder.h) and
+ * announces itself as joining; then it opens services and is ready.
  *
  * All actors live on one loop; node_run returns when the node has been told to stop. */
 #ifndef NODE_NODE_H
@@ -10,7 +15,7 @@
 
 #include "proto/identity.h"
 
-enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16 };
+enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16, NODE_TRUST_MAX = 16 };
 
 /* What the command line says; strings are borrowed until node_run returns. */
 struct node_config {
@@ -29,6 +34,13 @@ struct node_config {
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
+    bool ends;           /* with has_layers: fetch the ends too, if they are missing */
+    uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
+    uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */
+    const char *trust[NODE_TRUST_MAX]; /* publishers' ids */
+    unsigned n_trust;
+    /* Bytes of weights that are here, of all that are fetched; 0, 0: over.  NULL: say nothing. */
+    void (*progress)(uint64_t done, uint64_t total);
     bool no_lan, lan_join; /* see find.h */
     const char *identity;  /* file; NULL: identity.key in the store */
     const char *swarm_key; /* see keys.h */

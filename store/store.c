@@ -29,6 +29,13 @@ uint64_t store_room(const struct store *s)
     return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
+uint64_t store_disk(const struct store *s)
+{
+    struct statvfs v;
+    if (statvfs(s->dir, &v) != 0) return 0;
+    return (uint64_t)v.f_blocks * v.f_frsize;
+}
+
 uint64_t store_value_bytes(uint64_t n)
 {
     enum { PAGE = 4096, PAGE_HEADER = 16 };

@@ -39,8 +39,9 @@ MUST_CHECK enum err store_open_map(struct store **out, const char *dir, enum sto
                                    uint64_t map_bytes, struct why *why);
 void store_close(struct store *s); /* what is not committed is dropped; NULL is fine */
 
-/* Bytes that the file system under the store still has for us. */
+/* Bytes that the file system under the store still has for us, and how large it is. */
 uint64_t store_room(const struct store *s);
+uint64_t store_disk(const struct store *s);
 /* Bytes that a value of n bytes takes in the file, whole pages. */
 uint64_t store_value_bytes(uint64_t n);
 

@@ -103,6 +103,14 @@ static const struct setting table[] = {
       .check = check_layers },
     { .name = "no-ends", .type = ARG_FLAG, .to = &the.config.no_ends,
       .help = "do not hold embedding and head, do not answer questions" },
+    { .name = "ends", .type = ARG_FLAG, .to = &the.config.ends,
+      .help = "with --layers: fetch embedding and head too, so that it can be asked" },
+    { .name = "disk", .type = ARG_SIZE, .to = &the.config.disk_limit, .value = "SIZE",
+      .help = "how large the store may become by fetching", .unset = "the disk, but for 5 %" },
+    { .name = "upload", .type = ARG_SIZE, .to = &the.config.upload, .value = "SIZE",
+      .help = "bytes a second for nodes that fetch from here", .unset = "what the line takes" },
+    { .name = "trust-publisher", .type = ARG_LIST, .to = &the.trust, .value = "KEY",
+      .help = "believe this publisher's names from now on; may be repeated", .check = check_ids },
     { .name = "threads", .type = ARG_U32, .to = &the.config.threads, .value = "T",
       .help = "threads that compute", .unset = "every core", .max = 1024 },
     { .name = "ctx", .type = ARG_U32, .to = &the.config.context, .value = "N",
@@ -163,8 +171,10 @@ static void fill_config(struct node_settings *s)
 
     c->n_join = s->join.n;
     c->n_allow = s->allow.n;
+    c->n_trust = s->trust.n;
     memcpy(c->join, s->join.v, sizeof s->join.v);
     memcpy(c->allow, s->allow.v, sizeof s->allow.v);
+    memcpy(c->trust, s->trust.v, sizeof s->trust.v);
     c->has_layers = s->layers.set;
     c->lo = s->layers.lo;
     c->hi = s->layers.set ? s->layers.hi + 1 : 0;

@@ -3,14 +3,13 @@
 #include "tools/commands.h"
 #include "tools/node_commands.h"
 #include "tools/node_settings.h"
+#include "tools/progress.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const struct command commands[] = {
-    { "status", node_status_main, "show the node that runs here, live" },
-    { "drain", node_drain_main, "let it hand over its work, then stop" },
     { "check-config", node_check_config_main,
       "print what would be used, from where, what is wrong" },
     { "new-key", node_new_key_main, "print a private swarm key, or write it to a new file" },
@@ -31,6 +30,20 @@ static void say(void *arg, const char *sentence)
     (void)die(&args, 2, "%s", sentence);
 }
 
+/* Weights that come from others; total 0: it is over. */
+static void on_progress(uint64_t done, uint64_t total)
+{
+    static struct progress bar;
+    static bool started;
+
+    if (!started && total) progress_start(&bar, "fetching", false);
+    if (total)
+        progress_set(&bar, done, total);
+    else if (started)
+        (void)progress_end(&bar);
+    started = total > 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *word;
@@ -49,6 +62,7 @@ int main(int argc, char **argv)
     if (args_parse(&args, argc, argv, &word, 1) > 0)
         return die(&args, 2, "%s: no such command; try --help", word);
     if (node_settings_read(s, NULL, say, NULL)) return 2;
+    s->config.progress = on_progress;
     enum err e = node_run(&s->config, &why);
     node_settings_close(s);
     return e ? die(&args, 1, "%s", why.text) : 0;
