@@ -123,6 +123,7 @@ struct peer {
     uint64_t ban_until_ms;
     uint32_t rtt_us, rtt_last_us;
     uint64_t seen_ms;
+    struct traffic traffic;
 };
 
 enum { DIAL_ADDRS_MAX = 16 };
@@ -178,6 +179,7 @@ struct net {
     struct peer **peers; /* [n_peers] sorted by id, so that no one can choose ids that collide */
     uint32_t n_peers, cap_peers;
     struct guard guard;
+    struct traffic traffic;
     uint8_t *inbox; /* [NET_READ_BYTES] shared: libuv fills it and calls us at once */
     /* closing */
     bool closing;
