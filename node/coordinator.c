@@ -147,7 +147,6 @@ static void gather_piece(void *arg, struct slice text, bool is_thinking)
 
 static void say_done(struct request *r, unsigned reason)
 {
-    counters_add(r->c->c.counters, COUNT_ANSWERS, !r->plan_only);
     struct report_times t = { .n_prompt = r->n_prompt,
                               .n_tokens = r->n_tokens,
                               .pick_us = r->pick_us };
@@ -533,7 +532,6 @@ static void take_token(struct request *r, int32_t token)
         return;
     }
     r->n_tokens++;
-    counters_add(r->c->c.counters, COUNT_TOKENS, 1);
     if (!is_stop) answer_feed(&r->answer, token, gather_piece, r);
     if (is_stop || r->n_tokens >= r->limit) finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
 }

@@ -206,7 +206,7 @@ void net_close(struct net *n, void (*done)(void *arg), void *arg)
 uint16_t net_port(const struct net *n)
 {
     struct slice a = net_listen_addr(n);
-    return a.n ? (uint16_t)(a.p[a.n - 2] << 8 | a.p[a.n - 1]) : 0;
+    return a.n ? (uint16_t)((unsigned)a.p[a.n - 2] << 8 | a.p[a.n - 1]) : (uint16_t)0;
 }
 
 uint64_t net_instance(const struct net *n)
@@ -278,23 +278,11 @@ struct slice net_addr(const struct net *n, const struct node_id *id)
     return p && p->use ? slice_of(p->use->addr, p->use->addr_n) : slice_of(NULL, 0);
 }
 
-bool net_dialled(const struct net *n, const struct node_id *id)
-{
-    const struct peer *p = peer_find(n, id);
-    return p && p->use && p->use->initiator;
-}
-
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
 {
     if (node_id_equal(id, &n->cfg.me->id)) return 0;
     const struct peer *p = peer_find(n, id);
     return p && p->use ? p->rtt_us : UINT32_MAX;
-}
-
-struct traffic net_traffic(const struct net *n, const struct node_id *id)
-{
-    const struct peer *p = id ? peer_find(n, id) : NULL;
-    return !id ? n->traffic : p ? p->traffic : (struct traffic){ 0 };
 }
 
 uint64_t net_silent_ms(const struct net *n, const struct node_id *id)

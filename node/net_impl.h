@@ -123,7 +123,6 @@ struct peer {
     uint64_t ban_until_ms;
     uint32_t rtt_us, rtt_last_us;
     uint64_t seen_ms;
-    struct traffic traffic;
 };
 
 enum { DIAL_ADDRS_MAX = 16 };
@@ -179,7 +178,6 @@ struct net {
     struct peer **peers; /* [n_peers] sorted by id, so that no one can choose ids that collide */
     uint32_t n_peers, cap_peers;
     struct guard guard;
-    struct traffic traffic;
     uint8_t *inbox; /* [NET_READ_BYTES] shared: libuv fills it and calls us at once */
     /* closing */
     bool closing;

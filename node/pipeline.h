@@ -38,7 +38,6 @@ struct pipelines_config {
     uint32_t n_layers;
     size_t row_bytes;
     uint32_t patience_ms; /* for announcements that cover the model */
-    struct counters *counters; /* NULL: nobody counts */
     uint32_t heal_ms;     /* for others who hold the layers of a stage that was lost */
 };
 

@@ -5,15 +5,16 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos]
+usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)
-  --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)"
+  --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)
+  --soak MINUTES  then ask for so long while nodes die, come back and join"
 
-quick= fuzz=0 llama= chaos=
+quick= fuzz=0 llama= chaos= soak=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -21,6 +22,7 @@ while [ $# -gt 0 ]; do
     --llama) [ $# -ge 2 ] || fail "--llama needs a Python"; llama=$2; shift ;;
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
     --chaos) chaos=1 ;;
+    --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
     *) fail "unknown option $1 ($usage)" ;;
     esac
     shift
@@ -81,5 +83,9 @@ fi
 if [ -n "$chaos" ]; then
     say "bad lines, all of them"
     "$root/tests/swarm/test_chaos.sh" "$root/build/bin" "$root" all
+fi
+if [ -n "$soak" ]; then
+    say "churn for $soak minutes"
+    "$root/tests/swarm/test_soak.sh" "$root/build/bin" "$root" $((soak * 60))
 fi
 say "all tests passed"

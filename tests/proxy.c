@@ -13,11 +13,10 @@
  * swallows everything and says nothing; --only confines these three to bytes towards the target
  * (up) or from it (down).
  *
- * The same words without dashes on stdin, one a line, change a running proxy ("delay 40").
- * Three more are done once: "drop" resets every connection, "stall MS" holds what arrives
- * meanwhile, "garble" flips one bit of what comes next in each lane, and says so on stderr.  Each
- * is answered "ok"; the end of a pipe on stdin ends the program.  0 switches off, also cut and
- * flip.
+ * The same words without dashes on stdin, one a line, change a running proxy ("delay 40").  Three
+ * more: "drop" resets every connection, "stall MS" holds what arrives meanwhile, "garble 1" flips
+ * one bit of what comes next in each lane, and says so on stderr.  Each is answered "ok"; the end
+ * of a pipe on stdin ends the program.  0 switches off, also cut and flip.
  */
 #include <netinet/in.h>
 #include <signal.h>
@@ -339,6 +338,11 @@ static bool set(const char *word, const char *value)
                   { "flip", &opt.flip },   { "blackhole", &opt.blackhole }, { "seed", &opt.seed } };
     char *end;
 
+    if (strcmp(word, "garble") == 0) {
+        for (struct pair *p = pairs; p; p = p->next)
+            p->lane[0].garble = p->lane[1].garble = atoi(value) != 0;
+        return true;
+    }
     if (strcmp(word, "stall") == 0) {
         stalled_until_ms = uv_now(&loop) + strtoull(value, &end, 10);
         return end != value && *end == 0;
@@ -364,8 +368,6 @@ static void obey(char *line)
     if (value) *value++ = 0;
     if (strcmp(line, "drop") == 0)
         for (struct pair *p = pairs; p; p = p->next) end_pair(p, true);
-    else if (strcmp(line, "garble") == 0)
-        for (struct pair *p = pairs; p; p = p->next) p->lane[0].garble = p->lane[1].garble = true;
     else if (line[0] && !set(line, value ? value : ""))
         fprintf(stderr, "swarm-proxy: %s: unknown order\n", line);
     puts("ok");

@@ -5,9 +5,9 @@
  * When AT pieces of text have come (0: when the plan is known, so during the prompt) and US more
  * microseconds have passed, the process that computes that layer by the first plan gets the signal
  * WHAT; if it is no number, it is an order to the proxy before that process (proxy.c), which reads
- * the file ORDERS.  The answer goes to stdout; to stderr go the notes that came with it, "hit ID"
- * for each deed, the longest time between two pieces of text after it, as "pause MS", and the usual
- * ones, as "p50 US" and "p99 US". */
+ * the file ORDERS.  The answer goes to stdout; to stderr go "stage ID LO HI" for each of the first
+ * plan, the notes that came with it, "hit ID" for each deed, the longest time between two pieces of
+ * text after it, as "pause MS", and the usual ones, as "p50 US" and "p99 US". */
 #include "base/json.h"
 #include "node/client.h"
 
@@ -100,7 +100,10 @@ static void on_plan(void *arg, struct slice json)
         snprintf(s->stage[s->n_stages].id, sizeof s->stage->id, "%.*s", (int)id->text.n,
                  (const char *)id->text.p);
         s->stage[s->n_stages].lo = atoi((const char *)lo->text.p);
-        s->stage[s->n_stages++].hi = atoi((const char *)hi->text.p);
+        s->stage[s->n_stages].hi = atoi((const char *)hi->text.p);
+        fprintf(stderr, "stage %s %d %d\n", s->stage[s->n_stages].id, s->stage[s->n_stages].lo,
+                s->stage[s->n_stages].hi);
+        s->n_stages++;
     }
     json_free(doc);
     s->last_ns = uv_hrtime();
