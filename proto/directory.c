@@ -67,8 +67,10 @@ static enum err check_layers(const struct record_body *b, struct why *why)
 {
     enum err e = check_ranges(&b->layers, why);
     if (!e) e = check_ranges(&b->gives, why);
+    if (!e) e = check_ranges(&b->coming, why);
     if (e) return e;
-    if ((b->layers.n > 0 || b->ends || b->gives.n > 0 || b->gives_ends) && b->model.n == 0)
+    if ((b->layers.n > 0 || b->ends || b->gives.n > 0 || b->coming.n > 0 || b->gives_ends) &&
+        b->model.n == 0)
         return fail(why, ERR_RANGE, "layers without a model");
     return ERR_OK;
 }

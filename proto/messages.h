@@ -200,6 +200,7 @@ enum {
     F(model_name,   "mn",   STR,   OPT, 0, 64,                  "a label only")                   \
     F(layers,       "l",    UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: whole layers held; when joining: those to come") \
     F(ends,         "ends", U,     OPT, 0, 1,                   "holds the ends: can coordinate") \
+    F(coming,       "cm",   UINTS, OPT, 0, 2,                   "lo, hi: layers it fetches, to serve them instead") \
     F(gives,        "gv",   UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: layers whose tiles it gives") \
     F(gives_ends,   "ge",   U,     OPT, 0, 1,                   "it gives the ends' tiles, and the tokenizer's") \
     F(layer_us,     "d",    U,     OPT, 0, UINT32_MAX,          "microseconds a layer takes for one token") \
