@@ -16,6 +16,7 @@ enum {
     BATCH_SHORT_US = 150000, /* and one that took less, larger */
     MEASURE_US = 200000,     /* for compute_measure */
     MEASURE_ROUNDS = 64,
+    MEASURE_ROWS = 64,        /* of a prompt's batch */
     TURNS_MAX = 8,            /* parts of our layers whose turn is remembered */
     SCRATCH_BYTES = 40 << 20, /* wide models compute fewer rows at once: 256 of GLM-4.5-Air */
 };
@@ -349,6 +350,13 @@ static void scatter(struct compute *c, const struct part *p, enum err e,
     pthread_mutex_unlock(&c->lock);
 }
 
+/* A token takes as long as the batch it is in; of a prompt's rows each has its share, and the rest
+ * was waiting for others. */
+static uint32_t share_of(uint32_t us, uint32_t n, uint32_t n_rows)
+{
+    return n == 1 ? us : (uint32_t)((uint64_t)us * n / n_rows);
+}
+
 static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
 {
     struct nonfinite bad = { 0 };
@@ -367,7 +375,8 @@ static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
         enum err of_part = e;
         uint64_t part_start = now_ns();
         if (alone) of_part = compute_alone(c, &c->part[i], &bad);
-        scatter(c, &c->part[i], of_part, &bad, alone ? us_since(part_start) : us, &finished);
+        uint32_t took = alone ? us_since(part_start) : share_of(us, c->part[i].n, n_rows);
+        scatter(c, &c->part[i], of_part, &bad, took, &finished);
     }
     while (finished.first) {
         struct job *j = queue_unlink(&finished, &finished.first);
@@ -569,28 +578,82 @@ static double average_layer(const struct compute_config *k)
     return last > 0 ? all / last / (k->hi - k->lo) : 1;
 }
 
-/* One layer stands for all, so that a node of many large layers starts as fast as any. */
-uint32_t compute_measure(struct compute *c)
+/* Rows as layers see them: numbers of magnitude 0.5 to 1 in the exchange type, so that experts are
+ * chosen as various as in real prompts. */
+static void fill_rows(struct compute *c, uint32_t n)
+{
+    size_t width = ftype_bytes(c->c.arch->exchange);
+    uint32_t r = 1;
+    for (size_t i = 0; i < n * c->row_bytes; i += width) {
+        r = r * 1664525 + 1013904223;
+        uint16_t half = (uint16_t)(0x3f00 | (r >> 16 & 0x80ff));
+        memset(c->x + i, 0, width);
+        memcpy(c->x + i + width - 2, &half, 2);
+    }
+}
+
+/* The middle one of the times of some rounds of n rows through layers [lo, hi): the first ones
+ * bring the weights into memory.  0: it failed. */
+static uint32_t time_rows(struct compute *c, uint32_t lo, uint32_t hi, uint32_t n,
+                          uint32_t limit_us)
+{
+    uint32_t us[MEASURE_ROUNDS], rounds = 0;
+    struct kv *kv;
+    if (kv_open(&kv, c->c.arch, lo, hi, n * MEASURE_ROUNDS)) return 0;
+
+    uint64_t start = now_ns();
+    while (rounds < MEASURE_ROUNDS && (rounds == 0 || us_since(start) < limit_us)) {
+        struct nonfinite bad;
+        for (uint32_t i = 0; i < n; i++) c->rows[i] = (struct row){ kv, rounds * n + i };
+        fill_rows(c, n);
+        uint64_t round = now_ns();
+        if (stage_forward_part(c->stage, lo, hi, c->rows, n, c->x, &bad)) break;
+        uint32_t took = us_since(round), at = rounds++;
+        for (; at > 0 && us[at - 1] > took; at--) us[at] = us[at - 1];
+        us[at] = took;
+    }
+    kv_close(kv);
+    return rounds ? us[(rounds - 1) / 2] : 0;
+}
+
+/* All layers where they are small (one of them alone would stay in the cache); where they are large
+ * the last one stands for all, so that a node of many large layers starts as fast as any. */
+static void measure_layers(struct compute *c, struct pace *p)
 {
     const struct compute_config *k = &c->c;
-    uint32_t lo = k->hi - 1;
-    struct kv *kv;
-    if (k->lo >= k->hi || kv_open(&kv, k->arch, lo, k->hi, MEASURE_ROUNDS)) return 0;
+    uint32_t n = k->hi - k->lo;
+    double us = time_rows(c, k->hi - 1, k->hi, 1, MEASURE_US) * average_layer(k);
+    if (us * n < MEASURE_US / 8) us = (double)time_rows(c, k->lo, k->hi, 1, MEASURE_US / 2) / n;
+    p->layer_us = us < 1 ? 1 : (uint32_t)(us + 0.5);
 
-    /* The best of some rounds: the first ones bring the weights into memory. */
+    if (us * MEASURE_ROWS > MEASURE_US || c->rows_max < MEASURE_ROWS) return;
+    double batch = time_rows(c, k->hi - 1, k->hi, MEASURE_ROWS, MEASURE_US / 2) * average_layer(k);
+    if (batch > 0) p->prefill = (uint32_t)(MEASURE_ROWS * 1e6 / batch);
+}
+
+static uint32_t measure_head(struct compute *c)
+{
     uint32_t best_us = UINT32_MAX;
     uint64_t start = now_ns();
+    const struct sampling usual = { .temperature = 1, .top_p = 1 };
+    fill_rows(c, 1);
     for (uint32_t i = 0; i < MEASURE_ROUNDS && us_since(start) < MEASURE_US; i++) {
-        struct row row = { kv, i };
+        struct next_job j = {
+            .x = c->x, .sampling = usual, .usable = c->c.arch->vocab, .position = i
+        };
         struct nonfinite bad;
-        memset(c->x, 0, c->row_bytes);
         uint64_t round = now_ns();
-        if (stage_forward_part(c->stage, lo, k->hi, &row, 1, c->x, &bad)) break;
+        if (ends_logits(c->ends, c->x, 1, c->logits, &bad) || next_token(c, &j, c->logits)) break;
         uint32_t us = us_since(round);
         if (us < best_us) best_us = us;
     }
-    kv_close(kv);
-    if (best_us == UINT32_MAX) return 0;
-    uint32_t layer_us = (uint32_t)((double)best_us * average_layer(k));
-    return layer_us ? layer_us : 1;
+    return best_us == UINT32_MAX ? 0 : best_us ? best_us : 1;
+}
+
+struct pace compute_measure(struct compute *c)
+{
+    struct pace p = { 0 };
+    if (c->stage) measure_layers(c, &p);
+    if (c->ends) p.head_us = measure_head(c);
+    return p;
 }

@@ -110,8 +110,13 @@ void compute_cancel(struct compute *c, const struct kv *kv);
 /* Jobs that wait, for announcements and PONGs. */
 unsigned compute_depth(struct compute *c);
 
-/* Microseconds that one row takes through one of the layers, from a short run on the calling
- * thread.  Only before the first job; 0 without layers. */
-uint32_t compute_measure(struct compute *c);
+/* How fast this machine is, from short runs on the calling thread; only before the first job. */
+struct pace {
+    uint32_t layer_us; /* one row through one of the layers; 0 without layers */
+    uint32_t prefill;  /* rows a second through one layer, of a prompt; 0 unknown: no layers, or
+                          layers so large that finding out takes long */
+    uint32_t head_us;  /* a hidden row to the next token's embedding; 0 without ends */
+};
+struct pace compute_measure(struct compute *c);
 
 #endif

@@ -59,6 +59,8 @@ struct request {
     struct pipeline *pipeline; /* owned */
     uint32_t n_prompt;         /* ids of the prompt */
     uint32_t chunk;            /* rows of a prefill step */
+    uint64_t planned_ns;       /* when the pipeline was asked for */
+    uint64_t predicted_us;     /* until the first token */
     uint32_t n_sent;           /* rows given to the pipeline, or being embedded */
     uint32_t round;            /* grows when all rows are to be sent again */
     bool is_embedding;
@@ -145,6 +147,16 @@ static void gather_piece(void *arg, struct slice text, bool is_thinking)
     text_add(&r->said, text.p, text.n);
 }
 
+/* What was predicted, and what became of it. */
+static void learn(const struct request *r, const struct report_times *t)
+{
+    if (!r->pipeline) return;
+    pipeline_learn(r->pipeline, r->n_tokens - 1, t->decode_us,
+                   r->pick_us * (r->n_tokens - 1) / r->n_tokens);
+    if (r->n_prompt <= r->chunk)
+        pipeline_learn_start(r->pipeline, (int64_t)t->prefill_us - (int64_t)t->predicted_us);
+}
+
 static void say_done(struct request *r, unsigned reason)
 {
     struct report_times t = { .n_prompt = r->n_prompt,
@@ -154,6 +166,8 @@ static void say_done(struct request *r, unsigned reason)
     if (r->n_tokens > 0) {
         t.prefill_us = (r->first_ns - r->asked_ns) / 1000;
         t.decode_us = (r->last_ns - r->first_ns) / 1000;
+        t.predicted_us = r->predicted_us;
+        learn(r, &t);
         report_stats(&stats, r->pipeline, &t);
     }
     struct msg_ASK_DONE done = { .reason = reason,
@@ -360,6 +374,7 @@ static void start_planning(struct request *r)
                                   .on_rows = on_rows,
                                   .on_room = feed,
                                   .on_fail = on_pipeline_fail };
+    r->planned_ns = uv_hrtime();
     if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->pipeline))
         fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
 }
@@ -396,6 +411,9 @@ static void on_open(void *arg)
     } else if (!r->is_over) {
         r->limit = pipeline_tokens(r->pipeline) - r->n_prompt;
         r->chunk = chunk_rows(r);
+        r->predicted_us = (r->planned_ns - r->asked_ns) / 1000 +
+                          plan_first_us(pipeline_plan(r->pipeline), r->n_prompt, r->chunk,
+                                        pipeline_steps_max(r->pipeline));
         feed(r);
     }
     release(r);

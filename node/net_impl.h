@@ -36,6 +36,8 @@ enum {
     NET_PING_MS = 5000,
     NET_PING_STRIKES = 3,
     NET_MEASURE_MS = 30000, /* the round trip of a busy connection */
+    NET_TRIPS_MAX = 8,      /* round trips that are remembered */
+    NET_TRIPS_FIRST = 4,    /* measured one after the other on a new connection */
     NET_FINISH_MS = 900,    /* for a peer to take the last bytes and the CLOSE */
     NET_RETIRE_MS = 10000,  /* a spare connection on which nothing moves is closed */
     NET_BACKOFF_MS = 1000,  /* after a failed dial of hints; doubles */
@@ -121,7 +123,9 @@ struct peer {
     uint64_t retry_ms, backoff_ms;
     uint64_t strike_ms[NET_STRIKES];
     uint64_t ban_until_ms;
-    uint32_t rtt_us, rtt_last_us;
+    uint32_t rtt_us, rtt_last_us;    /* the middle one of the last: */
+    uint32_t trip_us[NET_TRIPS_MAX]; /* a ring */
+    unsigned n_trips;                /* ever, on this connection */
     uint64_t seen_ms;
 };
 

@@ -104,6 +104,22 @@ static void answer_ping(struct sock *s, const struct msg_PING *ping)
     if (ping->stamp == CONN_FENCE && s->state == SOCK_OPEN) peer_fence_read(s);
 }
 
+/* The middle of the last ones (of two the lower): one that met a busy moment does not count. */
+static void note_trip(struct peer *p, uint64_t us)
+{
+    uint32_t sorted[NET_TRIPS_MAX];
+    unsigned n = 0;
+
+    p->rtt_last_us = us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
+    p->trip_us[p->n_trips++ % NET_TRIPS_MAX] = p->rtt_last_us;
+    for (unsigned i = 0; i < p->n_trips && i < NET_TRIPS_MAX; i++) {
+        unsigned at = n++;
+        for (; at > 0 && sorted[at - 1] > p->trip_us[i]; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = p->trip_us[i];
+    }
+    p->rtt_us = sorted[(n - 1) / 2];
+}
+
 static void take_pong(struct sock *s, const struct msg_PONG *pong)
 {
     if (pong->stamp == CONN_FENCE) {
@@ -113,11 +129,8 @@ static void take_pong(struct sock *s, const struct msg_PONG *pong)
     if (!s->ping_stamp || pong->stamp != s->ping_stamp) return; /* late, or made up */
     s->ping_stamp = 0;
 
-    uint64_t us = (uv_hrtime() - s->ping_ns) / 1000;
-    uint32_t sample = us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
-    uint32_t *rtt = &s->peer->rtt_us;
-    s->peer->rtt_last_us = sample;
-    *rtt = *rtt == UINT32_MAX ? sample : (uint32_t)(((uint64_t)*rtt * 7 + sample) / 8);
+    note_trip(s->peer, (uv_hrtime() - s->ping_ns) / 1000);
+    if (s->peer->n_trips < NET_TRIPS_FIRST && s->state == SOCK_OPEN) sock_measure(s);
 }
 
 static void refuse(struct sock *s, const struct msg *m, enum err e, const char *why)

@@ -131,6 +131,7 @@ static void tell_down(struct net *n, struct peer *p)
 {
     p->told_up = false;
     p->rtt_us = p->rtt_last_us = UINT32_MAX;
+    p->n_trips = 0;
     if (!n->closing) n->cfg.on_peer(n->cfg.arg, &p->id, false, p->why.text);
 }
 

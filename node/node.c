@@ -8,6 +8,7 @@
 #include "node/reached.h"
 #include "node/runtime_dir.h"
 #include "node/services.h"
+#include "node/trips.h"
 #include "node/words.h"
 #include "store/file.h"
 
@@ -41,6 +42,7 @@ struct node {
     struct net *net;
     struct peers *peers;
     struct find *find;
+    struct trips trips; /* announced round trips */
     struct services services;
     struct depot_job load_job;
     enum err failed; /* why it stops by itself */
@@ -157,7 +159,8 @@ static void describe_services(const struct node *n, struct record_body *r)
     r->ends = v->coordinator != NULL;
     if (w->lo == w->hi) return;
     r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
-    r->layer_us = v->layer_us;
+    r->layer_us = v->pace.layer_us;
+    r->prefill = v->pace.prefill;
     r->kv_tokens = stage_server_free_tokens(v->stage);
     r->context = v->context;
     r->sessions = stage_server_sessions(v->stage);
@@ -175,6 +178,7 @@ static void announce(void *arg)
     holder_describe(n->holder, &r, !serves);
     if (serves) describe_services(n, &r);
     r.agent = slice_str("swarm-node " SWARM_VERSION);
+    r.rtts = trips_list(&n->trips);
     if (n->c->name) r.name = slice_str(n->c->name);
     enum err e = peers_announce(n->peers, &r);
     if (e) log_warn("this node cannot announce itself: %s", err_text(e));
@@ -459,6 +463,7 @@ static void stop(struct node *n)
     services_stop(&n->services);
     holder_close(n->holder);
     find_close(n->find);
+    trips_stop(&n->trips);
     if (n->peers) {
         peers_leave(n->peers);
         peers_close(n->peers);
@@ -517,6 +522,7 @@ static enum err start(struct node *n, struct why *why)
     if (!e && n->is_held) e = open_services(n, why);
     if (e) return e;
     open_handles(n);
+    trips_start(&n->trips, &n->hub, n->net, n->peers, n->me.id, announce, n);
     announce(n);
     ready_when_settled(n);
     return ERR_OK;

@@ -561,7 +561,7 @@ const struct directory *peers_directory(const struct peers *p)
     return p->directory;
 }
 
-const struct measured *peers_measured(struct peers *p)
+struct measured *peers_measured(struct peers *p)
 {
     uint64_t now = now_ms(p->cfg.hub);
 
@@ -569,7 +569,8 @@ const struct measured *peers_measured(struct peers *p)
         const struct node_id *id = &directory_nth(p->directory, i)->id;
         p->measured[i] = (struct measured){
             .rtt_us = net_rtt_us(p->cfg.net, id),
-            .banned = net_is_banned(p->cfg.net, id) || suspect(known_find(p, id), now),
+            .banned = net_is_banned(p->cfg.net, id),
+            .lost = suspect(known_find(p, id), now),
         };
     }
     return p->measured;

@@ -42,8 +42,9 @@ void peers_suspect(struct peers *p, const struct node_id *id);
 void peers_on_mail(struct peers *p, struct mail *m); /* RECORDS, RECORDS_GET; takes m */
 void peers_on_peer(struct peers *p, const struct node_id *id, bool up);
 
-/* For planning, on the loop's thread: the directory and what was measured, in its order. */
+/* For planning, on the loop's thread: the directory and what was measured, in its order (the caller
+ * may add to it; it is made anew at each call). */
 const struct directory *peers_directory(const struct peers *p);
-const struct measured *peers_measured(struct peers *p);
+struct measured *peers_measured(struct peers *p);
 
 #endif

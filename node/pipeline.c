@@ -29,10 +29,12 @@ enum err pipelines_open(struct pipelines **out, const struct pipelines_config *c
     if (!ps) return ERR_NOMEM;
     ps->c = *c;
     ps->timer = malloc(sizeof *ps->timer);
-    if (!ps->timer) {
+    if (!ps->timer || speeds_open(&ps->speeds)) {
+        free(ps->timer);
         free(ps);
         return ERR_NOMEM;
     }
+    if (c->head_us) speeds_head(ps->speeds, c->head_us);
     uv_timer_init(&c->hub->loop, ps->timer);
     ps->timer->data = ps;
     *out = ps;
@@ -49,6 +51,7 @@ void pipelines_close(struct pipelines *ps)
     if (!ps) return;
     sweep(ps);
     assert(!ps->first);
+    speeds_close(ps->speeds);
     uv_close((uv_handle_t *)ps->timer, on_timer_closed);
     free(ps);
 }
@@ -182,13 +185,29 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
     a->x = slice_of(x, n * p->all->c.row_bytes);
 
     if (pipeline_under_way(p) == 0) moved(p);
-    p->step[p->sent % STEPS_RING] = (struct step){ pos + n - want, want };
+    p->step[p->sent % STEPS_RING] =
+        (struct step){ n, pos + n, pos + n - want, want, pipeline_under_way(p) == 0 };
     heal_on_sent(p, pos + n);
     p->sent++;
     enum err e = net_send(p->all->c.net, &p->plan.stage[0].id, &m);
     if (!e || p->send_err) return;
     p->send_err = e;
     wake(p->all);
+}
+
+/* Stage i has computed. */
+static void note_time(struct pipeline *p, uint32_t i, bool is_alone, struct speeds_work w)
+{
+    const struct plan_stage *s = &p->plan.stage[i];
+    struct stage_time *t = &p->stage[i].time;
+    t->steps += w.n_steps;
+    t->compute_us += w.compute_us;
+    t->wait_us += w.wait_us;
+    if (w.rows == 1 && is_alone) t->singles += w.n_steps;
+    if (w.rows == 1 && is_alone) t->single_us += w.compute_us + w.wait_us;
+    if (w.rows == 1 && !is_alone) return; /* the end of a prompt, computed with what came before */
+    w.n_layers = s->hi - s->lo;
+    speeds_step(p->all->speeds, &s->id, &w, pipelines_now(p->all));
 }
 
 /* --- steps at home --- */
@@ -209,15 +228,53 @@ bool pipeline_decode(struct pipeline *p, struct home_job *j)
 
 void pipeline_decoded(struct pipeline *p, const struct home_job *j)
 {
-    struct stage_time *t = &p->stage[0].time;
-    t->steps += j->decode.n_tokens;
-    t->compute_us += j->decode.rows.job.compute_us;
-    t->wait_us += j->decode.rows.job.wait_us;
+    const struct job *job = &j->decode.rows.job;
+    note_time(p, 0, true,
+              (struct speeds_work){ .n_steps = j->decode.n_tokens,
+                                    .rows = 1,
+                                    .pos = j->decode.rows.pos,
+                                    .compute_us = job->compute_us,
+                                    .wait_us = job->wait_us });
+}
+
+uint32_t pipeline_steps_max(const struct pipeline *p)
+{
+    return p->plan.n + STEPS_EXTRA;
 }
 
 bool pipeline_has_room(const struct pipeline *p)
 {
-    return p->state == OPEN && pipeline_under_way(p) < p->plan.n + STEPS_EXTRA;
+    return p->state == OPEN && pipeline_under_way(p) < pipeline_steps_max(p);
+}
+
+void pipeline_learn_start(struct pipeline *p, int64_t late_us)
+{
+    const struct plan *plan = &p->plan;
+    if (p->heals.n > 0) return;
+    for (uint32_t i = 0; i < plan->n; i++)
+        if (!plan->stage[i].is_connected || !plan->stage[i].hop_known) return;
+    speeds_start(p->all->speeds, (double)late_us + plan->start_us);
+}
+
+/* Hops cost what is left of a token's time when all else is accounted for. */
+void pipeline_learn(struct pipeline *p, uint32_t n, uint64_t decode_us, uint64_t pick_us)
+{
+    enum { FEW = 8 }; /* tokens tell little */
+    const struct plan *plan = &p->plan;
+    double known = n ? (double)pick_us / n : 0;
+    uint32_t hops = plan->home_us > 0;
+    if (n < FEW || p->heals.n > 0 || p->state != OPEN) return;
+    speeds_head(p->all->speeds, known);
+    known += plan->home_us > 0 ? plan->home_us - plan->overhead_us : 0;
+    for (uint32_t i = 0; i < plan->n; i++) {
+        const struct stage_time *t = &p->stage[i].time;
+        if (t->singles < FEW) return;
+        known += (double)t->single_us / t->singles;
+        if (plan->stage[i].hop_us == 0) continue;
+        known += plan->stage[i].hop_us - plan->overhead_us;
+        hops++;
+    }
+    speeds_hops(p->all->speeds, (double)decode_us / n, known, hops);
 }
 
 const struct plan *pipeline_plan(const struct pipeline *p)
@@ -285,10 +342,13 @@ static void on_step_done(struct pipeline *p, uint32_t i, const struct msg_STEP_D
         net_strike(p->all->c.net, &p->plan.stage[i].id, "STEP_DONE of a step it was not given");
         return;
     }
-    s->steps_done++;
-    s->time.steps++;
-    s->time.compute_us += d->compute_us;
-    s->time.wait_us += d->wait_us;
+    const struct step *step = &p->step[s->steps_done++ % STEPS_RING];
+    note_time(p, i, step->is_alone,
+              (struct speeds_work){ .n_steps = 1,
+                                    .rows = step->rows,
+                                    .pos = step->end,
+                                    .compute_us = d->compute_us,
+                                    .wait_us = d->wait_us });
     moved(p);
     if (i + 1 < p->plan.n) return;
     heal_on_step(p);

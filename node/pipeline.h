@@ -37,6 +37,7 @@ struct pipelines_config {
     uint8_t model[ID_BYTES];
     uint32_t n_layers;
     size_t row_bytes;
+    uint32_t head_us;     /* for one token here, measured at the start */
     uint32_t patience_ms; /* for announcements that cover the model */
     uint32_t heal_ms;     /* for others who hold the layers of a stage that was lost */
 };
@@ -96,14 +97,25 @@ void pipeline_decoded(struct pipeline *p, const struct home_job *j);
  * to have one, and no more. */
 bool pipeline_has_room(const struct pipeline *p);
 
+/* The answer is made: n tokens of it took decode_us, of which head and sampler pick_us; what it
+ * tells about speeds is remembered for plans to come.  So is how much later (us) than planned the
+ * first token came, of a prompt of one chunk. */
+void pipeline_learn(struct pipeline *p, uint32_t n, uint64_t decode_us, uint64_t pick_us);
+void pipeline_learn_start(struct pipeline *p, int64_t late_us);
+
 /* The plan; good from on_open on. */
 const struct plan *pipeline_plan(const struct pipeline *p);
 uint32_t pipeline_tokens(const struct pipeline *p); /* positions reserved */
+
+/* Steps that may be under way at once. */
+uint32_t pipeline_steps_max(const struct pipeline *p);
 
 /* What the stages said about their work. */
 struct stage_time {
     uint64_t compute_us, wait_us;
     uint32_t steps;
+    uint64_t single_us; /* computing and waiting in steps of one row */
+    uint32_t singles;   /* such steps */
 };
 struct stage_time pipeline_time(const struct pipeline *p, uint32_t stage);
 

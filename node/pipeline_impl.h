@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "node/pipeline.h"
 #include "node/words.h"
+#include "proto/speeds.h"
 
 enum {
     OPEN_WAIT_MS = 10000,  /* for every stage to grant its session */
@@ -41,8 +42,10 @@ struct peer_stage {
 };
 
 struct step {
-    uint32_t pos;  /* of the first wanted row */
-    uint32_t want; /* rows that are to come back; 0 again when they have */
+    uint32_t rows, end; /* positions [end - rows, end) */
+    uint32_t pos;       /* of the first wanted row */
+    uint32_t want;      /* rows that are to come back; 0 again when they have */
+    bool is_alone;      /* nothing else was under way when it was sent */
 };
 
 /* A stage is lost; from then on until the new ones hold what the old ones held. */
@@ -94,6 +97,7 @@ struct pipelines {
     uv_timer_t *timer;      /* closed by pipelines_close, freed when libuv lets go */
     struct pipeline *first; /* owned */
     uint32_t last_rid;
+    struct speeds *speeds; /* owned: what was measured of those who computed */
 };
 
 /* --- pipeline.c --- */

@@ -3,7 +3,10 @@
 
 #include "base/log.h"
 
-enum { FEW_TOKENS = 512 }; /* not worth sharing */
+enum {
+    FEW_TOKENS = 512, /* not worth sharing */
+    SOME_TOKENS = 32, /* half of a short answer: speeds are predicted for there */
+};
 
 /* --- messages out --- */
 
@@ -53,13 +56,35 @@ static enum err send_open(struct pipeline *p, uint32_t i)
 
 /* --- the plan --- */
 
+/* avoid [AVOID_MAX] is written and borrowed. */
+static void make_query(struct plan_query *q, struct pipelines *ps, const struct pipeline *p,
+                       uint32_t tokens, struct node_id *avoid)
+{
+    struct measured *m = peers_measured(ps->c.peers);
+    const struct directory *d = peers_directory(ps->c.peers);
+    uint32_t middle = p->wish.min_tokens + SOME_TOKENS;
+    speeds_tell(ps->speeds, d, m, middle < tokens ? middle : tokens, pipelines_now(ps));
+    for (uint32_t i = 0; i < p->n_avoid; i++) avoid[i] = p->avoid[i].id;
+    *q = (struct plan_query){ .d = d,
+                              .measured = m,
+                              .n_layers = ps->c.n_layers,
+                              .max_tokens = tokens,
+                              .avoid = avoid,
+                              .n_avoid = p->n_avoid,
+                              .row_bytes = (uint32_t)ps->c.row_bytes,
+                              .head_us = speeds_head_us(ps->speeds),
+                              .hop_us = speeds_hop_us(ps->speeds),
+                              .start_us = speeds_start_us(ps->speeds) };
+    memcpy(q->model, ps->c.model, ID_BYTES);
+}
+
 static enum err plan_for(struct pipelines *ps, const struct pipeline *p, uint32_t tokens,
                          struct plan *out, struct why *why)
 {
+    struct plan_query q;
     struct node_id avoid[AVOID_MAX];
-    for (uint32_t i = 0; i < p->n_avoid; i++) avoid[i] = p->avoid[i].id;
-    return plan_make(out, peers_directory(ps->c.peers), peers_measured(ps->c.peers), ps->c.model,
-                     ps->c.n_layers, tokens, avoid, p->n_avoid, why);
+    make_query(&q, ps, p, tokens, avoid);
+    return plan_make(out, &q, why);
 }
 
 /* Is it only the length that no plan exists for?  Then say which node grants the least. */

@@ -85,10 +85,10 @@ static enum err open_compute(struct services *s, struct why *why)
                                  .workers = s->c.workers };
     enum err e = compute_open(&s->compute, &cc, why);
     if (e) return e;
-    s->layer_us = compute_measure(s->compute);
+    s->pace = compute_measure(s->compute);
     log_info("computing with %u threads, %s%s", s->c.workers->n, s->c.kernels->isa,
-             s->layer_us ? "" : "; no layers to serve");
-    if (s->layer_us) log_info("a layer takes %u us for one token", s->layer_us);
+             s->pace.layer_us ? "" : "; no layers to serve");
+    if (s->pace.layer_us) log_info("a layer takes %u us for one token", s->pace.layer_us);
     return ERR_OK;
 }
 
@@ -117,6 +117,7 @@ static enum err open_pipelines(struct services *s)
                                    .me = s->c.me,
                                    .n_layers = a->n_layers,
                                    .row_bytes = arch_row_bytes(a),
+                                   .head_us = s->pace.head_us,
                                    .patience_ms = PLAN_PATIENCE_MS,
                                    .heal_ms = 1000 * (s->c.patience ? s->c.patience : PATIENCE_S) };
     memcpy(pc.model, s->weights.name.id.b, ID_BYTES);

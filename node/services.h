@@ -47,7 +47,7 @@ struct services {
     uint32_t context;
     uint64_t kv_bytes;
     struct compute *compute;
-    uint32_t layer_us; /* what a layer takes for one token; 0: no layers */
+    struct pace pace; /* how fast it computes */
     struct stage_server *stage;
     struct pipelines *pipelines;
     struct coordinator *coordinator; /* NULL: it does not coordinate */

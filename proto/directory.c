@@ -75,11 +75,23 @@ static enum err check_layers(const struct record_body *b, struct why *why)
     return ERR_OK;
 }
 
+static enum err check_rtts(const struct record_body *b, struct why *why)
+{
+    const struct slice r = b->rtts;
+
+    if (r.n % RTT_BYTES) return fail(why, ERR_RANGE, "round trips that are cut off");
+    for (size_t i = RTT_BYTES; i < r.n; i += RTT_BYTES)
+        if (memcmp(r.p + i - RTT_BYTES, r.p + i, RTT_BYTES - 4) >= 0)
+            return fail(why, ERR_RANGE, "round trips that are out of order");
+    return ERR_OK;
+}
+
 /* What the table cannot say. */
 static enum err check_body(const struct record_body *b, struct why *why)
 {
     enum err e = check_layers(b, why);
 
+    if (!e) e = check_rtts(b, why);
     for (uint32_t i = 0; i < b->addrs.n && !e; i++) e = check_addr(b->addrs.p[i], why);
     if (e) return e;
     if (b->expires <= b->made || b->expires - b->made > RECORD_TTL_MAX_S)

@@ -13,7 +13,8 @@
  *      Loopback and private ones are allowed here: whoever knows how a record came filters them.
  *   4. Layers (held, and given) are pairs lo < hi, ascending, not overlapping; layers or ends name a
  *      model.
- *   5. One seq has one content.  Two that differ, both signed, are equivocation: the id is dropped
+ *   5. Round trips are whole and in ascending order of ids, each once.
+ *   6. One seq has one content.  Two that differ, both signed, are equivocation: the id is dropped
  *      and nothing is believed of it for DIRECTORY_BAN_S.  (So seq must grow faster than a node
  *      restarts: unix milliseconds will do.)
  *

@@ -32,6 +32,8 @@ enum {
     ADDRS_MAX = 8,
     ROWS_MAX = 512,         /* rows in one ACT */
     ACT_BYTES_MAX = 8 << 20,
+    RTT_BYTES = 12,         /* a round trip in a record */
+    RTTS_MAX = 16,
     CONTEXT_MAX = 1 << 20,
     LAYER_MAX = 256,
     LIST_MAX = 32,          /* largest count of any list field */
@@ -205,6 +207,8 @@ enum {
     F(gives_ends,   "ge",   U,     OPT, 0, 1,                   "it gives the ends' tiles, and the tokenizer's") \
     F(layer_us,     "d",    U,     OPT, 0, UINT32_MAX,          "microseconds a layer takes for one token") \
     F(prefill,      "p",    U,     OPT, 0, UINT32_MAX,          "prompt rows a second through one layer") \
+    F(uplink,       "up",   U,     OPT, 0, UINT32_MAX,          "kbit/s that it can send")        \
+    F(rtts,         "rtt",  BIN,   OPT, RTT_BYTES, RTTS_MAX * RTT_BYTES, "round trips to connected nodes, by id: its first 8 bytes, then microseconds in 4, big endian") \
     F(kv_tokens,    "kv",   U,     OPT, 0, UINT32_MAX,          "free positions")                 \
     F(context,      "ctx",  U,     OPT, 0, CONTEXT_MAX,         "largest session granted")        \
     F(sessions,     "ss",   U,     OPT, 0, 65535,               "open sessions")                  \

@@ -1,94 +1,11 @@
-/* The search behind plan.h.
- *
- * Relaxed problem: pass over the layers; for each node keep the cheapest way to have layers
- * [0, l] done with this node computing layer l.  It either computed l - 1 too, or takes over from
- * another.  Since a hop costs half the longer round trip of its ends, and nodes are sorted by round
- * trip, the best predecessor is a minimum over those before (plus our own half) or over those
- * after (plus theirs): two sweeps per layer instead of all pairs.
- *
- * One stage a node: see branch(). */
-#include "proto/plan.h"
+/* Candidates and costs from announcements, and the plan from what the search found. */
+#include "proto/plan_impl.h"
 
 #include <stdlib.h>
 
-enum {
-    MASK_WORDS = LAYER_MAX / 64,
-    SUBS_MAX = 1024,
-    NOBODY = UINT16_MAX,
-    STAGE_BITS = 9, /* a key is cost << 9 | stages: of equal costs, the one with fewer stages */
-};
-#define NEVER UINT64_MAX
-
-struct candidate {
-    const struct entry *e; /* borrowed from the directory */
-    uint32_t rank;         /* by id */
-    uint32_t rtt_us, layer_us;
-    uint64_t held[MASK_WORDS]; /* bit per layer */
-};
-
-/* A part of the search: its parent's pipelines, less those that break one more rule. */
-enum rule { NO_RULE, ONLY_BELOW, ONLY_ABOVE, MUST_SERVE };
-struct sub {
-    uint16_t parent;
-    enum rule rule; /* node serves only below layer, only above it, or it too */
-    uint16_t node, layer;
-    uint16_t depth;
-    bool done;
-    uint64_t key;                     /* of its relaxed best: no pipeline in it is cheaper */
-    uint16_t split_node, split_layer; /* the node that came twice, and a layer between */
-};
-
-struct search {
-    uint32_t n, n_layers;
-    struct candidate *c;             /* [n] owned, by round trip, then id */
-    uint64_t (*allowed)[MASK_WORDS]; /* [n] owned: held, less the rules */
-    uint64_t *key, *next;            /* [n] owned: rows of the relaxed problem */
-    uint64_t *after;                 /* [n] owned: cheapest take-over from a node after this one */
-    uint16_t *after_node;            /* [n] owned */
-    uint16_t *from;                  /* [n_layers][n] owned: who computed the layer before */
-    uint16_t path[LAYER_MAX];        /* node of each layer, of the relaxed best */
-    uint16_t best[LAYER_MAX];        /* of the best pipeline yet */
-    uint64_t best_key;
-    struct sub *sub; /* [SUBS_MAX] owned */
-    uint32_t n_subs;
-};
-
-/* --- costs --- */
-
-static uint32_t half_trip_us(const struct candidate *c)
-{
-    return c->rtt_us / 2 + PLAN_HOP_US;
-}
-
-/* Between the coordinator and c; nothing when c is the coordinator. */
-static uint32_t home_us(const struct candidate *c)
-{
-    return c->rtt_us == 0 ? 0 : half_trip_us(c);
-}
-
-static uint32_t hop_us(const struct candidate *a, const struct candidate *b)
-{
-    return half_trip_us(a->rtt_us > b->rtt_us ? a : b);
-}
-
-static uint64_t as_key(uint64_t us)
-{
-    return us << STAGE_BITS;
-}
-
 /* --- candidates --- */
 
-static bool bit(const uint64_t *mask, uint32_t layer)
-{
-    return mask[layer / 64] >> layer % 64 & 1;
-}
-
-static void clear_bits(uint64_t *mask, uint32_t lo, uint32_t hi)
-{
-    for (uint32_t l = lo; l < hi; l++) mask[l / 64] &= ~((uint64_t)1 << l % 64);
-}
-
-static bool holds_some(const struct record_body *b, const uint8_t model[ID_BYTES])
+bool plan_is_holder(const struct record_body *b, const uint8_t model[ID_BYTES])
 {
     return b->state == RECORD_ACTIVE && b->layers.n > 0 && b->model.n == ID_BYTES &&
            memcmp(b->model.p, model, ID_BYTES) == 0;
@@ -102,7 +19,7 @@ static bool holds(const struct record_body *b, uint32_t layer)
 }
 
 /* A limit of 0 is one that the record does not tell. */
-static bool has_room(const struct record_body *b, uint32_t max_tokens)
+bool plan_has_room(const struct record_body *b, uint32_t max_tokens)
 {
     return (b->kv_tokens == 0 || b->kv_tokens >= max_tokens) &&
            (b->context == 0 || b->context >= max_tokens);
@@ -115,16 +32,33 @@ static bool is_among(const struct node_id *id, const struct node_id *ids, uint32
     return false;
 }
 
+static uint32_t saturated(uint64_t v)
+{
+    return v < UINT32_MAX ? (uint32_t)v : UINT32_MAX;
+}
+
+/* A prompt's rows: as measured, as claimed, or guessed. */
+static void set_rows(struct candidate *c, const struct record_body *b, const struct measured *m,
+                     uint64_t layer_us)
+{
+    c->chunk_us = m->chunk_us;
+    c->row_ns = m->row_ns;
+    if (m->chunk_us || m->row_ns) return;
+    c->row_ns = saturated(b->prefill ? UINT64_C(1000000000) / b->prefill
+                                     : layer_us * 1000 / PLAN_BATCH_GAIN);
+}
+
 static struct candidate candidate_of(const struct entry *e, const struct measured *m,
                                      uint32_t n_layers)
 {
-    struct candidate c = { .e = e };
+    struct candidate c = { .b = &e->body, .id = e->id, .is_connected = m->rtt_us != UINT32_MAX };
     uint64_t us = m->layer_us ? m->layer_us : e->body.layer_us;
 
     if (us == 0) us = PLAN_LAYER_UNKNOWN_US;
-    us *= 1 + e->body.sessions;
-    c.layer_us = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
-    c.rtt_us = m->rtt_us == UINT32_MAX ? PLAN_RTT_UNKNOWN_US : m->rtt_us;
+    set_rows(&c, &e->body, m, us);
+    if (!m->layer_us || !m->with_load) us *= 1 + e->body.sessions;
+    c.layer_us = saturated(us);
+    c.rtt_us = c.is_connected ? m->rtt_us : PLAN_RTT_UNKNOWN_US;
     for (uint32_t l = 0; l < n_layers; l++)
         if (holds(&e->body, l)) c.held[l / 64] |= (uint64_t)1 << l % 64;
     return c;
@@ -133,227 +67,252 @@ static struct candidate candidate_of(const struct entry *e, const struct measure
 static int by_id(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
-    return memcmp(x->e->id.b, y->e->id.b, ID_BYTES);
+    return memcmp(x->id.b, y->id.b, ID_BYTES);
 }
 
-static int by_trip(const void *a, const void *b)
+/* --- too many --- */
+
+/* What a stage of some layers would cost: the order in which candidates are looked at. */
+static int by_promise(const void *a, const void *b)
 {
+    enum { SOME_LAYERS = 8 };
     const struct candidate *x = a, *y = b;
-    if (x->rtt_us != y->rtt_us) return x->rtt_us < y->rtt_us ? -1 : 1;
-    return x->rank < y->rank ? -1 : 1;
+    uint64_t p = x->rtt_us + (uint64_t)SOME_LAYERS * x->layer_us;
+    uint64_t q = y->rtt_us + (uint64_t)SOME_LAYERS * y->layer_us;
+    if (p != q) return p < q ? -1 : 1;
+    return by_id(a, b);
 }
 
-static void sort_candidates(struct search *s)
+/* Does c hold a layer that fewer than `enough` of those taken hold? */
+static bool is_wanted(const struct candidate *c, const uint32_t *held_by, uint32_t n_layers,
+                      uint32_t enough)
 {
-    if (s->n == 0) return;
-    qsort(s->c, s->n, sizeof *s->c, by_id);
-    for (uint32_t i = 0; i < s->n; i++) s->c[i].rank = i;
-    qsort(s->c, s->n, sizeof *s->c, by_trip);
-}
-
-/* --- the relaxed problem --- */
-
-static bool is_better(const struct search *s, uint64_t key, uint16_t node, uint64_t than,
-                      uint16_t than_node)
-{
-    if (key != than) return key < than;
-    return key != NEVER && s->c[node].rank < s->c[than_node].rank;
-}
-
-/* For every node, the cheapest take-over from one with a longer round trip. */
-static void sweep_back(struct search *s)
-{
-    uint64_t best = NEVER;
-    uint16_t node = NOBODY;
-
-    for (uint32_t j = s->n; j-- > 0;) {
-        s->after[j] = best;
-        s->after_node[j] = node;
-        if (s->key[j] == NEVER) continue;
-        uint64_t key = s->key[j] + as_key(half_trip_us(&s->c[j])) + 1;
-        if (is_better(s, key, (uint16_t)j, best, node)) best = key, node = (uint16_t)j;
-    }
-}
-
-/* One layer: key -> next, and who came from whom. */
-static void sweep(struct search *s, uint32_t layer)
-{
-    uint64_t before = NEVER;
-    uint16_t before_node = NOBODY;
-    uint16_t *from = s->from + (size_t)layer * s->n;
-
-    sweep_back(s);
-    for (uint32_t j = 0; j < s->n; j++) {
-        if (is_better(s, s->key[j], (uint16_t)j, before, before_node))
-            before = s->key[j], before_node = (uint16_t)j;
-        s->next[j] = NEVER;
-        if (!bit(s->allowed[j], layer)) continue;
-
-        uint64_t key = s->key[j]; /* staying: never worse than a hop to oneself */
-        uint16_t node = (uint16_t)j;
-        uint64_t hop = before == NEVER ? NEVER : before + as_key(half_trip_us(&s->c[j])) + 1;
-        if (hop < key) key = hop, node = before_node;
-        if (node == j ? s->after[j] < key : is_better(s, s->after[j], s->after_node[j], key, node))
-            key = s->after[j], node = s->after_node[j];
-        if (key == NEVER) continue;
-        s->next[j] = key + as_key(s->c[j].layer_us);
-        from[j] = node;
-    }
-    uint64_t *row = s->key;
-    s->key = s->next;
-    s->next = row;
-}
-
-/* The cheapest way through the allowed layers, into path; NEVER when there is none. */
-static uint64_t relax(struct search *s)
-{
-    uint64_t best = NEVER;
-    uint16_t node = NOBODY;
-
-    for (uint32_t j = 0; j < s->n; j++)
-        s->key[j] = !bit(s->allowed[j], 0)
-                        ? NEVER
-                        : as_key((uint64_t)home_us(&s->c[j]) + s->c[j].layer_us) + 1;
-    for (uint32_t l = 1; l < s->n_layers; l++) sweep(s, l);
-    for (uint32_t j = 0; j < s->n; j++) {
-        uint64_t key = s->key[j] == NEVER ? NEVER : s->key[j] + as_key(home_us(&s->c[j]));
-        if (is_better(s, key, (uint16_t)j, best, node)) best = key, node = (uint16_t)j;
-    }
-    for (uint32_t l = s->n_layers; best != NEVER && l-- > 0;) {
-        s->path[l] = node;
-        if (l > 0) node = s->from[(size_t)l * s->n + node];
-    }
-    return best;
-}
-
-/* --- one stage a node --- */
-
-/* Held layers, less what the rules from sub up to the root forbid. */
-static void apply_rules(struct search *s, const struct sub *sub)
-{
-    for (uint32_t j = 0; j < s->n; j++) memcpy(s->allowed[j], s->c[j].held, sizeof s->c[j].held);
-    for (; sub->rule != NO_RULE; sub = &s->sub[sub->parent]) {
-        uint64_t *mine = s->allowed[sub->node];
-        if (sub->rule == ONLY_BELOW) clear_bits(mine, sub->layer, s->n_layers);
-        if (sub->rule == ONLY_ABOVE) clear_bits(mine, 0, sub->layer + 1);
-        if (sub->rule == MUST_SERVE)
-            for (uint32_t j = 0; j < s->n; j++)
-                if (j != sub->node) clear_bits(s->allowed[j], sub->layer, sub->layer + 1);
-    }
-}
-
-/* The first node of path that serves twice, and the layer after its first stage. */
-static bool find_split(const struct search *s, uint16_t *node, uint16_t *layer)
-{
-    for (uint32_t l = 1; l < s->n_layers; l++) {
-        if (s->path[l] == s->path[l - 1]) continue;
-        for (uint32_t k = l + 1; k < s->n_layers; k++)
-            if (s->path[k] == s->path[l - 1]) {
-                *node = s->path[l - 1];
-                *layer = (uint16_t)l;
-                return true;
-            }
-    }
+    for (uint32_t l = 0; l < n_layers; l++)
+        if (plan_bit(c->held, l) && held_by[l] < enough) return true;
     return false;
 }
 
-/* Solve the relaxed problem of a new sub; keep it if it may hold something better than the best. */
-static void add_sub(struct search *s, struct sub sub)
+/* Keep `room` candidates: first one for every layer, then two, then four ... of the best. */
+static void prune(struct search *s, uint32_t room)
 {
-    apply_rules(s, &sub);
-    sub.key = relax(s);
-    if (sub.key >= s->best_key) return;
-    if (find_split(s, &sub.split_node, &sub.split_layer)) {
-        s->sub[s->n_subs++] = sub;
-    } else if ((sub.key & ((1 << STAGE_BITS) - 1)) <= PLAN_STAGES_MAX) {
-        s->best_key = sub.key;
-        memcpy(s->best, s->path, sizeof s->best);
+    uint32_t held_by[LAYER_MAX] = { 0 }, n = 0;
+
+    if (s->n <= room) return;
+    qsort(s->c, s->n, sizeof *s->c, by_promise);
+    for (uint32_t enough = 1; n < room; enough *= 2)
+        for (uint32_t i = n; i < s->n && n < room; i++) {
+            struct candidate c = s->c[i];
+            if (!is_wanted(&c, held_by, s->n_layers, enough)) continue;
+            memmove(&s->c[n + 1], &s->c[n], (i - n) * sizeof c); /* the rest keeps its order */
+            s->c[n++] = c;
+            for (uint32_t l = 0; l < s->n_layers; l++) held_by[l] += plan_bit(c.held, l);
+        }
+    s->n = n;
+}
+
+/* --- costs --- */
+
+static uint32_t transfer_us(const struct search *s, const struct candidate *from)
+{
+    uint64_t kbit = from->b ? from->b->uplink : 0;
+    return kbit ? saturated((uint64_t)s->row_bytes * 8000 / kbit) : 0;
+}
+
+uint32_t plan_home_us(const struct search *s, const struct candidate *c)
+{
+    return c->rtt_us == 0 ? 0 : saturated((uint64_t)c->rtt_us / 2 + s->hop_us + transfer_us(s, c));
+}
+
+uint32_t plan_hop_us(const struct search *s, uint32_t i, uint32_t j)
+{
+    return saturated(plan_us(s->hop[(size_t)i * s->n + j]));
+}
+
+/* The candidate whose id begins so, or n. */
+static uint32_t by_prefix(const struct search *s, const uint8_t *prefix)
+{
+    uint32_t lo = 0, hi = s->n;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (memcmp(s->c[mid].id.b, prefix, RTT_BYTES - 4) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < s->n && memcmp(s->c[lo].id.b, prefix, RTT_BYTES - 4) == 0 ? lo : s->n;
+}
+
+/* Where both ends announce one the longer counts, so that nobody shortens a way alone. */
+static void note_trip(struct search *s, uint32_t i, uint32_t j, double us)
+{
+    size_t ij = (size_t)i * s->n + j, ji = (size_t)j * s->n + i;
+    s->known[ij] = s->known[ji] = 1;
+    if (us > s->hop[ij]) s->hop[ij] = s->hop[ji] = us;
+}
+
+/* The round trips that i announces, into hop. */
+static void note_trips(struct search *s, uint32_t i)
+{
+    struct slice r = s->c[i].b ? s->c[i].b->rtts : slice_of(NULL, 0);
+    for (size_t at = 0; at + RTT_BYTES <= r.n; at += RTT_BYTES) {
+        const uint8_t *us = r.p + at + RTT_BYTES - 4;
+        uint32_t j = by_prefix(s, r.p + at);
+        if (j < s->n && j != i)
+            note_trip(s, i, j, (double)((uint32_t)us[0] << 24 | us[1] << 16 | us[2] << 8 | us[3]));
     }
 }
 
-/* A node serves both before and after layer g, and another serves g.  In a pipeline the node's one
- * stage lies below g, or above it, or contains it: three parts that leave nothing out. */
-static void branch(struct search *s, uint32_t at)
+/* From i to j, whose hop is still the announced round trip: the key. */
+static void connect(struct search *s, uint32_t i, uint32_t j)
 {
-    struct sub *parent = &s->sub[at];
-    struct sub child = { .parent = (uint16_t)at,
-                         .node = parent->split_node,
-                         .layer = parent->split_layer,
-                         .depth = (uint16_t)(parent->depth + 1) };
-
-    parent->done = true;
-    for (child.rule = ONLY_BELOW; child.rule <= MUST_SERVE; child.rule++)
-        if (child.rule != MUST_SERVE || bit(s->c[child.node].held, child.layer)) add_sub(s, child);
+    const struct candidate *a = &s->c[i], *b = &s->c[j];
+    size_t at = (size_t)i * s->n + j;
+    uint32_t us = a->rtt_us > b->rtt_us ? a->rtt_us : b->rtt_us;
+    if (a->rtt_us == 0 || b->rtt_us == 0) /* the coordinator itself: its own measurement */
+        s->known[at] = a->is_connected && b->is_connected;
+    else if (s->known[at])
+        us = (uint32_t)s->hop[at];
+    s->hop[at] = plan_key((uint64_t)us / 2 + s->hop_us + transfer_us(s, a)) + 1;
 }
 
-/* The part to look into: the one with the best bound, or, once half of the work is done without
- * any pipeline found, the deepest. */
-static int pick(const struct search *s, bool deepest)
+static void connect_all(struct search *s)
 {
-    int best = -1;
-
-    for (uint32_t i = 0; i < s->n_subs; i++) {
-        const struct sub *a = &s->sub[i];
-        if (a->done || a->key >= s->best_key) continue;
-        const struct sub *b = best < 0 ? NULL : &s->sub[best];
-        if (!b || (deepest && a->depth != b->depth ? a->depth > b->depth : a->key < b->key))
-            best = (int)i;
-    }
-    return best;
+    for (uint32_t i = 0; i < s->n; i++) note_trips(s, i);
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t j = 0; j < s->n; j++)
+            if (i != j) connect(s, i, j);
 }
 
-static void find_best(struct search *s)
+void plan_enter_home(struct search *s)
 {
-    uint64_t cells = (uint64_t)s->n * s->n_layers, work = cells;
-    int at;
+    for (uint32_t j = 0; j < s->n; j++)
+        s->enter[j] = s->leave[j] = plan_key(plan_home_us(s, &s->c[j]));
+}
 
-    s->best_key = NEVER;
-    add_sub(s, (struct sub){ .rule = NO_RULE });
-    while (work < PLAN_WORK && s->n_subs + 3 <= SUBS_MAX &&
-           (at = pick(s, s->best_key == NEVER && work > PLAN_WORK / 2)) >= 0) {
-        branch(s, (uint32_t)at);
-        work += 3 * cells;
+/* --- opening --- */
+
+static bool allocate(struct search *s)
+{
+    size_t n = s->n ? s->n : 1;
+
+    s->hop = calloc(n * n, sizeof *s->hop);
+    s->known = calloc(n * n, sizeof *s->known);
+    s->allowed = calloc(n, sizeof *s->allowed);
+    s->out = calloc(n, sizeof *s->out);
+    s->enter = calloc(n, sizeof *s->enter);
+    s->leave = calloc(n, sizeof *s->leave);
+    s->key = calloc(n * s->n_layers, sizeof *s->key);
+    s->sub = malloc(plan_subs_bytes);
+    return s->hop && s->known && s->allowed && s->out && s->enter && s->leave && s->key && s->sub;
+}
+
+void plan_close(struct search *s)
+{
+    free(s->c);
+    free(s->hop);
+    free(s->known);
+    free(s->allowed);
+    free(s->out);
+    free(s->enter);
+    free(s->leave);
+    free(s->key);
+    free(s->sub);
+}
+
+static void gather(struct search *s, const struct plan_query *q)
+{
+    for (uint32_t i = 0; i < directory_n(q->d); i++) {
+        const struct entry *entry = directory_nth(q->d, i);
+        const struct measured *m = &q->measured[i];
+        if (!plan_is_holder(&entry->body, q->model)) continue;
+        s->holders++;
+        if (m->banned || m->lost || !plan_has_room(&entry->body, q->max_tokens)) continue;
+        if (is_among(&entry->id, q->avoid, q->n_avoid)) continue;
+        s->c[s->n++] = candidate_of(entry, m, q->n_layers);
     }
+}
+
+enum err plan_open(struct search *s, const struct plan_query *q, const struct candidate *more,
+                   struct why *why)
+{
+    *s = (struct search){ .n_layers = q->n_layers,
+                          .hop_us = q->hop_us ? q->hop_us : PLAN_HOP_US,
+                          .head_us = q->head_us,
+                          .start_us = q->start_us,
+                          .row_bytes = q->row_bytes };
+    if (q->n_layers == 0 || q->n_layers > LAYER_MAX)
+        return fail(why, ERR_RANGE, "a model of %u layers cannot be planned", q->n_layers);
+    s->c = calloc(directory_n(q->d) + 1, sizeof *s->c);
+    if (!s->c) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    gather(s, q);
+    prune(s, PLAN_NODES_MAX - (more != NULL));
+    if (more) s->c[s->n++] = *more;
+    if (s->n > 0) qsort(s->c, s->n, sizeof *s->c, by_id);
+    if (!allocate(s)) {
+        plan_close(s);
+        return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    }
+    connect_all(s);
+    plan_enter_home(s);
+    return ERR_OK;
 }
 
 /* --- the plan --- */
 
-static uint32_t saturated(uint64_t v)
+static void write_stage(struct plan *out, const struct search *s, uint32_t node, uint32_t last,
+                        uint32_t lo, uint32_t hi)
 {
-    return v < UINT32_MAX ? (uint32_t)v : UINT32_MAX;
+    const struct candidate *c = &s->c[node];
+    bool is_first = out->n == 0;
+    out->stage[out->n++] = (struct plan_stage){
+        .id = c->id,
+        .lo = lo,
+        .hi = hi,
+        .layer_us = c->layer_us,
+        .chunk_us = c->chunk_us,
+        .row_ns = c->row_ns,
+        .hop_us = is_first ? plan_home_us(s, c) : plan_hop_us(s, last, node),
+        .rtt_us = c->rtt_us,
+        .hop_known = is_first ? c->is_connected : s->known[(size_t)last * s->n + node],
+        .is_connected = c->is_connected,
+    };
 }
 
-static void write_plan(struct plan *out, const struct search *s)
+void plan_write(struct plan *out, const struct search *s)
 {
-    const struct candidate *last = NULL;
-    uint64_t total = 0, slowest = 0;
+    uint64_t total = s->head_us, slowest = 0;
+    uint32_t last = 0;
 
+    memset(out, 0, sizeof *out);
     for (uint32_t lo = 0, hi; lo < s->n_layers; lo = hi) {
-        const struct candidate *c = &s->c[s->best[lo]];
+        uint32_t node = s->best[lo];
         for (hi = lo; hi < s->n_layers && s->best[hi] == s->best[lo];) hi++;
-        uint32_t hop = last ? hop_us(last, c) : home_us(c);
-        uint64_t compute = (uint64_t)(hi - lo) * c->layer_us;
+        write_stage(out, s, node, last, lo, hi);
+        uint64_t compute = (uint64_t)(hi - lo) * s->c[node].layer_us;
         if (compute > slowest) {
             slowest = compute;
-            out->bottleneck = out->n;
+            out->bottleneck = out->n - 1;
         }
-        out->stage[out->n++] = (struct plan_stage){ c->e->id, lo, hi, c->layer_us, hop };
-        total += hop + compute;
-        last = c;
+        total += out->stage[out->n - 1].hop_us + compute;
+        last = node;
     }
-    out->token_us = saturated(total + home_us(last));
+    out->head_us = s->head_us;
+    out->start_us = s->start_us;
+    out->overhead_us = s->hop_us;
+    out->home_us = plan_home_us(s, &s->c[last]);
+    out->token_us = saturated(total + out->home_us);
+    out->left_out = s->holders - out->n;
 }
 
-static enum err explain_gap(const struct search *s, const struct directory *d,
-                            const uint8_t model[ID_BYTES], struct why *why)
+static enum err explain_gap(const struct search *s, const struct plan_query *q, struct why *why)
 {
     for (uint32_t l = 0; l < s->n_layers; l++) {
         bool usable = false, held = false;
-        for (uint32_t j = 0; j < s->n; j++) usable |= bit(s->c[j].held, l);
+        for (uint32_t j = 0; j < s->n; j++) usable |= plan_bit(s->c[j].held, l);
         if (usable) continue;
-        for (uint32_t i = 0; i < directory_n(d); i++) {
-            const struct record_body *b = &directory_nth(d, i)->body;
-            held |= holds_some(b, model) && holds(b, l);
+        for (uint32_t i = 0; i < directory_n(q->d); i++) {
+            const struct record_body *b = &directory_nth(q->d, i)->body;
+            held |= plan_is_holder(b, q->model) && holds(b, l);
         }
         if (held)
             return fail(why, ERR_NOTFOUND,
@@ -364,66 +323,141 @@ static enum err explain_gap(const struct search *s, const struct directory *d,
                 "every layer is held, but no pipeline was found that uses each node once");
 }
 
-static bool allocate(struct search *s, uint32_t n)
+enum err plan_make(struct plan *out, const struct plan_query *q, struct why *why)
 {
-    size_t some = n ? n : 1;
-
-    s->c = calloc(some, sizeof *s->c);
-    s->allowed = calloc(some, sizeof *s->allowed);
-    s->key = calloc(some, sizeof *s->key);
-    s->next = calloc(some, sizeof *s->next);
-    s->after = calloc(some, sizeof *s->after);
-    s->after_node = calloc(some, sizeof *s->after_node);
-    s->from = calloc(some * s->n_layers, sizeof *s->from);
-    s->sub = calloc(SUBS_MAX, sizeof *s->sub);
-    return s->c && s->allowed && s->key && s->next && s->after && s->after_node && s->from &&
-           s->sub;
-}
-
-static void release(struct search *s)
-{
-    free(s->c);
-    free(s->allowed);
-    free(s->key);
-    free(s->next);
-    free(s->after);
-    free(s->after_node);
-    free(s->from);
-    free(s->sub);
-}
-
-enum err plan_make(struct plan *out, const struct directory *d, const struct measured *measured,
-                   const uint8_t model[ID_BYTES], uint32_t n_layers, uint32_t max_tokens,
-                   const struct node_id *avoid, uint32_t n_avoid, struct why *why)
-{
-    struct search s = { .n_layers = n_layers };
-    uint32_t holders = 0;
-    enum err e = ERR_OK;
-
+    struct search s;
     memset(out, 0, sizeof *out);
-    if (n_layers == 0 || n_layers > LAYER_MAX)
-        return fail(why, ERR_RANGE, "a model of %u layers cannot be planned", n_layers);
-    if (!allocate(&s, directory_n(d))) {
-        e = ERR_NOMEM;
-        goto out;
-    }
-    for (uint32_t i = 0; i < directory_n(d); i++) {
-        const struct entry *entry = directory_nth(d, i);
-        if (!holds_some(&entry->body, model)) continue;
-        holders++;
-        if (measured[i].banned || !has_room(&entry->body, max_tokens)) continue;
-        if (is_among(&entry->id, avoid, n_avoid)) continue;
-        s.c[s.n++] = candidate_of(entry, &measured[i], n_layers);
-    }
-    sort_candidates(&s);
-    find_best(&s);
-    if (s.best_key == NEVER) {
-        e = explain_gap(&s, d, model, why);
-        goto out;
-    }
-    write_plan(out, &s);
-    out->left_out = holders - out->n;
-out:
-    release(&s);
+    enum err e = plan_open(&s, q, NULL, why);
+    if (e) return e;
+    plan_find_best(&s, 0, s.n_layers, PLAN_WORK);
+    if (s.best_key == PLAN_NEVER)
+        e = explain_gap(&s, q, why);
+    else
+        plan_write(out, &s);
+    plan_close(&s);
     return e;
+}
+
+/* --- spares --- */
+
+static uint32_t find_candidate(const struct search *s, const struct node_id *id)
+{
+    uint32_t i = 0;
+    while (i < s->n && !node_id_equal(&s->c[i].id, id)) i++;
+    return i;
+}
+
+/* Hops into and out of stage i of p. */
+static void enter_stage(struct search *s, const struct plan *p, uint32_t i)
+{
+    uint32_t before = i > 0 ? find_candidate(s, &p->stage[i - 1].id) : s->n;
+    uint32_t after = i + 1 < p->n ? find_candidate(s, &p->stage[i + 1].id) : s->n;
+    for (uint32_t j = 0; j < s->n; j++) {
+        double home = plan_key(plan_home_us(s, &s->c[j]));
+        s->enter[j] = before < s->n ? s->hop[(size_t)before * s->n + j] - 1 : home;
+        s->leave[j] = after < s->n ? s->hop[(size_t)j * s->n + after] : home;
+    }
+}
+
+/* What stage i costs now, with the hops at its ends. */
+static uint64_t stage_us(const struct plan *p, uint32_t i)
+{
+    const struct plan_stage *st = &p->stage[i];
+    return (uint64_t)(st->hi - st->lo) * st->layer_us + st->hop_us +
+           (i + 1 < p->n ? p->stage[i + 1].hop_us : p->home_us);
+}
+
+static void write_spares(struct plan *p, const struct search *s, uint32_t i)
+{
+    struct plan_stage *st = &p->stage[i];
+    uint64_t others = p->token_us - stage_us(p, i);
+    uint32_t n = 0;
+    for (uint32_t l = st->lo; l < st->hi; l++) n += l == st->lo || s->best[l] != s->best[l - 1];
+    if (p->n_spares + n > PLAN_SPARES_MAX) return;
+    st->spare = p->n_spares;
+    st->n_spares = n;
+    st->spare_token_us = saturated(others + plan_us(s->best_key));
+    for (uint32_t lo = st->lo, hi; lo < st->hi; lo = hi) {
+        for (hi = lo; hi < st->hi && s->best[hi] == s->best[lo];) hi++;
+        p->spare[p->n_spares++] = (struct plan_spare){ s->c[s->best[lo]].id, lo, hi };
+    }
+}
+
+/* Those of the pipeline, and of the spares chosen so far, are not to be used. */
+static void mark_out(struct search *s, const struct plan *p, bool spares_too)
+{
+    memset(s->out, 0, s->n * sizeof *s->out);
+    for (uint32_t i = 0; i < p->n; i++) {
+        uint32_t j = find_candidate(s, &p->stage[i].id);
+        if (j < s->n) s->out[j] = true;
+    }
+    for (uint32_t i = 0; spares_too && i < p->n_spares; i++) {
+        uint32_t j = find_candidate(s, &p->spare[i].id);
+        if (j < s->n) s->out[j] = true;
+    }
+}
+
+static void find_spare(struct search *s, struct plan *p, uint32_t i)
+{
+    struct plan_stage *st = &p->stage[i];
+    enter_stage(s, p, i);
+    for (int share = 0; share < 2; share++) {
+        mark_out(s, p, share == 0);
+        plan_find_best(s, st->lo, st->hi, PLAN_WORK / 16);
+        if (s->best_key == PLAN_NEVER) continue;
+        write_spares(p, s, i);
+        return;
+    }
+}
+
+enum err plan_add_spares(struct plan *p, const struct plan_query *q)
+{
+    struct search s;
+    enum err e = plan_open(&s, q, NULL, NULL);
+    if (e) return e;
+    p->n_spares = 0;
+    for (uint32_t i = 0; i < p->n; i++) p->stage[i].n_spares = 0;
+    for (uint32_t i = 0; i < p->n; i++) find_spare(&s, p, i);
+    plan_close(&s);
+    return ERR_OK;
+}
+
+/* --- the first token --- */
+
+static uint64_t chunk_us(const struct plan_stage *s, uint32_t rows)
+{
+    uint64_t us = s->chunk_us + (uint64_t)s->row_ns * rows / 1000;
+    return (s->hi - s->lo) * (rows > 1 && us > s->layer_us ? us : s->layer_us);
+}
+
+/* Connecting takes a round trip for TCP and one and a half for the handshake; SESS_OPEN and its
+ * answer one more.  Stages connect to the next one meanwhile. */
+static uint64_t open_us(const struct plan *p)
+{
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct plan_stage *s = &p->stage[i];
+        uint64_t us = s->rtt_us;
+        if (!s->is_connected) us += s->rtt_us * UINT64_C(5) / 2;
+        if (i + 1 < p->n && !s[1].hop_known) us += s[1].hop_us * UINT64_C(5);
+        if (us > longest) longest = us;
+    }
+    return longest;
+}
+
+uint64_t plan_first_us(const struct plan *p, uint32_t n_prompt, uint32_t chunk, uint32_t steps)
+{
+    uint32_t first = n_prompt < chunk ? n_prompt : chunk, rest = n_prompt - first;
+    uint64_t through = p->home_us, slowest = 0;
+
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct plan_stage *s = &p->stage[i];
+        uint64_t more = rest / chunk * chunk_us(s, chunk);
+        if (rest % chunk) more += chunk_us(s, rest % chunk);
+        if (more > slowest) slowest = more;
+        through += chunk_us(s, first) + s->hop_us;
+    }
+    /* Chunks follow at the pace of the slowest stage, or of the way if few may be under way. */
+    uint64_t by_way = (rest + chunk - 1) / chunk * (through / (steps ? steps : 1));
+    return p->start_us + open_us(p) + through + (slowest > by_way ? slowest : by_way) + p->head_us;
 }

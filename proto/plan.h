@@ -1,21 +1,28 @@
 /* plan.h - announcements and measurements in, the fastest pipeline out; a pure function.
  *
  * A pipeline is stages in layer order that cover [0, n_layers); a node may serve part of what it
- * holds, and only one stage.  The cost of one token:
+ * holds, and only one stage.  The predicted time of one token:
  *
- *     sum of each stage's layers * its time per layer * its load (1 + open sessions)
+ *     sum of each stage's layers * its time per layer, load included
  *   + hops: coordinator to first stage, stage to stage, last stage to coordinator
+ *   + the head and the sampler at the coordinator
  *
- * We know round trips from the coordinator only, so a hop between two nodes is taken as half the
- * longer of their round trips, plus PLAN_HOP_US; to and from the coordinator itself (whose own
- * round trip is 0) that is half the other's.  A hop from the coordinator to itself costs nothing.
+ * A hop is half a round trip, plus what sealing, waking and copying cost (hop_us), plus the time a
+ * row's bytes take through the sender's uplink where that is known.  Between two nodes the round
+ * trip is the one that either of them announces; where neither does (they are not connected yet) it
+ * is taken as the longer of their round trips from the coordinator.  A hop from the coordinator to
+ * itself costs nothing.
+ *
+ * The time of a layer is what the coordinator measured itself (waiting included, when it is fresh);
+ * else the node's claim times 1 + its open sessions.
  *
  * What is guaranteed.  Without the rule "only one stage" this is a shortest path over (node, layer)
  * and solved exactly.  If that path serves a node twice, a branch-and-bound search splits at a
  * layer between the two (the node serves only below it, only above it, or it too) until the best
  * bound is a pipeline: still exact.  The search is bounded (PLAN_WORK); past that the best pipeline
- * seen is taken, and if none was seen, none is found.  Ties go to fewer stages, then lower ids; the
- * order of the directory changes nothing. */
+ * seen is taken, and if none was seen, none is found.  Of more than PLAN_NODES_MAX nodes that can
+ * serve, those that are near and fast are looked at, for every layer some.  Ties go to fewer
+ * stages, then lower ids; the order of the directory changes nothing. */
 #ifndef PROTO_PLAN_H
 #define PROTO_PLAN_H
 
@@ -23,41 +30,89 @@
 
 enum {
     PLAN_STAGES_MAX = 64,
-    PLAN_HOP_US = 300,           /* sealing, framing and waking at both ends */
+    PLAN_NODES_MAX = 256,
+    PLAN_SPARES_MAX = 128,
+    PLAN_HOP_US = 300,           /* until measured: sealing, framing and waking at both ends */
     PLAN_RTT_UNKNOWN_US = 80000, /* until measured: a home line far away */
     PLAN_LAYER_UNKNOWN_US = 10000,
-    PLAN_WORK = 4 << 20, /* steps of the search: some 5 ms */
+    PLAN_BATCH_GAIN = 3,  /* until measured: a prompt's row costs a token's time over this */
+    PLAN_WORK = 16 << 20, /* steps of the search: some 5 ms */
 };
 
 /* What the planner knows of a candidate beyond its record. */
 struct measured {
     uint32_t rtt_us;   /* from the coordinator, 0 for itself; UINT32_MAX unknown */
-    uint32_t layer_us; /* own measurement; 0: believe the record */
-    bool banned;
+    uint32_t layer_us; /* own measurement of one row through one layer; 0: believe the record */
+    uint32_t chunk_us; /* own, of a prompt's rows through one layer: for any number of them, */
+    uint32_t row_ns;   /* and for each; both 0: believe the record */
+    bool with_load;    /* layer_us is fresh and tells what sessions of others cost */
+    bool banned;       /* it broke the protocol */
+    bool lost;         /* it did not answer lately */
+};
+
+/* What is to be planned. */
+struct plan_query {
+    const struct directory *d;       /* all active records that grant max_tokens positions */
+    const struct measured *measured; /* [directory_n], same order as directory_nth */
+    uint8_t model[ID_BYTES];
+    uint32_t n_layers, max_tokens;
+    const struct node_id *avoid; /* [n_avoid] never to be used */
+    uint32_t n_avoid;
+    uint32_t row_bytes; /* of a hidden row; for uplinks */
+    uint32_t head_us;   /* head and sampler at the coordinator, for one token */
+    uint32_t hop_us;    /* measured cost of a hop beside the round trip; 0: PLAN_HOP_US */
+    uint32_t start_us;  /* measured cost of a beginning beside the round trip */
 };
 
 struct plan_stage {
     struct node_id id;
     uint32_t lo, hi;   /* [lo, hi) */
     uint32_t layer_us; /* used in the prediction, load included */
+    uint32_t chunk_us; /* rows of a prompt through one layer: chunk_us + row_ns for each, */
+    uint32_t row_ns;   /* but never less than layer_us */
     uint32_t hop_us;   /* to reach this stage */
+    uint32_t rtt_us;   /* from the coordinator */
+    bool hop_known;    /* measured, and not taken from the coordinator's round trips */
+    bool is_connected; /* to the coordinator */
+    /* Who takes over when it is lost: spares [spare, spare + n_spares) of the plan, in order. */
+    uint32_t spare, n_spares;
+    uint32_t spare_token_us; /* time of a token then */
+};
+/* A node that would serve [lo, hi). */
+struct plan_spare {
+    struct node_id id;
+    uint32_t lo, hi;
 };
 struct plan {
     uint32_t n;
     struct plan_stage stage[PLAN_STAGES_MAX];
-    uint32_t token_us;   /* predicted time of one token, hops included */
+    uint32_t home_us; /* hop from the last stage back to the coordinator */
+    uint32_t head_us;
+    uint32_t
+        overhead_us;     /* part of every hop_us and home_us that is not 0: beside the round trip */
+    uint32_t start_us;   /* of the query */
+    uint32_t token_us;   /* predicted time of one token, all of the above included */
     uint32_t bottleneck; /* index of the slowest stage */
     uint32_t left_out;   /* active nodes that hold layers of the model and were not used */
+    uint32_t n_spares;
+    struct plan_spare spare[PLAN_SPARES_MAX];
 };
 
-/* Plan for model over all active records of d that grant max_tokens positions.
- *   measured   [directory_n], same order as directory_nth
- *   avoid      ids never to use, may be NULL
+/* The fastest pipeline, without spares yet.
  * ERR_RANGE: n_layers is 0 or over LAYER_MAX.  ERR_NOTFOUND with why naming the first layer that
  * nobody (usable) holds, or saying that no pipeline gives each node one stage. */
-MUST_CHECK enum err plan_make(struct plan *out, const struct directory *d,
-                              const struct measured *measured, const uint8_t model[ID_BYTES],
-                              uint32_t n_layers, uint32_t max_tokens, const struct node_id *avoid,
-                              uint32_t n_avoid, struct why *why);
+MUST_CHECK enum err plan_make(struct plan *out, const struct plan_query *q, struct why *why);
+
+/* For each stage of p the fastest replacement for exactly its layers, by nodes that are not in the
+ * pipeline: one, or several in a row.  Spares of different stages are different nodes where that is
+ * possible; a stage that nobody can replace has n_spares 0. */
+MUST_CHECK enum err plan_add_spares(struct plan *p, const struct plan_query *q);
+
+/* Predicted time until the first token of an answer: sessions are opened (and connections made
+ * first, where there are none), the prompt goes through in chunks that follow each other, the head.
+ *   n_prompt  rows, > 0
+ *   chunk     rows of one step, > 0
+ *   steps     that may be under way at once */
+uint64_t plan_first_us(const struct plan *p, uint32_t n_prompt, uint32_t chunk, uint32_t steps);
 
 #endif

@@ -94,11 +94,11 @@ void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)
     const struct json *s = json_root(doc), *stages = json_get(s, "stages");
     fprintf(
         f,
-        "%u tokens in %.2f s: %.1f tokens/s (predicted %.1f); the first one after %.2f s, for a "
-        "prompt of %u tokens\n",
+        "%u tokens in %.2f s: %.1f tokens/s (predicted %.1f); the first one after %.2f s (predicted "
+        "%.2f), for a prompt of %u tokens\n",
         (unsigned)done->n_tokens, (double)(done->prefill_us + done->decode_us) / 1e6,
         real(s, "tokens_per_s"), real(s, "predicted_tokens_per_s"), (double)done->prefill_us / 1e6,
-        (unsigned)done->n_prompt);
+        real(s, "predicted_first_token_ms") / 1e3, (unsigned)done->n_prompt);
     for (uint32_t i = 0; nth(stages, i); i++) print_stage_time(f, nth(stages, i));
     uint64_t heals = number(s, "heals");
     if (heals > 0)

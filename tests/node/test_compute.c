@@ -460,7 +460,8 @@ static void test_decode_and_close(void **state)
 static void test_measure(void **state)
 {
     struct asker *s = *state;
-    assert_true(compute_measure(s->compute) > 0);
+    struct pace pace = compute_measure(s->compute);
+    assert_true(pace.layer_us > 0 && pace.prefill > 0 && pace.head_us > 0);
 }
 
 int main(void)

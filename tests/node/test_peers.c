@@ -158,7 +158,8 @@ static uint64_t bans(struct node *n)
 {
     uint64_t count = 0;
     const struct measured *m = peers_measured(n->peers);
-    for (uint32_t i = 0; i < directory_n(peers_directory(n->peers)); i++) count += m[i].banned;
+    for (uint32_t i = 0; i < directory_n(peers_directory(n->peers)); i++)
+        count += m[i].banned || m[i].lost;
     return count;
 }
 

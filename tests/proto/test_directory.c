@@ -204,6 +204,27 @@ static enum err make_with_addr(const char *bytes, size_t n)
     return record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n);
 }
 
+static enum err make_with_rtts(const char *bytes, size_t n)
+{
+    struct record_body b = body_at(1, NOW);
+    struct record r;
+    struct identity me;
+    node(&me, 1);
+    b.rtts = slice_of(bytes, n);
+    return record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n);
+}
+
+static void test_round_trips(void **state)
+{
+    (void)state;
+    assert_int_equal(make_with_rtts("aaaaaaaa\0\0\0\1aaaaaaab\0\0\0\0", 24), ERR_OK);
+    for (size_t n = 1; n < 24; n++)
+        assert_int_equal(make_with_rtts("aaaaaaaa\0\0\0\1aaaaaaab\0\0\0\0", n),
+                         n == 12 ? ERR_OK : ERR_RANGE);
+    assert_int_equal(make_with_rtts("aaaaaaab\0\0\0\1aaaaaaaa\0\0\0\2", 24), ERR_RANGE);
+    assert_int_equal(make_with_rtts("aaaaaaaa\0\0\0\1aaaaaaaa\0\0\0\2", 24), ERR_RANGE);
+}
+
 static void test_addresses(void **state)
 {
     char v6[18] = { 0x20, 1 };
@@ -451,6 +472,7 @@ int main(void)
         TEST(test_forged_and_damaged),
         TEST(test_clocks),
         TEST(test_addresses),
+        TEST(test_round_trips),
         TEST(test_layers),
         TEST(test_equivocation),
         TEST(test_against_a_list),
