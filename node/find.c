@@ -2,6 +2,8 @@
 
 #include "base/log.h"
 #include "node/lan.h"
+#include "node/meet.h"
+#include "store/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +25,7 @@ struct find {
     struct lan *lan; /* owned; NULL: off */
     uv_timer_t tick;
     struct met met[MET_MAX];
-    unsigned connected;
+    struct meet *meet; /* owned */
     /* closing */
     bool closing;
     unsigned pending; /* dials and the timer that still point here */
@@ -137,9 +139,9 @@ static void on_heard(void *arg, const struct node_id *id, const char *host, uint
     if (f->closing || net_is_up(f->cfg.net, id)) return;
     struct met *m = met_get(f, id);
     if (!m || m->dialing) return;
-    if (!f->is_private && !f->cfg.lan_join)
+    if (!f->is_private && !f->cfg.lan_join && !meet_knows(f->meet, id))
         tell_once(m, host, port);
-    else if (now_of(f) >= m->next_ms && f->connected < FIND_LINKS)
+    else if (now_of(f) >= m->next_ms && meet_connected(f->meet) < FIND_LINKS)
         dial(f, m, host, port);
 }
 
@@ -147,17 +149,13 @@ static void on_heard(void *arg, const struct node_id *id, const char *host, uint
 
 void find_on_peer(struct find *f, const struct node_id *id, bool up)
 {
-    (void)id;
-    if (f->closing) return;
-    if (up)
-        f->connected++;
-    else if (f->connected > 0)
-        f->connected--;
+    if (!f->closing) meet_on_peer(f->meet, id, up);
 }
 
 static void on_tick(uv_timer_t *timer)
 {
-    (void)timer;
+    struct find *f = timer->data;
+    meet_tick(f->meet);
 }
 
 /* --- opening and closing --- */
@@ -180,17 +178,40 @@ static void open_lan(struct find *f)
         log_warn("nodes on this network cannot be found by themselves: %s", why.text);
 }
 
+static enum err open_meet(struct find *f)
+{
+    char file[FILE_PATH_MAX];
+    struct why why = { "" };
+    struct meet_config c = { .hub = f->cfg.hub,
+                             .net = f->cfg.net,
+                             .peers = f->cfg.peers,
+                             .swarm = f->cfg.swarm,
+                             .file = file,
+                             .bootstrap = f->cfg.bootstrap,
+                             .n_bootstrap = f->cfg.n_bootstrap };
+
+    if (!f->cfg.identity_file || meet_file(file, sizeof file, f->cfg.identity_file, &why))
+        c.file = NULL;
+    return meet_open(&f->meet, &c);
+}
+
 enum err find_open(struct find **out, const struct find_config *c)
 {
     struct find *f = calloc(1, sizeof *f);
     if (!f) return ERR_NOMEM;
     f->cfg = *c;
     f->is_private = memcmp(c->swarm->b, swarm_key_public()->b, sizeof c->swarm->b) != 0;
+    if (open_meet(f)) {
+        free(f);
+        return ERR_NOMEM;
+    }
     if (uv_timer_init(&c->hub->loop, &f->tick)) abort(); /* it cannot fail */
     f->tick.data = f;
     f->pending = 1;
     open_lan(f);
     f->cfg.swarm = NULL;
+    f->cfg.identity_file = NULL;
+    f->cfg.bootstrap = NULL;
     (void)uv_timer_start(&f->tick, on_tick, TICK_MS, TICK_MS);
     *out = f;
     return ERR_OK;
@@ -206,5 +227,7 @@ void find_close(struct find *f)
     if (!f) return;
     f->closing = true;
     lan_close(f->lan);
+    meet_close(f->meet);
+    f->meet = NULL;
     uv_close((uv_handle_t *)&f->tick, on_tick_closed);
 }

@@ -1,9 +1,10 @@
 /* find.h - the actor by which a node finds others, and is found.
  *
  *     lan.c     beacons on this network
+ *     meet.c    the peers file and bootstrap links
  *
  * Who is dialled because of a beacon: anyone of a private swarm, for the key is the membership; in
- * the public swarm only after a yes (lan_join, or a --join link that was used before), else the
+ * the public swarm only after a yes (lan_join, or it was met before), else the
  * person is told once what to type.  One node is dialled for a beacon at most once in
  * FIND_RETRY_MS, more seldom after failures, and at most FIND_LINKS nodes are. */
 #ifndef NODE_FIND_H
@@ -20,8 +21,11 @@ struct find_config {
     struct peers *peers; /* borrowed until find_close */
     const struct identity *me;
     const struct swarm_key *swarm; /* read by find_open */
-    bool lan;      /* send and hear beacons */
-    bool lan_join; /* yes to all of the public swarm on this network */
+    bool lan;                      /* send and hear beacons */
+    bool lan_join;                 /* yes to all of the public swarm on this network */
+    const char *identity_file;     /* the peers file lies beside it; read by find_open */
+    const struct link *bootstrap;  /* [n_bootstrap] copied */
+    unsigned n_bootstrap;
 };
 
 struct find;

@@ -400,29 +400,37 @@ enum err lan_open(struct lan **out, const struct lan_config *c, struct why *why)
 
 /* --- which addresses are near --- */
 
-static bool same_net(const uint8_t *a, const uint8_t *b, const uint8_t *mask, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if ((a[i] ^ b[i]) & mask[i]) return false;
-    return true;
-}
-
-bool lan_is_here(struct slice addr)
+void nets_find(struct nets *out)
 {
     uv_interface_address_t *list;
     int count;
-    bool here = false;
 
-    if (uv_interface_addresses(&list, &count)) return false;
-    for (int i = 0; i < count && !here; i++) {
+    out->n = 0;
+    if (uv_interface_addresses(&list, &count)) return;
+    for (int i = 0; i < count && out->n < NETS_MAX; i++) {
         const uv_interface_address_t *a = &list[i];
-        if (addr.n == 6 && a->address.address4.sin_family == AF_INET)
-            here = same_net(addr.p, (const uint8_t *)&a->address.address4.sin_addr,
-                            (const uint8_t *)&a->netmask.netmask4.sin_addr, 4);
-        else if (addr.n == 18 && a->address.address4.sin_family == AF_INET6)
-            here = same_net(addr.p, a->address.address6.sin6_addr.s6_addr,
-                            a->netmask.netmask6.sin6_addr.s6_addr, 16);
+        bool v6 = a->address.address4.sin_family == AF_INET6;
+        size_t n = v6 ? 16 : 4;
+        out->net[out->n].n = (uint8_t)n;
+        memcpy(out->net[out->n].addr,
+               v6 ? (const void *)&a->address.address6.sin6_addr
+                  : (const void *)&a->address.address4.sin_addr,
+               n);
+        memcpy(out->net[out->n++].mask,
+               v6 ? (const void *)&a->netmask.netmask6.sin6_addr
+                  : (const void *)&a->netmask.netmask4.sin_addr,
+               n);
     }
     uv_free_interface_addresses(list, count);
-    return here;
+}
+
+bool nets_have(const struct nets *s, struct slice addr)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        size_t n = s->net[i].n, k = 0;
+        if (addr.n != n + 2) continue;
+        while (k < n && !((s->net[i].addr[k] ^ addr.p[k]) & s->net[i].mask[k])) k++;
+        if (k == n) return true;
+    }
+    return false;
 }

@@ -46,7 +46,15 @@ void lan_close(struct lan *l); /* freed when its handles are closed */
 /* How many nodes were heard lately: in the last three intervals. */
 unsigned lan_heard(const struct lan *l);
 
-/* Is addr (as on the wire) in one of the networks that this machine's interfaces are in now? */
-bool lan_is_here(struct slice addr);
+/* The networks that this machine's interfaces are in now. */
+enum { NETS_MAX = 64 };
+struct nets {
+    unsigned n;
+    struct {
+        uint8_t addr[16], mask[16], n; /* n: 4 or 16 bytes */
+    } net[NETS_MAX];
+};
+void nets_find(struct nets *out);
+bool nets_have(const struct nets *s, struct slice addr); /* addr as on the wire */
 
 #endif

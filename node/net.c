@@ -278,6 +278,12 @@ struct slice net_addr(const struct net *n, const struct node_id *id)
     return p && p->use ? slice_of(p->use->addr, p->use->addr_n) : slice_of(NULL, 0);
 }
 
+bool net_dialled(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    return p && p->use && p->use->initiator;
+}
+
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
 {
     if (node_id_equal(id, &n->cfg.me->id)) return 0;

@@ -68,6 +68,8 @@ MUST_CHECK enum err net_send(struct net *n, const struct node_id *id, const stru
 bool net_is_up(const struct net *n, const struct node_id *id);
 /* The peer's address on its current connection, as on the wire; empty when not connected. */
 struct slice net_addr(const struct net *n, const struct node_id *id);
+/* Did we dial it?  Then net_addr is where it listens. */
+bool net_dialled(const struct net *n, const struct node_id *id);
 /* Round trip in microseconds, the middle of the last ones from PING/PONG; UINT32_MAX unknown. */
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id);
 /* Milliseconds since bytes of it arrived; 0 for ourselves, UINT64_MAX when not connected. */

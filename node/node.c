@@ -23,7 +23,8 @@ struct node {
     /* what it is told */
     const struct node_config *c;
     struct swarm_key swarm;
-    struct link join[NODE_JOIN_MAX];
+    struct link join[NODE_JOIN_MAX], bootstrap[NODE_JOIN_MAX];
+    char identity_file[FILE_PATH_MAX];
     struct node_id allow[NODE_ALLOW_MAX], trust[NODE_TRUST_MAX];
     char listen_host[256], advertise_host[256];
     uint16_t listen_port, advertise_port;
@@ -65,6 +66,8 @@ static enum err read_config(struct node *n, struct why *why)
     if (!e && c->advertise)
         e = hostport_parse(n->advertise_host, &n->advertise_port, c->advertise, why);
     for (unsigned i = 0; i < c->n_join && !e; i++) e = link_parse(&n->join[i], c->join[i], why);
+    for (unsigned i = 0; i < c->n_bootstrap && !e; i++)
+        e = link_parse(&n->bootstrap[i], c->bootstrap[i], why);
     for (unsigned i = 0; i < c->n_allow && !e; i++)
         e = node_id_parse(&n->allow[i], c->allow[i], why);
     for (unsigned i = 0; i < c->n_trust && !e; i++)
@@ -134,15 +137,14 @@ static enum err load_services(struct node *n, struct why *why)
 
 static enum err open_identity(struct node *n, struct why *why)
 {
-    char path[FILE_PATH_MAX];
-    const char *file = n->c->identity;
+    char *file = n->identity_file;
     bool created;
-    if (!file) {
-        enum err e = file_path(path, n->c->store_dir, "identity.key", why);
-        if (e) return e;
-        file = path;
-    }
-    enum err e = keys_identity(&n->me, file, true, &created, why);
+    enum err e = ERR_OK;
+    if (!n->c->identity)
+        e = file_path(file, n->c->store_dir, "identity.key", why);
+    else if (snprintf(file, FILE_PATH_MAX, "%s", n->c->identity) >= FILE_PATH_MAX)
+        e = fail(why, ERR_RANGE, "--identity: the path is too long");
+    if (!e) e = keys_identity(&n->me, file, true, &created, why);
     if (!e && created) log_info("made a new identity in %s", file);
     return e;
 }
@@ -290,7 +292,10 @@ static enum err open_find(struct node *n)
                               .me = &n->me,
                               .swarm = &n->swarm,
                               .lan = !n->c->no_lan,
-                              .lan_join = n->c->lan_join };
+                              .lan_join = n->c->lan_join,
+                              .identity_file = n->identity_file,
+                              .bootstrap = n->bootstrap,
+                              .n_bootstrap = n->c->n_bootstrap };
     return find_open(&n->find, &fc);
 }
 

@@ -24,6 +24,8 @@ struct node_config {
     const char *advertise;           /* HOST:PORT or NULL */
     const char *join[NODE_JOIN_MAX]; /* links */
     unsigned n_join;
+    const char *bootstrap[NODE_JOIN_MAX]; /* links, used when nobody else is found */
+    unsigned n_bootstrap;
     const char *allow[NODE_ALLOW_MAX]; /* ids */
     unsigned n_allow;
     const char *model; /* NULL: the only one */

@@ -297,6 +297,21 @@ bool addr_text(char *out, size_t cap, struct slice addr)
     return n > 0 && (size_t)n < cap;
 }
 
+size_t addr_parse(uint8_t out[ADDR_MAX], const char *text)
+{
+    char host[256];
+    uint16_t port;
+
+    if (hostport_parse(host, &port, text, NULL) || port == 0) return 0;
+    size_t n = inet_pton(AF_INET, host, out) == 1    ? 4
+               : inet_pton(AF_INET6, host, out) == 1 ? 16
+                                                     : 0;
+    if (!n) return 0;
+    out[n] = (uint8_t)(port >> 8);
+    out[n + 1] = (uint8_t)port;
+    return n + 2;
+}
+
 static const uint8_t MAPPED[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 
 /* The four bytes of an IPv4 address, also of one inside IPv6 (::ffff:a.b.c.d); NULL: real IPv6

@@ -68,6 +68,8 @@ MUST_CHECK enum err hostport_parse(char host[256], uint16_t *port, const char *t
 
 /* Wire addresses: 4 or 16 bytes then port BE <-> "1.2.3.4:5" / "[::1]:5". */
 bool addr_text(char *out, size_t cap, struct slice addr);
+/* The wire form of such a text: its length, or 0 when it is none or has port 0. */
+size_t addr_parse(uint8_t out[ADDR_MAX], const char *text);
 bool addr_is_loopback(struct slice addr);
 bool addr_is_private(struct slice addr); /* RFC 1918, 100.64/10, fc00::/7, link-local */
 

@@ -92,6 +92,8 @@ static const struct setting table[] = {
       .help = "where others reach this node, if elsewhere", .check = check_host },
     { .name = "join", .type = ARG_LIST, .to = &the.join, .value = "LINK",
       .help = "a node of the swarm to join; may be repeated", .check = check_links },
+    { .name = "bootstrap", .type = ARG_LIST, .to = &the.bootstrap, .value = "LINK",
+      .help = "a node to ask when nobody else is found; may be repeated", .check = check_links },
     { .name = "no-lan", .type = ARG_FLAG, .to = &the.config.no_lan,
       .help = "neither look for nodes on this network nor be found there" },
     { .name = "lan-join", .type = ARG_FLAG, .to = &the.config.lan_join,
@@ -170,9 +172,11 @@ static void fill_config(struct node_settings *s)
     struct node_config *c = &s->config;
 
     c->n_join = s->join.n;
+    c->n_bootstrap = s->bootstrap.n;
     c->n_allow = s->allow.n;
     c->n_trust = s->trust.n;
     memcpy(c->join, s->join.v, sizeof s->join.v);
+    memcpy(c->bootstrap, s->bootstrap.v, sizeof s->bootstrap.v);
     memcpy(c->allow, s->allow.v, sizeof s->allow.v);
     memcpy(c->trust, s->trust.v, sizeof s->trust.v);
     c->has_layers = s->layers.set;

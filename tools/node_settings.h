@@ -14,7 +14,7 @@ struct node_settings {
     struct settings all;
     /* values that are not in config as they are typed */
     const char *file, *log_level;
-    struct arg_list join, allow, trust;
+    struct arg_list join, bootstrap, allow, trust;
     struct arg_range layers;
     char store_path[FILE_PATH_MAX];
 };

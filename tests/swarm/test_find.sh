@@ -122,6 +122,27 @@ apart a b
 stop_all
 forget
 
+# --- a restart with nothing but the peers file; it is its owner's alone
+
+start_on pc1 a --layers 0-3 --no-lan
+start_on pc2 b --layers 4-7 --no-ends --no-lan --join "${link[a]}"
+meets a b
+stop b
+[ "$(stat -c %a "$tmp/b.peers")" = 600 ] || die "the peers file is open to others"
+grep -q "^$(id a) 192.168.77.1:7777 [0-9]* 1 0$" "$tmp/b.peers" || die "a is not in $(cat "$tmp/b.peers")"
+rm "$tmp/b.log"
+start_on pc2 b --layers 4-7 --no-ends --no-lan
+meets b a
+paris pc1 a
+# In the public swarm who was met before is joined by its beacon, too.
+stop a b
+rm "$tmp/a.log"
+start_on pc2 b --listen 0.0.0.0:7778 --layers 4-7 --no-ends
+start_on pc1 a --listen 0.0.0.0:7779 --layers 0-3
+meets a b
+stop_all
+forget
+
 # --- off
 
 start_on pc1 a "${home[@]}" --no-lan --layers 0-3
