@@ -159,6 +159,7 @@ static void learn(const struct request *r, const struct report_times *t)
 
 static void say_done(struct request *r, unsigned reason)
 {
+    counters_add(r->c->c.counters, COUNT_ANSWERS, !r->plan_only);
     struct report_times t = { .n_prompt = r->n_prompt,
                               .n_tokens = r->n_tokens,
                               .pick_us = r->pick_us };
@@ -550,6 +551,7 @@ static void take_token(struct request *r, int32_t token)
         return;
     }
     r->n_tokens++;
+    counters_add(r->c->c.counters, COUNT_TOKENS, 1);
     if (!is_stop) answer_feed(&r->answer, token, gather_piece, r);
     if (is_stop || r->n_tokens >= r->limit) finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
 }

@@ -33,6 +33,7 @@ struct coordinator_config {
     const struct weights *weights; /* with ends */
     const struct tokenizer *tokenizer;
     enum chat_form form;
+    struct counters *counters; /* NULL: nobody counts */
 };
 
 MUST_CHECK enum err coordinator_open(struct coordinator **out, const struct coordinator_config *c);

@@ -291,6 +291,12 @@ uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
     return p && p->use ? p->rtt_us : UINT32_MAX;
 }
 
+struct traffic net_traffic(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = id ? peer_find(n, id) : NULL;
+    return !id ? n->traffic : p ? p->traffic : (struct traffic){ 0 };
+}
+
 uint64_t net_silent_ms(const struct net *n, const struct node_id *id)
 {
     if (node_id_equal(id, &n->cfg.me->id)) return 0;

@@ -72,6 +72,12 @@ struct slice net_addr(const struct net *n, const struct node_id *id);
 bool net_dialled(const struct net *n, const struct node_id *id);
 /* Round trip in microseconds, the middle of the last ones from PING/PONG; UINT32_MAX unknown. */
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id);
+/* Bytes that came and went since the start, of one peer or (NULL) of all; what does not leave this
+ * process is not counted. */
+struct traffic {
+    uint64_t in, out;
+};
+struct traffic net_traffic(const struct net *n, const struct node_id *id);
 /* Milliseconds since bytes of it arrived; 0 for ourselves, UINT64_MAX when not connected. */
 uint64_t net_silent_ms(const struct net *n, const struct node_id *id);
 /* Ask it for a sign of life now; it shows in net_silent_ms. */

@@ -127,6 +127,7 @@ struct peer {
     uint32_t trip_us[NET_TRIPS_MAX]; /* a ring */
     unsigned n_trips;                /* ever, on this connection */
     uint64_t seen_ms;
+    struct traffic traffic;
 };
 
 enum { DIAL_ADDRS_MAX = 16 };
@@ -182,6 +183,7 @@ struct net {
     struct peer **peers; /* [n_peers] sorted by id, so that no one can choose ids that collide */
     uint32_t n_peers, cap_peers;
     struct guard guard;
+    struct traffic traffic;
     uint8_t *inbox; /* [NET_READ_BYTES] shared: libuv fills it and calls us at once */
     /* closing */
     bool closing;

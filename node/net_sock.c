@@ -104,6 +104,18 @@ static void on_end(struct sock *s, ssize_t status)
         sock_drop(s, ERR_CLOSED, "the connection was lost");
 }
 
+static void count_in(struct sock *s, size_t n)
+{
+    s->net->traffic.in += n;
+    if (s->peer) s->peer->traffic.in += n;
+}
+
+static void count_out(struct sock *s, size_t n)
+{
+    s->net->traffic.out += n;
+    if (s->peer) s->peer->traffic.out += n;
+}
+
 static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf)
 {
     struct sock *s = stream->data;
@@ -118,6 +130,7 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf)
     if (s->state == SOCK_FINISHING) return; /* the peer has nothing more to tell us */
 
     s->heard = true;
+    count_in(s, (size_t)got);
     s->rx_ms = net_now(s->net);
     s->ping_strikes = 0;
     enum err e = conn_feed(s->conn, slice_of(buf->base, (size_t)got), s->rx_ms, &why);
@@ -217,6 +230,7 @@ static void write_later(struct sock *s, struct slice p)
     }
     s->writing = true;
     conn_sent(s->conn, n);
+    count_out(s, n);
 }
 
 void sock_flush(struct sock *s)
@@ -233,6 +247,7 @@ void sock_flush(struct sock *s)
         if (took > 0) {
             s->said = true;
             conn_sent(s->conn, (size_t)took);
+            count_out(s, (size_t)took);
         } else if (took == UV_EAGAIN) {
             write_later(s, p);
         } else {

@@ -1,6 +1,7 @@
 #include "node/node.h"
 
 #include "base/log.h"
+#include "node/control.h"
 #include "node/find.h"
 #include "node/holder.h"
 #include "node/keys.h"
@@ -8,6 +9,7 @@
 #include "node/reached.h"
 #include "node/runtime_dir.h"
 #include "node/services.h"
+#include "node/status.h"
 #include "node/trips.h"
 #include "node/words.h"
 #include "store/file.h"
@@ -49,6 +51,10 @@ struct node {
     enum err failed; /* why it stops by itself */
     struct why failed_why;
     struct reached reached;
+    struct control control;
+    struct counters counters;
+    uint64_t started_ms;
+    struct why join_why; /* why a join link does not answer; empty: it does, or none is given */
 
     uv_signal_t signal[N_SIGNALS];
     uv_timer_t join_timer;
@@ -128,6 +134,7 @@ static enum err load_services(struct node *n, struct why *why)
                                   .no_ends = c->no_ends,
                                   .kernels = n->kernels,
                                   .hub = &n->hub,
+                                  .counters = &n->counters,
                                   .allow = n->allow,
                                   .n_allow = c->n_allow,
                                   .arg = n,
@@ -239,6 +246,8 @@ static void on_mail(void *arg, struct mail *m)
     case MSG_TILE_GET:
     case MSG_TILE:
     case MSG_TILE_CANCEL: holder_on_mail(n->holder, m); break;
+    case MSG_STATUS_GET:
+    case MSG_DRAIN: control_on_mail(&n->control, m); break;
     default:
         if (services_are_open(&n->services))
             on_service_mail(n, m);
@@ -281,7 +290,9 @@ static void on_join_failed(void *arg, const struct link *l, const char *why)
     char text[400];
     link_text(text, sizeof text, l);
     log_warn("cannot join %s: %s (trying again now and then)", text, why);
-    settle_join(arg, &l->id);
+    struct node *n = arg;
+    (void)fail(&n->join_why, ERR_CLOSED, "cannot join %s: %s", text, why);
+    settle_join(n, &l->id);
 }
 
 static enum err open_find(struct node *n)
@@ -397,25 +408,74 @@ static void on_holder_failed(void *arg, enum err e, const char *why)
         stop_with(n, e, why);
 }
 
-/* --- 5: ready --- */
+/* --- 5: its own user --- */
 
-/* swarm-ask on this machine finds us by this; over loopback when we listen there. */
+static void own_link(const struct node *n, char *out, size_t cap)
+{
+    struct link l = { .id = n->me.id, .port = n->reached.port };
+    snprintf(l.host, sizeof l.host, "%s", n->reached.host);
+    link_text(out, cap, &l);
+}
+
+static void describe(void *arg, struct text *out)
+{
+    struct node *n = arg;
+    char link[400];
+    own_link(n, link, sizeof link);
+    counters_refresh(&n->counters);
+    struct status_source s = { .me = n->me.id,
+                               .name = n->c->name,
+                               .state = n->is_ready ? "active" : "joining",
+                               .link = link,
+                               .started_ms = n->started_ms,
+                               .hub = &n->hub,
+                               .net = n->net,
+                               .peers = n->peers,
+                               .services = &n->services,
+                               .counters = &n->counters,
+                               .note = n->join_why.text };
+    status_json(out, &s);
+}
+
+/* As SIGTERM does it; the message has been dealt with when the signal arrives. */
+static void drain(void *arg)
+{
+    (void)arg;
+    (void)uv_kill(uv_os_getpid(), SIGTERM);
+}
+
+/* swarm-ask and `swarm-node status` of this user find us by this; over loopback when we listen
+ * there. */
 static void publish_here(struct node *n)
 {
     struct why why;
-    struct link l = { .id = n->me.id, .port = net_port(n->net) };
+    struct local_node me = { .link = { .id = n->me.id, .port = net_port(n->net) },
+                             .answers = n->services.coordinator != NULL };
     bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
-    snprintf(l.host, sizeof l.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
-    if (n->services.coordinator && runtime_publish(&l, n->services.weights.name.name, &why))
-        log_warn("swarm-ask will not find this node by itself: %s", why.text);
+    snprintf(me.link.host, sizeof me.link.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
+    snprintf(me.model, sizeof me.model, "%s", n->services.weights.name.name);
+    memcpy(me.token, n->control.token, TOKEN_BYTES);
+    if (runtime_publish(&me, &why))
+        log_warn("swarm-ask and swarm-node status will not find this node by themselves: %s",
+                 why.text);
+    explicit_bzero(&me, sizeof me);
 }
+
+static void open_control(struct node *n)
+{
+    n->control = (struct control){ .net = n->net, .arg = n, .describe = describe, .drain = drain };
+    random_bytes(n->control.token, TOKEN_BYTES);
+    n->started_ms = now_ms(&n->hub);
+    counters_open(&n->counters, &n->hub, n->net, n->c->store_dir, &n->me.id);
+    publish_here(n);
+}
+
+/* --- 6: ready --- */
 
 static void say_ready(struct node *n)
 {
     char text[400];
-    struct link l = { .id = n->me.id, .port = n->reached.port };
-    snprintf(l.host, sizeof l.host, "%s", n->reached.host);
-    link_text(text, sizeof text, &l);
+    own_link(n, text, sizeof text);
     n->is_ready = true;
     publish_here(n);
     if (n->services.weights.lo < n->services.weights.hi)
@@ -440,6 +500,7 @@ static void settle_join(struct node *n, const struct node_id *id)
 {
     for (unsigned i = 0; i < n->c->n_join; i++)
         if (node_id_equal(&n->join[i].id, id)) n->is_settled[i] = true;
+    if (net_is_up(n->net, id)) n->join_why.text[0] = 0;
     ready_when_settled(n);
 }
 
@@ -450,7 +511,7 @@ static void on_join_timer(uv_timer_t *t)
     ready_when_settled(n);
 }
 
-/* --- 6: the end --- */
+/* --- 7: the end --- */
 
 static void on_net_closed(void *arg)
 {
@@ -465,6 +526,7 @@ static void stop(struct node *n)
     if (n->is_stopping) return;
     n->is_stopping = true;
     runtime_withdraw();
+    counters_stop(&n->counters);
     services_stop(&n->services);
     holder_close(n->holder);
     find_close(n->find);
@@ -523,7 +585,9 @@ static enum err start(struct node *n, struct why *why)
     e = pool_open(&n->pool, n->c->threads);
     if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
     e = open_net(n, why);
-    if (!e) e = holder_open(n->holder, &n->hub, n->net, n->peers, &n->me.id, why);
+    if (e) return e;
+    open_control(n);
+    e = holder_open(n->holder, &n->hub, n->net, n->peers, &n->me.id, why);
     if (!e && n->is_held) e = open_services(n, why);
     if (e) return e;
     open_handles(n);
@@ -545,6 +609,7 @@ enum err node_run(const struct node_config *c, struct why *why)
     if (n->has_hub) {
         if (!e || n->net) hub_run(&n->hub); /* after an error: until the sockets are closed */
         hub_fini(&n->hub);
+        counters_close(&n->counters);
     }
     if (n->pool) pool_close(n->pool);
     services_close(&n->services); /* if there was no loop to do it */

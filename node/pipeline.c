@@ -172,6 +172,16 @@ static void moved(struct pipeline *p)
     p->pinged_ms = 0;
 }
 
+/* Work that others do for us. */
+static void count_taken(const struct pipeline *p, uint32_t rows)
+{
+    uint64_t layers = 0;
+    for (uint32_t i = 0; i < p->plan.n; i++)
+        if (!node_id_equal(&p->plan.stage[i].id, &p->all->c.me))
+            layers += p->plan.stage[i].hi - p->plan.stage[i].lo;
+    counters_add(p->all->c.counters, COUNT_ROWS_TAKEN, layers * rows);
+}
+
 void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want)
 {
     if (p->state != OPEN) return; /* on_fail has been said, or is not far */
@@ -188,6 +198,7 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
     p->step[p->sent % STEPS_RING] =
         (struct step){ n, pos + n, pos + n - want, want, pipeline_under_way(p) == 0 };
     heal_on_sent(p, pos + n);
+    count_taken(p, n);
     p->sent++;
     enum err e = net_send(p->all->c.net, &p->plan.stage[0].id, &m);
     if (!e || p->send_err) return;

@@ -39,6 +39,7 @@ struct pipelines_config {
     size_t row_bytes;
     uint32_t head_us;     /* for one token here, measured at the start */
     uint32_t patience_ms; /* for announcements that cover the model */
+    struct counters *counters; /* NULL: nobody counts */
     uint32_t heal_ms;     /* for others who hold the layers of a stage that was lost */
 };
 

@@ -65,17 +65,21 @@ static enum err write_file(int dir, const char *text, struct why *why)
     return fail(why, ERR_IO, "%s: cannot be written (%s)", name, strerror(errno));
 }
 
-enum err runtime_publish(const struct link *link, const char *model, struct why *why)
+enum err runtime_publish(const struct local_node *me, struct why *why)
 {
-    char text[FILE_BYTES], spelled[384];
+    char text[FILE_BYTES], spelled[384], token[2 * TOKEN_BYTES + 1];
     int dir;
 
-    link_text(spelled, sizeof spelled, link);
-    snprintf(text, sizeof text, "link %s\nmodel %s\n", spelled, model ? model : "");
+    link_text(spelled, sizeof spelled, &me->link);
+    for (unsigned i = 0; i < TOKEN_BYTES; i++) snprintf(token + 2 * i, 3, "%02x", me->token[i]);
+    snprintf(text, sizeof text, "link %s\nmodel %s\nanswers %s\ntoken %s\n", spelled, me->model,
+             me->answers ? "yes" : "no", token);
+    explicit_bzero(token, sizeof token);
     enum err e = dir_open(&dir, true, why);
     if (!e && dir < 0) e = fail(why, ERR_IO, "the runtime folder has gone");
     if (e) return e;
     e = write_file(dir, text, why);
+    explicit_bzero(text, sizeof text);
     close(dir);
     return e;
 }
@@ -116,15 +120,30 @@ static char *value_of(char *text, const char *key)
     return line ? line + n + 1 : NULL;
 }
 
+static bool parse_token(uint8_t out[TOKEN_BYTES], const char *text)
+{
+    if (strspn(text, "0123456789abcdef") != 2 * TOKEN_BYTES || text[2 * TOKEN_BYTES]) return false;
+    for (unsigned i = 0; i < TOKEN_BYTES; i++) {
+        unsigned byte;
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1) return false;
+        out[i] = (uint8_t)byte;
+    }
+    return true;
+}
+
 static bool parse(struct local_node *out, char *text)
 {
     char *link = value_of(text, "link"), *model = value_of(text, "model");
+    char *answers = value_of(text, "answers"), *token = value_of(text, "token");
 
-    if (!link || !model) return false;
+    if (!link || !model || !answers || !token) return false;
     link[strcspn(link, "\n")] = 0;
     model[strcspn(model, "\n")] = 0;
-    if (strlen(model) >= sizeof out->model) return false;
+    answers[strcspn(answers, "\n")] = 0;
+    token[strcspn(token, "\n")] = 0;
+    if (strlen(model) >= sizeof out->model || !parse_token(out->token, token)) return false;
     memcpy(out->model, model, strlen(model) + 1);
+    out->answers = strcmp(answers, "yes") == 0;
     return link_parse(&out->link, link, NULL) == ERR_OK;
 }
 

@@ -102,6 +102,7 @@ static enum err open_stage(struct services *s)
                                       .context = s->context,
                                       .kv_bytes = s->kv_bytes,
                                       .idle_ms = STAGE_IDLE_MS,
+                                      .counters = s->c.counters,
                                       .arg = s->c.arg,
                                       .on_change = s->c.on_change };
     return stage_server_open(&s->stage, &sc);
@@ -119,6 +120,7 @@ static enum err open_pipelines(struct services *s)
                                    .row_bytes = arch_row_bytes(a),
                                    .head_us = s->pace.head_us,
                                    .patience_ms = PLAN_PATIENCE_MS,
+                                   .counters = s->c.counters,
                                    .heal_ms = 1000 * (s->c.patience ? s->c.patience : PATIENCE_S) };
     memcpy(pc.model, s->weights.name.id.b, ID_BYTES);
     return pipelines_open(&s->pipelines, &pc);
@@ -131,7 +133,8 @@ static enum err open_coordinator(struct services *s)
                                      .compute = s->compute,
                                      .weights = &s->weights,
                                      .tokenizer = s->tokenizer,
-                                     .form = s->form };
+                                     .form = s->form,
+                                     .counters = s->c.counters };
     return s->tokenizer ? coordinator_open(&s->coordinator, &cc) : ERR_OK;
 }
 

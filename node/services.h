@@ -31,6 +31,7 @@ struct services_config {
     struct hub *hub;
     struct net *net;
     struct peers *peers;
+    struct counters *counters;
     const struct node_id *allow; /* [n_allow] who else may ask */
     uint32_t n_allow;
     void *arg;

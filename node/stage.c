@@ -127,6 +127,11 @@ uint32_t stage_server_sessions(const struct stage_server *s)
     return s->n_sessions;
 }
 
+uint64_t stage_server_kv_used(const struct stage_server *s)
+{
+    return s->kv_used;
+}
+
 uint32_t stage_server_free_tokens(const struct stage_server *s)
 {
     uint64_t per_token = bytes_per_token(s);
@@ -388,6 +393,14 @@ static bool is_back(struct stage_server *s, struct session *x)
     return !x->is_over;
 }
 
+/* n rows through x's layers are done. */
+static void count_rows(struct stage_server *s, const struct session *x, uint32_t n)
+{
+    bool is_own = node_id_equal(&x->coordinator, &s->c.me);
+    counters_add(s->c.counters, is_own ? COUNT_ROWS_OWN : COUNT_ROWS_GIVEN,
+                 (uint64_t)n * (x->hi - x->lo));
+}
+
 static void on_computed(struct stage_server *s, const struct step_job *j)
 {
     struct session *x = j->session;
@@ -396,6 +409,7 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
         on_failed_step(x, &j->rows.job);
         return;
     }
+    count_rows(s, x, j->rows.n);
     enum err e = send_on(s, x, j->mail);
     if (e) {
         char id[NODE_ID_SHORT], text[160];
@@ -447,6 +461,7 @@ static void on_decoded(struct stage_server *s, struct home_job *h)
     struct session *x = h->session;
     if (is_back(s, x)) {
         x->accepted += h->decode.n_tokens;
+        count_rows(s, x, h->decode.n_tokens);
         if (j->err && !(j->err == ERR_NONFINITE && j->bad.layer == ARCH_ENDS)) on_failed_step(x, j);
     }
     h->decode.rows.job.note.kind = h->kind;

@@ -14,6 +14,7 @@
 #define NODE_STAGE_H
 
 #include "node/compute.h"
+#include "node/counters.h"
 #include "node/net.h"
 #include "node/weights.h"
 
@@ -34,6 +35,7 @@ struct stage_server_config {
     uint32_t context;  /* largest session granted */
     uint64_t kv_bytes; /* memory for K and V of all sessions */
     uint64_t idle_ms;  /* a session that nobody used for so long is freed */
+    struct counters *counters; /* NULL: nobody counts */
     void *arg;
     void (*on_change)(void *arg); /* sessions came or went: announce it */
 };
@@ -69,5 +71,6 @@ MUST_CHECK enum err stage_server_decode(struct stage_server *s, const uint8_t id
 /* For announcements. */
 uint32_t stage_server_sessions(const struct stage_server *s);
 uint32_t stage_server_free_tokens(const struct stage_server *s);
+uint64_t stage_server_kv_used(const struct stage_server *s); /* bytes */
 
 #endif

@@ -42,6 +42,8 @@ enum {
     MANIFEST_WIRE_MAX = 1 << 20,
     TILE_MESSAGE_MAX = 4 << 20,
     NAMES_MAX = 8,          /* names of one model in one MANIFEST */
+    TOKEN_BYTES = 32,       /* of a node's control */
+    STATUS_MAX = 63 << 10,
 };
 
 /*    name          id  limit on the whole message    meaning */
@@ -70,7 +72,10 @@ enum {
     M(ASK_TEXT,    42,  16 << 10,            "coordinator to client: a piece of the answer")      \
     M(ASK_DONE,    43,  8 << 10,             "coordinator to client: the answer is complete")     \
     M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")           \
-    M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline")
+    M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline") \
+    M(STATUS_GET,  56,  128,                 "control to node: how are you")                      \
+    M(STATUS,      57,  64 << 10,            "node to control: answer to STATUS_GET and DRAIN")   \
+    M(DRAIN,       58,  128,                 "control to node: hand over what you do, then stop")
 
 /*      field          key     type    opt  min max              meaning */
 #define HELLO_FIELDS(F)                                                                           \
@@ -187,6 +192,14 @@ enum {
     F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
 #define ASK_CANCEL_FIELDS(F)                                                                      \
     F(unused,       "x",    U,     OPT, 0, 0,                   "nothing yet")
+
+/* Whoever reads the file that a node leaves for its own user knows its token (runtime_dir.h). */
+#define STATUS_GET_FIELDS(F)                                                                      \
+    F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")
+#define STATUS_FIELDS(F)                                                                          \
+    F(status,       "st",   STR,   REQ, 2, STATUS_MAX,          "JSON, see docs/status.md")
+#define DRAIN_FIELDS(F)                                                                           \
+    F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")
 
 /* The body of a signed record (directory.h): the same kind of table, but canonical: minimal
  * integers, keys in this order, no unknown keys. */

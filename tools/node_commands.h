@@ -3,6 +3,8 @@
 #ifndef TOOLS_NODE_COMMANDS_H
 #define TOOLS_NODE_COMMANDS_H
 
+int node_status_main(int argc, char **argv);
+int node_drain_main(int argc, char **argv);
 int node_check_config_main(int argc, char **argv);
 int node_new_key_main(int argc, char **argv);
 

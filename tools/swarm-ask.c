@@ -253,7 +253,7 @@ static enum err find_link(struct link *out, struct why *why)
     enum err e = runtime_find(node, 16, &n, why);
     if (e) return e;
     for (unsigned i = 0; i < n; i++) {
-        if (model && strcmp(node[i].model, model) != 0) continue;
+        if (!node[i].answers || (model && strcmp(node[i].model, model) != 0)) continue;
         *out = node[i].link;
         return ERR_OK;
     }

@@ -10,6 +10,8 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    { "status", node_status_main, "show the node that runs here, live" },
+    { "drain", node_drain_main, "let it hand over its work, then stop" },
     { "check-config", node_check_config_main,
       "print what would be used, from where, what is wrong" },
     { "new-key", node_new_key_main, "print a private swarm key, or write it to a new file" },

@@ -22,6 +22,14 @@ static struct link some_link(uint16_t port)
     return l;
 }
 
+static enum err publish(const struct link *l, const char *model, struct why *why)
+{
+    struct local_node me = { .link = *l, .answers = true };
+    snprintf(me.model, sizeof me.model, "%s", model);
+    memset(me.token, 0xa5, sizeof me.token);
+    return runtime_publish(&me, why);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -67,8 +75,8 @@ static void test_find(void **state)
 
     assert_int_equal(runtime_find(found, 4, &n, &why), ERR_OK); /* no folder yet */
     assert_int_equal(n, 0);
-    assert_int_equal(runtime_publish(&l, "atlas:q80", &why), ERR_OK);
-    assert_int_equal(runtime_publish(&l, "atlas:q80", &why), ERR_OK); /* again */
+    assert_int_equal(publish(&l, "atlas:q80", &why), ERR_OK);
+    assert_int_equal(publish(&l, "atlas:q80", &why), ERR_OK); /* again */
     snprintf(path, sizeof path, "%s/swarm", home);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0700);
@@ -83,6 +91,7 @@ static void test_find(void **state)
     assert_int_equal(found[0].link.port, 4711);
     assert_true(node_id_equal(&found[0].link.id, &l.id));
     assert_string_equal(found[0].model, "atlas:q80");
+    assert_true(found[0].answers && found[0].token[0] == 0xa5 && found[0].token[31] == 0xa5);
 
     runtime_withdraw();
     assert_int_equal(runtime_find(found, 4, &n, &why), ERR_OK);
@@ -97,16 +106,16 @@ static void test_stale(void **state)
     struct local_node found[4];
     struct link l = some_link(1);
     struct why why;
-    char name[32], text[300], spelled[256];
+    char name[32], text[400], spelled[256];
     unsigned n;
 
     pid_t child = fork();
     if (child == 0) _exit(0);
     assert_int_equal(waitpid(child, NULL, 0), child);
-    assert_int_equal(runtime_publish(&l, "m", &why), ERR_OK);
+    assert_int_equal(publish(&l, "m", &why), ERR_OK);
     runtime_withdraw();
     link_text(spelled, sizeof spelled, &l);
-    snprintf(text, sizeof text, "link %s\nmodel m\n", spelled);
+    snprintf(text, sizeof text, "link %s\nmodel m\nanswers no\ntoken %064d\n", spelled, 0);
     snprintf(name, sizeof name, "%ld.link", (long)child);
     put(name, text, 0600);
     put("1.link", text, 0644); /* process 1 lives, but others could have written this */
@@ -124,6 +133,11 @@ static void test_stale(void **state)
     assert_int_equal(runtime_find(found, 4, &n, &why), ERR_OK);
     assert_int_equal(n, 1);
     assert_int_equal(found[0].pid, 1);
+    assert_false(found[0].answers);
+    text[strlen(text) - 2] = 'x'; /* no token */
+    put("1.link", text, 0600);
+    assert_int_equal(runtime_find(found, 4, &n, &why), ERR_OK);
+    assert_int_equal(n, 0);
     put("1.link", "", 0600);
     assert_int_equal(runtime_find(found, 4, &n, &why), ERR_OK);
     assert_int_equal(n, 0);
@@ -142,13 +156,13 @@ static void test_foreign_folder(void **state)
     assert_int_equal(chmod(path, 0755), 0);
     assert_int_equal(runtime_find(found, 4, &n, &why), ERR_DENIED);
     assert_non_null(strstr(why.text, path));
-    assert_int_equal(runtime_publish(&l, "m", &why), ERR_DENIED);
+    assert_int_equal(publish(&l, "m", &why), ERR_DENIED);
     assert_int_equal(chmod(path, 0700), 0);
     snprintf(real, sizeof real, "%s/real", home);
     assert_int_equal(rename(path, real), 0);
     assert_int_equal(symlink(real, path), 0);
     assert_int_equal(runtime_find(found, 4, &n, &why), ERR_DENIED);
-    assert_int_equal(runtime_publish(&l, "m", &why), ERR_DENIED);
+    assert_int_equal(publish(&l, "m", &why), ERR_DENIED);
 }
 
 int main(void)

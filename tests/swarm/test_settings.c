@@ -274,7 +274,7 @@ static void noise(void **state)
     char bytes[sizeof seed];
     uint64_t x = 88172645463325252u;
     (void)state;
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < 500; i++) {
         memcpy(bytes, seed, sizeof seed);
         for (unsigned k = 0; k < 1 + i % 7; k++) {
             x ^= x << 13, x ^= x >> 7, x ^= x << 17;

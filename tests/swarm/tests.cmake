@@ -6,7 +6,7 @@ target_link_libraries(typist PRIVATE util)
 add_executable(web store/web.c)
 add_executable(survive swarm/survive.c)
 target_link_libraries(survive PRIVATE node)
-foreach(name splits ask chat trouble healing find plan store bench bench_swarm bench_convert race)
+foreach(name splits ask chat status trouble healing find fetch plan store bench bench_swarm bench_convert race)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
@@ -31,7 +31,7 @@ target_link_libraries(divergence PRIVATE node m)
 add_test(NAME reference_logits
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_reference.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 
-# Command lines.
+# Command lines and what a terminal shows.
 unit_test(swarm args tool)
 unit_test(swarm settings tool)
 
@@ -41,3 +41,6 @@ add_test(NAME config_doc
   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME swarm_config
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_config.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+unit_test(swarm status_view tool node)
+target_sources(test_status_view PRIVATE ${CMAKE_SOURCE_DIR}/tools/status_view.c
+  ${CMAKE_SOURCE_DIR}/tools/terminal.c ${CMAKE_SOURCE_DIR}/tools/progress.c)

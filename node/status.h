@@ -1,0 +1,28 @@
+/* status.h - what a node says about itself, its swarm and its work, as JSON (docs/status.md). */
+#ifndef NODE_STATUS_H
+#define NODE_STATUS_H
+
+#include "base/json.h"
+#include "node/counters.h"
+#include "node/services.h"
+
+enum { STATUS_PEERS_MAX = 96 }; /* listed; of more only the number is said */
+
+struct status_source {
+    struct node_id me;
+    const char *name;  /* a label, or NULL */
+    const char *state; /* "joining", "active", "draining" */
+    const char *link;
+    uint64_t started_ms; /* of now_ms */
+    const struct hub *hub;
+    const struct net *net;
+    struct peers *peers;
+    const struct services *services; /* NULL or not open: nothing is served yet */
+    const struct counters *counters;
+    const char *note; /* what is wrong, in a sentence; NULL or empty: nothing */
+};
+
+/* At most STATUS_MAX bytes. */
+void status_json(struct text *out, const struct status_source *s);
+
+#endif
