@@ -40,32 +40,54 @@ static void forget(struct asked *q)
 
 /* --- what the coordinator says goes to the client --- */
 
-/* A client that cannot be told any more is dropped by on_peer, or reads too slowly. */
-static bool tell(struct asked *q, struct msg *m)
+/* Its connection broke; it may come back. */
+static void leave(struct asked *q)
 {
-    m->rid = q->rid;
-    return net_send(q->all->c.net, &q->client, m) == ERR_OK;
+    struct request *r = q->request;
+    forget(q);
+    coordinator_detach(r);
 }
 
-static void give_up(struct asked *q)
+static bool is_there(const struct asks *a, const struct asked *q)
 {
-    log_info("a client reads too slowly or has gone; its request is dropped");
+    const struct asked *at = a->first;
+    while (at && at != q) at = at->next;
+    return at != NULL;
+}
+
+/* false: it could not be told, and q is gone; a connection that breaks says so inside the call.
+ * One who reads too slowly would miss something and never know. */
+static bool tell(struct asked *q, struct msg *m)
+{
+    struct asks *a = q->all;
+    struct node_id client = q->client;
+    m->rid = q->rid;
+    enum err e = net_send(a->c.net, &client, m);
+    if (!is_there(a, q)) return false;
+    if (!e) return true;
+    if (e != ERR_FULL) {
+        leave(q);
+        return false;
+    }
+    log_info("a client reads too slowly; its request is dropped");
     struct request *r = q->request;
     forget(q);
     coordinator_drop(r);
+    return false;
 }
 
 static void on_plan(void *arg, struct slice json)
 {
     struct msg m = { .type = MSG_ASK_PLAN };
     m.u.ASK_PLAN.plan = json;
-    if (!tell(arg, &m)) give_up(arg);
+    (void)tell(arg, &m);
 }
 
-/* The first part of text that fits one message: whole characters. */
+/* The first part of text that goes into one message: whole characters, little enough for a line
+ * that breaks all the time to get somewhere. */
 static size_t fitting(struct slice text)
 {
-    enum { TEXT_MAX = 8 << 10 };
+    enum { TEXT_MAX = 1 << 10 };
     size_t n = text.n;
     if (n <= TEXT_MAX) return n;
     for (n = TEXT_MAX; (text.p[n] & 0xc0) == 0x80; n--) continue;
@@ -80,10 +102,7 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
         m.u.ASK_TEXT.index = index;
         m.u.ASK_TEXT.text = slice_of(text.p, n);
         m.u.ASK_TEXT.thinking = is_thinking;
-        if (!tell(arg, &m)) {
-            give_up(arg);
-            return;
-        }
+        if (!tell(arg, &m)) return;
         text = slice_of(text.p + n, text.n - n);
     }
 }
@@ -93,23 +112,25 @@ static void on_note(void *arg, const char *text)
     struct msg m = { .type = MSG_ASK_NOTE };
     struct words words;
     m.u.ASK_NOTE.text = words_for_wire(&words, text);
-    if (!tell(arg, &m)) give_up(arg);
+    (void)tell(arg, &m);
 }
 
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
-    struct msg m = { .type = MSG_ASK_DONE };
+    struct asked q = *(struct asked *)arg;
+    struct msg m = { .type = MSG_ASK_DONE, .rid = q.rid };
     m.u.ASK_DONE = *done;
-    if (!tell(arg, &m)) log_debug("an asker has gone before the end of the answer");
     forget(arg);
+    if (net_send(q.all->c.net, &q.client, &m))
+        log_debug("an asker has gone before the end of the answer");
 }
 
 static void on_fail(void *arg, enum wire_error code, const char *text)
 {
-    struct asked *q = arg;
+    struct asked q = *(struct asked *)arg;
     log_info("a request failed: %s", text);
-    refuse(q->all, &q->client, q->rid, code, text);
-    forget(q);
+    forget(arg);
+    refuse(q.all, &q.client, q.rid, code, text);
 }
 
 /* --- what the client says --- */
@@ -147,39 +168,94 @@ static enum wire_error code_of(enum err e)
     }
 }
 
-static void on_ask(struct asks *a, const struct mail *m)
+static struct asked *make(struct asks *a, const struct mail *m)
+{
+    struct asked *q = calloc(1, sizeof *q);
+    if (!q) {
+        refuse(a, &m->from, m->m.rid, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
+        return NULL;
+    }
+    *q = (struct asked){ a, a->first, m->from, m->m.rid, NULL };
+    a->first = q;
+    return q;
+}
+
+/* Is this one who may, with a number of its own?  Else it has been told. */
+static bool check(struct asks *a, const struct mail *m)
 {
     const struct node_id *from = &m->from;
     uint32_t rid = m->m.rid;
-    if (!may_ask(a, m)) {
+    if (!may_ask(a, m))
         refuse(a, from, rid, WIRE_NOT_ALLOWED,
                "this node answers only its own machine and those it was told to --allow");
-    } else if (!a->c.coordinator) {
+    else if (!a->c.coordinator)
         refuse(a, from, rid, WIRE_NOT_ALLOWED, a->c.no_coordinator);
-    } else if (rid == 0 || find(a, m)) {
+    else if (rid == 0 || find(a, m))
         refuse(a, from, rid, WIRE_BAD_MESSAGE, "ASK needs a request number of its own");
-    } else if (count(a, from) >= ASKS_PER_CLIENT) {
+    else if (count(a, from) >= ASKS_PER_CLIENT)
         refuse(a, from, rid, WIRE_BUSY, "too many questions of yours are being answered");
-    } else {
-        struct asked *q = calloc(1, sizeof *q);
-        if (!q) {
-            refuse(a, from, rid, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
-            return;
-        }
-        *q = (struct asked){ a, a->first, *from, rid, NULL };
-        a->first = q;
-        struct request_events on = { q, on_plan, on_text, on_note, on_done, on_fail };
-        struct why why = { "" };
-        enum err e = coordinator_ask(a->c.coordinator, &m->m.u.ASK, &on, &q->request, &why);
-        if (!e) return;
-        refuse(a, from, rid, code_of(e), why.text);
-        forget(q);
+    else
+        return true;
+    return false;
+}
+
+static struct request_events events_to(struct asked *q)
+{
+    return (struct request_events){ q, on_plan, on_text, on_note, on_done, on_fail };
+}
+
+static void on_ask(struct asks *a, const struct mail *m)
+{
+    const struct msg_ASK *ask = &m->m.u.ASK;
+    struct why why = { "" };
+    if (!check(a, m)) return;
+    if (coordinator_find(a->c.coordinator, &m->from, ask->request)) {
+        refuse(a, &m->from, m->m.rid, WIRE_BAD_MESSAGE, "this has been asked already");
+        return;
     }
+    struct asked *q = make(a, m);
+    if (!q) return;
+    struct request_events on = events_to(q);
+    enum err e = coordinator_ask(a->c.coordinator, &m->from, ask, &on, &q->request, &why);
+    if (!e) return;
+    forget(q);
+    refuse(a, &m->from, m->m.rid, code_of(e), why.text);
+}
+
+/* The client is back, perhaps before its old connection was known to be broken. */
+static void on_resume(struct asks *a, const struct mail *m)
+{
+    const struct msg_ASK_RESUME *w = &m->m.u.ASK_RESUME;
+    if (!check(a, m)) return;
+    struct request *r = coordinator_find(a->c.coordinator, &m->from, w->request);
+    if (!r) {
+        refuse(a, &m->from, m->m.rid, WIRE_NO_SUCH_SESSION,
+               "this node does not know the request any more; ask again");
+        return;
+    }
+    struct asked *old = a->first;
+    while (old && old->request != r) old = old->next;
+    struct asked *q = make(a, m);
+    if (!q) return;
+    if (old) forget(old);
+    q->request = r;
+    struct request_events on = events_to(q);
+    coordinator_attach(r, w->heard, &on);
+}
+
+static void on_heard(struct asks *a, const struct mail *m)
+{
+    struct request *r = NULL;
+    if (a->c.coordinator)
+        r = coordinator_find(a->c.coordinator, &m->from, m->m.u.ASK_HEARD.request);
+    if (r) coordinator_heard(r);
 }
 
 void asks_on_mail(struct asks *a, struct mail *m)
 {
     if (m->m.type == MSG_ASK) on_ask(a, m);
+    if (m->m.type == MSG_ASK_RESUME) on_resume(a, m);
+    if (m->m.type == MSG_ASK_HEARD) on_heard(a, m);
     if (m->m.type == MSG_ASK_CANCEL) {
         struct asked *q = find(a, m);
         if (q) coordinator_cancel(q->request);
@@ -192,7 +268,7 @@ void asks_on_peer(struct asks *a, const struct node_id *id, bool up)
     if (up) return;
     for (struct asked *q = a->first, *next; q; q = next) {
         next = q->next;
-        if (node_id_equal(&q->client, id)) give_up(q);
+        if (node_id_equal(&q->client, id)) leave(q);
     }
 }
 

@@ -1,7 +1,7 @@
 /* asks.h - serves the ASK messages of clients.
  *
  * Only a client on this machine (loopback) or one of the allow-list is answered; another gets one
- * sentence.  A client that goes away takes its requests with it. */
+ * sentence.  A client whose connection breaks may come back for its requests (coordinator.h). */
 #ifndef NODE_ASKS_H
 #define NODE_ASKS_H
 
@@ -24,7 +24,8 @@ MUST_CHECK enum err asks_open(struct asks **out, const struct asks_config *c);
 /* Every request must be over: after coordinator_stop. */
 void asks_close(struct asks *a); /* NULL is fine */
 
-void asks_on_mail(struct asks *a, struct mail *m); /* ASK, ASK_CANCEL; takes m */
+void asks_on_mail(struct asks *a,
+                  struct mail *m); /* ASK, ASK_RESUME, ASK_HEARD, ASK_CANCEL; takes m */
 void asks_on_peer(struct asks *a, const struct node_id *id, bool up);
 
 #endif

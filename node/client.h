@@ -2,7 +2,8 @@
  * interrupts, all as callbacks on one loop.
  *
  * One question at a time.  The connection is made at the first question and again when it was lost
- * between two. */
+ * between two.  When it is lost while an answer comes, or the coordinator stops, it is tried again
+ * until patience ends, and the answer goes on where it was. */
 #ifndef NODE_CLIENT_H
 #define NODE_CLIENT_H
 
@@ -14,9 +15,11 @@ struct client_config {
     const struct identity *me;     /* borrowed until client_close */
     const struct swarm_key *swarm; /* likewise */
     struct link link;
+    uint32_t patience_ms; /* for a coordinator to come back; 0: not at all */
     void *arg;
     void (*on_plan)(void *arg, struct slice json);
-    void (*on_text)(void *arg, struct slice text, bool is_thinking);
+    /* index: tokens of the answer that have been made by now */
+    void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
     void (*on_note)(void *arg, struct slice text); /* what happens to the pipeline, for people */
     /* The question's end is one of these two. */
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);

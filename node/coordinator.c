@@ -1,89 +1,14 @@
-#include "node/coordinator.h"
+#include "node/coordinator_impl.h"
 
 #include "base/log.h"
-#include "node/answer.h"
 #include "node/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT, NOTE_DECODED };
-enum { CHUNK_MIN = 32, CHUNK_MAX = 256 }; /* prompt rows in one step */
+enum { CHUNK_MIN = 32 }; /* prompt rows in one step */
 enum { UNDER_WAY_BYTES = CONN_QUEUE_MAX / 2 };
-enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
-enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
-
-/* One request.  Its four jobs are part of it: at most one of each is under way. */
-struct request {
-    /* identity */
-    struct coordinator *c;
-    struct request *next;
-    struct request_events on;
-
-    /* what is asked */
-    char *conversation; /* owned JSON; freed when read */
-    size_t conversation_n;
-    enum think think;
-    struct sampling sampling;
-    uint32_t max_new; /* 0: as many as fit */
-    bool plan_only;
-
-    /* jobs on the compute thread, which touches what they point to */
-    struct prompt_job {
-        struct call_job call;
-        struct request *r;
-        struct ids ids; /* result; then the answer's follow */
-        struct why why; /* with an error */
-    } prompt;
-    struct embed_job {
-        struct call_job call;
-        struct request *r;
-        uint32_t lo, n; /* ids [lo, lo + n) of the request */
-        uint32_t round;
-        int32_t ids[CHUNK_MAX]; /* a copy: the list grows meanwhile */
-        uint8_t *x;             /* [CHUNK_MAX][row_bytes] owned */
-    } embed;
-    struct pick_job {
-        struct next_job next;
-        struct request *r;
-        uint8_t *x; /* [row_bytes] owned */
-    } pick;
-    struct decoding {
-        struct home_job home;
-        struct request *r;
-        uint32_t round;
-    } decoding;
-    unsigned n_holds; /* jobs under way, and calls of ours that still need the request */
-
-    /* progress */
-    struct pipeline *pipeline; /* owned */
-    uint32_t n_prompt;         /* ids of the prompt */
-    uint32_t chunk;            /* rows of a prefill step */
-    uint64_t planned_ns;       /* when the pipeline was asked for */
-    uint64_t predicted_us;     /* until the first token */
-    uint32_t n_sent;           /* rows given to the pipeline, or being embedded */
-    uint32_t round;            /* grows when all rows are to be sent again */
-    bool is_embedding;
-    bool is_picking;      /* or decoding at home: the next id is being made */
-    uint32_t n_tokens;    /* generated */
-    uint32_t limit;       /* tokens that may be generated */
-    struct answer answer; /* the text */
-    struct text said;     /* owned: what was not told yet, all of one kind */
-    bool said_thinking;
-    bool has_answer;
-    uint64_t asked_ns, first_ns, last_ns, pick_us;
-    bool is_over; /* the last event has been said; freed when nothing holds it */
-};
-
-struct coordinator {
-    struct actor actor; /* first */
-    struct coordinator_config c;
-    size_t row_bytes;
-    struct request *first; /* owned */
-    uint32_t n_requests;   /* not over */
-    uint32_t n_all;        /* with those whose jobs are not back yet */
-    bool stopping;
-};
 
 /* --- the end of a request --- */
 
@@ -91,6 +16,7 @@ static void free_request(struct request *r)
 {
     if (r->has_answer) answer_fini(&r->answer);
     free(r->said.p);
+    free(r->stats.p);
     free(r->prompt.ids.p);
     free(r->embed.x);
     free(r->pick.x);
@@ -98,12 +24,12 @@ static void free_request(struct request *r)
     free(r);
 }
 
-static void hold(struct request *r)
+void request_hold(struct request *r)
 {
     r->n_holds++;
 }
 
-static void release(struct request *r)
+void request_release(struct request *r)
 {
     if (--r->n_holds > 0 || !r->is_over) return;
     r->c->n_all--;
@@ -113,83 +39,26 @@ static void release(struct request *r)
     free_request(r);
 }
 
-/* Close the pipeline; the caller, who holds r, says the last event. */
-static void end_request(struct request *r)
+void request_end(struct request *r)
 {
     r->is_over = true;
     r->c->n_requests--;
     pipeline_close(r->pipeline);
     r->pipeline = NULL;
+    if (r->c->stopping)
+        journal_keep(r->journal); /* for the next start */
+    else
+        journal_remove(r->journal);
+    r->journal = NULL;
 }
 
-static void fail_request(struct request *r, enum wire_error code, const char *text)
+void request_fail(struct request *r, enum wire_error code, const char *text)
 {
     if (r->is_over) return;
-    hold(r);
-    end_request(r);
+    request_hold(r);
+    request_end(r);
     r->on.on_fail(r->on.arg, code, text);
-    release(r);
-}
-
-/* Tell the asker what has gathered. */
-static void say_gathered(struct request *r)
-{
-    struct slice text = slice_of(r->said.p, r->said.n);
-    r->said.n = 0;
-    if (text.n > 0 && !r->is_over) r->on.on_text(r->on.arg, r->n_tokens, text, r->said_thinking);
-}
-
-static void gather_piece(void *arg, struct slice text, bool is_thinking)
-{
-    struct request *r = arg;
-    if (is_thinking != r->said_thinking) say_gathered(r);
-    r->said_thinking = is_thinking;
-    text_add(&r->said, text.p, text.n);
-}
-
-/* What was predicted, and what became of it. */
-static void learn(const struct request *r, const struct report_times *t)
-{
-    if (!r->pipeline) return;
-    pipeline_learn(r->pipeline, r->n_tokens - 1, t->decode_us,
-                   r->pick_us * (r->n_tokens - 1) / r->n_tokens);
-    if (r->n_prompt <= r->chunk)
-        pipeline_learn_start(r->pipeline, (int64_t)t->prefill_us - (int64_t)t->predicted_us);
-}
-
-static void say_done(struct request *r, unsigned reason)
-{
-    counters_add(r->c->c.counters, COUNT_ANSWERS, !r->plan_only);
-    struct report_times t = { .n_prompt = r->n_prompt,
-                              .n_tokens = r->n_tokens,
-                              .pick_us = r->pick_us };
-    struct text stats = { 0 };
-    if (r->n_tokens > 0) {
-        t.prefill_us = (r->first_ns - r->asked_ns) / 1000;
-        t.decode_us = (r->last_ns - r->first_ns) / 1000;
-        t.predicted_us = r->predicted_us;
-        learn(r, &t);
-        report_stats(&stats, r->pipeline, &t);
-    }
-    struct msg_ASK_DONE done = { .reason = reason,
-                                 .n_prompt = r->n_prompt,
-                                 .n_tokens = r->n_tokens,
-                                 .prefill_us = t.prefill_us,
-                                 .decode_us = t.decode_us };
-    if (!stats.failed) done.stats = slice_of(stats.p, stats.n);
-    end_request(r);
-    r->on.on_done(r->on.arg, &done);
-    free(stats.p);
-}
-
-static void finish(struct request *r, unsigned reason)
-{
-    if (r->is_over) return;
-    hold(r);
-    if (r->has_answer) answer_flush(&r->answer, gather_piece, r);
-    say_gathered(r);
-    if (!r->is_over) say_done(r, reason); /* else the asker went away at the last word */
-    release(r);
+    request_release(r);
 }
 
 /* --- 1: the question arrives --- */
@@ -237,33 +106,17 @@ static enum err check_ask(const struct coordinator *c, const struct msg_ASK *q,
     return sampling_check(s, why);
 }
 
-static enum err read_prompt(struct call_job *call, struct ends *e);
-
-enum err coordinator_ask(struct coordinator *c, const struct msg_ASK *q,
-                         const struct request_events *on, struct request **out, struct why *why)
+struct request *request_make(struct coordinator *c)
 {
-    struct sampling s = sampling_of(&c->c.weights->manifest, q);
-    enum err e = check_ask(c, q, &s, why);
-    if (e) return e;
-
     struct request *r = calloc(1, sizeof *r);
-    if (r) {
-        r->conversation = malloc(q->conversation.n);
-        r->embed.x = malloc(CHUNK_MAX * c->row_bytes);
-        r->pick.x = malloc(c->row_bytes);
+    if (!r) return NULL;
+    r->embed.x = malloc(CHUNK_MAX * c->row_bytes);
+    r->pick.x = malloc(c->row_bytes);
+    if (!r->embed.x || !r->pick.x) {
+        free_request(r);
+        return NULL;
     }
-    if (!r || !r->conversation || !r->embed.x || !r->pick.x) {
-        if (r) free_request(r);
-        return fail(why, ERR_NOMEM, "this node is out of memory");
-    }
-    memcpy(r->conversation, q->conversation.p, q->conversation.n);
-    r->conversation_n = q->conversation.n;
     r->c = c;
-    r->on = *on;
-    r->think = (enum think)q->think;
-    r->sampling = s;
-    r->max_new = (uint32_t)q->max_tokens;
-    r->plan_only = q->plan_only;
     r->asked_ns = uv_hrtime();
     r->prompt.r = r->embed.r = r->pick.r = r->decoding.r = r;
     prepare(&r->prompt.call.job, c, NOTE_PROMPT);
@@ -273,9 +126,40 @@ enum err coordinator_ask(struct coordinator *c, const struct msg_ASK *q,
     c->first = r;
     c->n_requests++;
     c->n_all++;
+    return r;
+}
+
+static enum err read_prompt(struct call_job *call, struct ends *e);
+
+enum err coordinator_ask(struct coordinator *c, const struct node_id *client,
+                         const struct msg_ASK *q, const struct request_events *on,
+                         struct request **out, struct why *why)
+{
+    struct sampling s = sampling_of(&c->c.weights->manifest, q);
+    asker_make_room(c);
+    enum err e = check_ask(c, q, &s, why);
+    if (e) return e;
+
+    char *conversation = malloc(q->conversation.n);
+    struct request *r = conversation ? request_make(c) : NULL;
+    if (!r) {
+        free(conversation);
+        return fail(why, ERR_NOMEM, "this node is out of memory");
+    }
+    memcpy(conversation, q->conversation.p, q->conversation.n);
+    r->conversation = conversation;
+    r->conversation_n = q->conversation.n;
+    r->on = *on;
+    r->client = *client;
+    r->has_key = q->request.n == REQUEST_BYTES && !q->plan_only;
+    if (r->has_key) memcpy(r->key, q->request.p, REQUEST_BYTES);
+    r->think = (enum think)q->think;
+    r->sampling = s;
+    r->max_new = (uint32_t)q->max_tokens;
+    r->plan_only = q->plan_only;
     *out = r;
     r->prompt.call.run = read_prompt;
-    hold(r);
+    request_hold(r);
     compute_call(c->c.compute, &r->prompt.call);
     return ERR_OK;
 }
@@ -308,8 +192,6 @@ static enum err read_prompt(struct call_job *call, struct ends *e)
     return err;
 }
 
-static void start_planning(struct request *r);
-
 static void on_prompt(struct request *r)
 {
     struct prompt_job *j = &r->prompt;
@@ -318,28 +200,28 @@ static void on_prompt(struct request *r)
     free(r->conversation);
     r->conversation = NULL;
     if (j->call.job.err == ERR_CANCELLED) {
-        fail_request(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
+        request_fail(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
         return;
     }
     if (j->call.job.err) {
-        fail_request(r, j->call.job.err == ERR_NOMEM ? WIRE_NO_MEMORY : WIRE_BAD_REQUEST,
+        request_fail(r, j->call.job.err == ERR_NOMEM ? WIRE_NO_MEMORY : WIRE_BAD_REQUEST,
                      j->why.text);
         return;
     }
     if (r->plan_only) {
-        start_planning(r);
+        request_plan(r);
         return;
     }
     r->n_prompt = j->ids.n;
     if (r->n_prompt == 0 || r->n_prompt >= a->context) {
         snprintf(text, sizeof text, "this conversation needs %u positions, the model has %u in all",
                  r->n_prompt + 1, a->context);
-        fail_request(r, WIRE_KV_FULL, text);
+        request_fail(r, WIRE_KV_FULL, text);
         return;
     }
     answer_init(&r->answer, r->c->c.tokenizer, j->ids.p, j->ids.n);
     r->has_answer = true;
-    start_planning(r);
+    request_plan(r);
 }
 
 /* --- 3: a pipeline --- */
@@ -355,12 +237,17 @@ static void on_note_of_pipeline(void *arg, const char *text)
     r->on.on_note(r->on.arg, text);
 }
 
+/* While nobody hears, it is tried again when the asker is back. */
 static void on_pipeline_fail(void *arg, enum wire_error code, const char *text)
 {
-    fail_request(arg, code, text);
+    struct request *r = arg;
+    if (r->is_away)
+        request_rest(r);
+    else
+        request_fail(r, code, text);
 }
 
-static void start_planning(struct request *r)
+void request_plan(struct request *r)
 {
     const struct arch *a = &r->c->c.weights->manifest.arch;
     uint64_t most = (uint64_t)r->n_prompt + (r->max_new ? r->max_new : ANSWER_TOKENS);
@@ -368,6 +255,10 @@ static void start_planning(struct request *r)
                                   .max_tokens = most < a->context ? (uint32_t)most : a->context,
                                   .is_modest = r->max_new == 0,
                                   .plan_only = r->plan_only };
+    if (r->limit > 0) { /* what was granted once is the answer's length, whatever is free now */
+        wish.min_tokens = wish.max_tokens = r->n_prompt + r->limit;
+        wish.resumes = true;
+    }
     struct pipeline_events on = { .arg = r,
                                   .on_open = on_open,
                                   .on_again = on_again,
@@ -377,7 +268,7 @@ static void start_planning(struct request *r)
                                   .on_fail = on_pipeline_fail };
     r->planned_ns = uv_hrtime();
     if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->pipeline))
-        fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
+        request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
 }
 
 /* Chunks small enough that every stage has work at the same time, large enough to be efficient;
@@ -394,7 +285,16 @@ static uint32_t chunk_rows(const struct request *r)
     return n < fits ? n : fits;
 }
 
-static void say_plan(struct request *r)
+void request_rest(struct request *r)
+{
+    pipeline_close(r->pipeline);
+    r->pipeline = NULL;
+    r->has_plan = false;
+    r->round++;
+    r->n_sent = 0;
+}
+
+void request_say_plan(struct request *r)
 {
     struct text json = { 0 };
     report_plan(&json, r->c->c.weights->name.name, pipeline_plan(r->pipeline));
@@ -405,34 +305,37 @@ static void say_plan(struct request *r)
 static void on_open(void *arg)
 {
     struct request *r = arg;
-    hold(r);
-    say_plan(r);
+    request_hold(r);
+    r->has_plan = true;
+    request_say_plan(r);
     if (r->plan_only) {
-        finish(r, DONE_STOPPED);
+        request_finish(r, DONE_STOPPED);
     } else if (!r->is_over) {
         r->limit = pipeline_tokens(r->pipeline) - r->n_prompt;
         r->chunk = chunk_rows(r);
         r->predicted_us = (r->planned_ns - r->asked_ns) / 1000 +
                           plan_first_us(pipeline_plan(r->pipeline), r->n_prompt, r->chunk,
                                         pipeline_steps_max(r->pipeline));
+        request_write_down(r);
         feed(r);
     }
-    release(r);
+    request_release(r);
 }
 
 /* Other stages, which hold nothing yet. */
 static void on_again(void *arg)
 {
     struct request *r = arg;
-    hold(r);
-    say_plan(r);
+    request_hold(r);
+    r->has_plan = true;
+    request_say_plan(r);
     if (!r->is_over) {
         r->round++;
         r->n_sent = 0;
         r->chunk = chunk_rows(r);
         feed(r);
     }
-    release(r);
+    request_release(r);
 }
 
 /* --- 4: the rows of all ids, as many chunks under way as the stages can work on --- */
@@ -454,8 +357,8 @@ static void feed(void *arg)
 {
     struct request *r = arg;
     uint32_t left = n_rows(r) - r->n_sent;
-    if (r->is_over || r->is_embedding || r->is_picking || left == 0) return;
-    if (!pipeline_has_room(r->pipeline)) return;
+    if (r->is_over || r->is_ended || r->is_embedding || r->is_picking || left == 0) return;
+    if (!r->pipeline || !pipeline_has_room(r->pipeline)) return;
     struct embed_job *j = &r->embed;
     j->lo = r->n_sent;
     j->n = left < r->chunk ? left : r->chunk;
@@ -464,7 +367,7 @@ static void feed(void *arg)
     j->call.run = embed_chunk;
     r->n_sent += j->n;
     r->is_embedding = true;
-    hold(r);
+    request_hold(r);
     compute_call(r->c->c.compute, &j->call);
 }
 
@@ -473,7 +376,7 @@ static void on_embedded(struct request *r)
     struct embed_job *j = &r->embed;
     r->is_embedding = false;
     if (j->call.job.err) {
-        fail_request(r, WIRE_INTERNAL, err_text(j->call.job.err));
+        request_fail(r, WIRE_INTERNAL, err_text(j->call.job.err));
         return;
     }
     bool is_last = j->lo + j->n == n_rows(r);
@@ -499,12 +402,13 @@ static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
     how_to_pick(r, &j->next);
     j->next.position = pos + 1;
     r->is_picking = true;
-    hold(r);
+    request_hold(r);
     compute_next(r->c->c.compute, &j->next);
 }
 
-static bool is_end(const struct manifest *m, int32_t token)
+bool request_is_end(const struct request *r, int32_t token)
 {
+    const struct manifest *m = &r->c->c.weights->manifest;
     for (uint32_t i = 0; i < m->n_eos; i++)
         if (m->eos[i] == token) return true;
     return false;
@@ -516,9 +420,9 @@ static bool pick_failed(struct request *r, const struct job *j)
     char text[120];
     if (j->err == ERR_NONFINITE) {
         snprintf(text, sizeof text, "a logit is not finite at position %u", j->bad.pos);
-        fail_request(r, WIRE_NONFINITE, text);
+        request_fail(r, WIRE_NONFINITE, text);
     } else if (j->err) {
-        fail_request(r, j->err == ERR_CANCELLED ? WIRE_SHUTTING_DOWN : WIRE_INTERNAL,
+        request_fail(r, j->err == ERR_CANCELLED ? WIRE_SHUTTING_DOWN : WIRE_INTERNAL,
                      err_text(j->err));
     }
     return j->err != ERR_OK;
@@ -526,7 +430,7 @@ static bool pick_failed(struct request *r, const struct job *j)
 
 static bool ends_answer(const struct request *r, int32_t token, uint32_t n_tokens)
 {
-    return is_end(&r->c->c.weights->manifest, token) || n_tokens >= r->limit;
+    return request_is_end(r, token) || n_tokens >= r->limit;
 }
 
 static bool add_id(struct ids *ids, int32_t id)
@@ -545,15 +449,16 @@ static bool add_id(struct ids *ids, int32_t id)
 /* The answer's next token; the last one ends the request. */
 static void take_token(struct request *r, int32_t token)
 {
-    bool is_stop = is_end(&r->c->c.weights->manifest, token);
+    bool is_stop = request_is_end(r, token);
     if (!add_id(&r->prompt.ids, token)) {
-        fail_request(r, WIRE_NO_MEMORY, "this node is out of memory");
+        request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
         return;
     }
     r->n_tokens++;
     counters_add(r->c->c.counters, COUNT_TOKENS, 1);
-    if (!is_stop) answer_feed(&r->answer, token, gather_piece, r);
-    if (is_stop || r->n_tokens >= r->limit) finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
+    if (r->journal) journal_add(r->journal, token);
+    if (!is_stop && !r->is_held && !r->is_away) answer_feed(&r->answer, token, request_gather, r);
+    if (is_stop || r->n_tokens >= r->limit) request_finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
 }
 
 static void decode(struct request *r, uint32_t n_tokens);
@@ -565,7 +470,7 @@ static void on_next(struct request *r)
     if (pick_failed(r, &j->job)) return;
     r->pick_us += j->job.compute_us;
     r->last_ns = j->job.finished_ns;
-    if (r->n_tokens == 0) r->first_ns = r->last_ns;
+    if (!r->first_ns) r->first_ns = r->last_ns;
     bool is_waited_for = r->n_sent == n_rows(r); /* else feed sends it after the others */
     if (is_waited_for && !ends_answer(r, j->token, r->n_tokens + 1)) {
         r->n_sent++;
@@ -575,7 +480,7 @@ static void on_next(struct request *r)
             pipeline_send(r->pipeline, n_rows(r), 1, j->x, 1);
     }
     take_token(r, j->token);
-    say_gathered(r);
+    request_say(r);
     feed(r);
 }
 
@@ -598,7 +503,7 @@ static void decode(struct request *r, uint32_t n_tokens)
     r->decoding.round = r->round;
     if (!pipeline_decode(r->pipeline, h)) return;
     r->is_picking = true;
-    hold(r);
+    request_hold(r);
 }
 
 /* The next ones are computed while these are told. */
@@ -611,14 +516,14 @@ static void on_decoded(struct request *r)
     bool is_current = r->decoding.round == r->round;
     memcpy(token, d->token, n * sizeof *token);
     r->is_picking = false;
-    pipeline_decoded(r->pipeline, &r->decoding.home);
+    if (r->pipeline) pipeline_decoded(r->pipeline, &r->decoding.home);
     r->pick_us += d->next.job.compute_us;
     r->last_ns = d->rows.job.finished_ns;
     if (is_current) r->n_sent += n;
     if (!e && is_current && !ends_answer(r, token[n - 1], r->n_tokens + n))
         decode(r, r->n_tokens + n);
-    for (uint32_t i = 0; i < n && !r->is_over; i++) take_token(r, token[i]);
-    say_gathered(r);
+    for (uint32_t i = 0; i < n && !r->is_over && !r->is_ended; i++) take_token(r, token[i]);
+    request_say(r);
     feed(r);
     /* Layers that failed are the session's failure, which comes as on_fail. */
     if (e && d->rows.job.bad.layer == ARCH_ENDS) pick_failed(r, &d->rows.job);
@@ -640,42 +545,7 @@ static void on_note(struct actor *a, struct note *n)
         case NOTE_DECODED: on_decoded(r); break;
         default: on_next(r); break;
         }
-    release(r); /* the job's hold */
-}
-
-/* --- somebody loses interest --- */
-
-static void ignore_plan(void *arg, struct slice json)
-{
-    (void)arg, (void)json;
-}
-static void ignore_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
-{
-    (void)arg, (void)index, (void)text, (void)is_thinking;
-}
-static void ignore_note(void *arg, const char *text)
-{
-    (void)arg, (void)text;
-}
-static void ignore_done(void *arg, const struct msg_ASK_DONE *done)
-{
-    (void)arg, (void)done;
-}
-static void ignore_fail(void *arg, enum wire_error code, const char *text)
-{
-    (void)arg, (void)code, (void)text;
-}
-
-void coordinator_cancel(struct request *r)
-{
-    finish(r, DONE_CANCELLED);
-}
-
-void coordinator_drop(struct request *r)
-{
-    r->on = (struct request_events){ NULL,        ignore_plan, ignore_text,
-                                     ignore_note, ignore_done, ignore_fail };
-    finish(r, DONE_CANCELLED);
+    request_release(r); /* the job's hold */
 }
 
 /* --- life of the coordinator --- */
@@ -692,7 +562,8 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     c->c = *config;
     c->row_bytes = arch_row_bytes(&config->weights->manifest.arch);
     /* Each request has at most four jobs, also those that are over but not yet back. */
-    enum err e = actor_init(&c->actor, config->hub, "coordinator", 0, on_note);
+    enum err e = asker_open(c);
+    if (!e && (e = actor_init(&c->actor, config->hub, "coordinator", 0, on_note))) asker_close(c);
     if (e) {
         free(c);
         return e;
@@ -706,13 +577,14 @@ void coordinator_stop(struct coordinator *c)
     c->stopping = true;
     for (struct request *r = c->first, *next; r; r = next) {
         next = r->next;
-        fail_request(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
+        request_fail(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
     }
 }
 
 void coordinator_close(struct coordinator *c)
 {
     if (!c) return;
+    asker_close(c);
     actor_fini(&c->actor);
     while (c->first) {
         struct request *r = c->first;

@@ -7,6 +7,9 @@
  * the answer's, are made and sent again; the token that comes next is the one that would have come,
  * for rows are exact and dice belong to a position.
  *
+ * A request may be found again by the one who asked, after his connection broke or this node was
+ * started anew: it is written down (journal.h) before he hears the first word.
+ *
  * Text and tokens stay on this node; stages see hidden rows.  What takes long (tokenizing,
  * embedding, logits, sampling) runs on the compute thread.  Requests are independent: each has its
  * own pipeline, stages and the compute thread put together what is ready. */
@@ -34,16 +37,22 @@ struct coordinator_config {
     const struct tokenizer *tokenizer;
     enum chat_form form;
     struct counters *counters; /* NULL: nobody counts */
+    struct node_id me;
+    const char *journal_dir; /* where requests are written down; NULL: they are not */
 };
 
 MUST_CHECK enum err coordinator_open(struct coordinator **out, const struct coordinator_config *c);
-/* Ends every request (on_fail, SHUTTING_DOWN) and takes no new ones. */
+/* Go on with the requests of before a restart; once, right after coordinator_open. */
+void coordinator_restore(struct coordinator *c);
+/* Ends every request (on_fail, SHUTTING_DOWN) and takes no new ones; journals stay for the next
+ * start. */
 void coordinator_stop(struct coordinator *c);
 /* After compute_close: frees everything. */
 void coordinator_close(struct coordinator *c); /* NULL is fine */
 
 /* What the asker hears, on the loop, never from inside coordinator_ask.  The last one is on_done or
- * on_fail; the request must not be used after it. */
+ * on_fail; the request must not be used after it.  One with a number is still found by it after
+ * on_done, until coordinator_heard: who knows what a broken line has swallowed. */
 struct request_events {
     void *arg;
     void (*on_plan)(void *arg, struct slice json);
@@ -53,16 +62,27 @@ struct request_events {
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
 };
 
-/* Take a request; q's slices are copied.  ERR_BUSY, ERR_RANGE (a sampling number), ERR_NOTFOUND
- * (another model), ERR_UNSUPPORTED (a model without chat form) with why. */
-MUST_CHECK enum err coordinator_ask(struct coordinator *c, const struct msg_ASK *q,
-                                    const struct request_events *on, struct request **out,
-                                    struct why *why);
+/* Take a request of client; q's slices are copied.  ERR_BUSY, ERR_RANGE (a sampling number),
+ * ERR_NOTFOUND (another model), ERR_UNSUPPORTED (a model without chat form) with why. */
+MUST_CHECK enum err coordinator_ask(struct coordinator *c, const struct node_id *client,
+                                    const struct msg_ASK *q, const struct request_events *on,
+                                    struct request **out, struct why *why);
 /* Stop answering: sessions are closed at once, on_done with reason "cancelled" is the last event.
  */
 void coordinator_cancel(struct request *r);
 /* The same for an asker who has gone: no event any more. */
 void coordinator_drop(struct request *r);
+/* The asker's connection broke: no event any more.  A request that he gave a number (q->request) is
+ * computed on for ten seconds, and kept for ten minutes; another ends. */
+void coordinator_detach(struct request *r);
+/* His request of that number; NULL: there is none. */
+struct request *coordinator_find(struct coordinator *c, const struct node_id *client,
+                                 struct slice request);
+/* He has heard all of it: r goes.  Nothing happens when that cannot be. */
+void coordinator_heard(struct request *r);
+/* He is back, or asks over another connection, and has n_heard bytes of the answer's text,
+ * reasoning included: he gets what follows, some of it, even the last event, inside this call. */
+void coordinator_attach(struct request *r, size_t n_heard, const struct request_events *on);
 
 uint32_t coordinator_requests(const struct coordinator *c);
 

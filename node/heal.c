@@ -81,6 +81,13 @@ static void begin(struct pipeline *p, enum wire_error code, const char *text)
     fail(&h->why, ERR_CLOSED, "%s", text);
 }
 
+void heal_resume(struct pipeline *p)
+{
+    begin(p, WIRE_NO_PIPELINE, "the answer cannot go on");
+    p->tokens = p->wish.max_tokens;
+    p->healing.until_ms = p->healing.since_ms + p->all->c.heal_ms;
+}
+
 void heal_miss(struct pipeline *p, uint32_t i, enum avoid_kind kind)
 {
     struct healing *h = &p->healing;
@@ -133,15 +140,19 @@ void heal_wait(struct pipeline *p, const char *why)
     struct why all;
     layers_text(layers, sizeof layers, h->lo, h->hi);
     if (pipelines_now(p->all) >= h->until_ms) {
-        fail(&all, ERR_CLOSED, "%.200s; nobody replaced it within %u s: %.200s", h->why.text,
+        fail(&all, ERR_CLOSED, "%.200s; %s within %u s: %.200s", h->why.text,
+             h->who.n > 0 ? "nobody replaced it" : "the swarm did not come together",
              p->all->c.heal_ms / 1000, why);
         pipeline_end(p, h->code, all.text);
         return;
     }
     if (h->has_said) return;
     h->has_said = true;
-    snprintf(text, sizeof text, "waiting for %s; node %.*s, which computed them, left", layers,
-             (int)h->who.n, h->who.p);
+    if (h->who.n > 0)
+        snprintf(text, sizeof text, "waiting for %s; node %.*s, which computed them, left", layers,
+                 (int)h->who.n, h->who.p);
+    else
+        snprintf(text, sizeof text, "waiting for the swarm: %.200s", why);
     p->on.on_note(p->on.arg, text);
 }
 
@@ -175,9 +186,12 @@ void heal_on_step(struct pipeline *p)
     uint64_t ms = pipelines_now(p->all) - h->since_ms;
     layers_text(layers, sizeof layers, h->lo, h->hi);
     add_successors(&others, p);
-    text_printf(&t, "node %.*s left; %s %s now computed by %.*s; refilled %u positions in %.1f s",
-                (int)h->who.n, h->who.p, layers, h->hi - h->lo == 1 ? "is" : "are", (int)others.n,
-                others.p, p->rows_end, (double)ms / 1e3);
+    if (h->who.n > 0)
+        text_printf(&t, "node %.*s left; %s %s now computed by %.*s", (int)h->who.n, h->who.p,
+                    layers, h->hi - h->lo == 1 ? "is" : "are", (int)others.n, others.p);
+    else
+        text_str(&t, "the answer goes on");
+    text_printf(&t, "; refilled %u positions in %.1f s", p->rows_end, (double)ms / 1e3);
     text_add(&t, "", 1);
     h->is_on = false;
     p->heals.rows += p->rows_end;

@@ -36,6 +36,7 @@ struct node {
     struct holder *holder;
     struct holding holding; /* what it serves, or will */
     bool is_held;           /* all of it is in the store */
+    char journal_dir[FILE_PATH_MAX]; /* for services */
 
     /* what it does */
     const struct kernels *kernels;
@@ -123,6 +124,7 @@ static enum err find_holding(struct node *n, struct why *why)
 static enum err load_services(struct node *n, struct why *why)
 {
     const struct node_config *c = n->c;
+    bool has_room = file_path(n->journal_dir, c->store_dir, "requests", NULL) == ERR_OK;
     struct services_config sc = { .store = holder_store(n->holder),
                                   .model = holder_model(n->holder),
                                   .lo = n->holding.lo,
@@ -135,6 +137,7 @@ static enum err load_services(struct node *n, struct why *why)
                                   .kernels = n->kernels,
                                   .hub = &n->hub,
                                   .counters = &n->counters,
+                                  .journal_dir = has_room ? n->journal_dir : NULL,
                                   .allow = n->allow,
                                   .n_allow = c->n_allow,
                                   .arg = n,
@@ -226,6 +229,8 @@ static void on_service_mail(struct node *n, struct mail *m)
     case MSG_SESS_FAIL:
     case MSG_ERROR: pipelines_on_mail(n->services.pipelines, m); break;
     case MSG_ASK:
+    case MSG_ASK_RESUME:
+    case MSG_ASK_HEARD:
     case MSG_ASK_CANCEL: asks_on_mail(n->services.asks, m); break;
     default: m->note.drop(&m->note); break;
     }

@@ -73,6 +73,7 @@ enum err pipeline_open(struct pipelines *ps, const struct pipeline_wish *wish,
     if (p->wish.max_tokens < p->wish.min_tokens) p->wish.max_tokens = p->wish.min_tokens;
     p->state = PLANNING;
     p->deadline_ms = pipelines_now(ps) + ps->c.patience_ms;
+    if (wish->resumes) heal_resume(p);
     p->next = ps->first;
     ps->first = p;
     wake(ps);

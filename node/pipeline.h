@@ -40,7 +40,7 @@ struct pipelines_config {
     uint32_t head_us;     /* for one token here, measured at the start */
     uint32_t patience_ms; /* for announcements that cover the model */
     struct counters *counters; /* NULL: nobody counts */
-    uint32_t heal_ms;     /* for others who hold the layers of a stage that was lost */
+    uint32_t heal_ms;          /* for others who hold the layers of a stage that was lost */
 };
 
 MUST_CHECK enum err pipelines_open(struct pipelines **out, const struct pipelines_config *c);
@@ -74,6 +74,8 @@ struct pipeline_wish {
     uint32_t min_tokens, max_tokens; /* as many positions of this range as a plan exists for */
     bool is_modest; /* when max_tokens do not fit: leave half of what does to others */
     bool plan_only; /* on_open when there is a plan; no session is opened */
+    bool resumes;   /* of an answer that has begun: the swarm is waited for as for a lost stage, and
+                     * on_again comes first */
 };
 MUST_CHECK enum err pipeline_open(struct pipelines *ps, const struct pipeline_wish *wish,
                                   const struct pipeline_events *on, struct pipeline **out);

@@ -119,6 +119,8 @@ void pipeline_refused(struct pipeline *p, uint32_t i, enum avoid_kind kind, enum
 
 /* --- heal.c --- */
 void heal_avoid(struct pipeline *p, const struct node_id *id, enum avoid_kind kind);
+/* p takes up an answer that another pipeline began. */
+void heal_resume(struct pipeline *p);
 /* Stage i is one of those to be replaced. */
 void heal_miss(struct pipeline *p, uint32_t i, enum avoid_kind kind);
 /* Stage i of an open pipeline is lost: replace it, or end with code and text. */

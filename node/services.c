@@ -134,6 +134,8 @@ static enum err open_coordinator(struct services *s)
                                      .weights = &s->weights,
                                      .tokenizer = s->tokenizer,
                                      .form = s->form,
+                                     .me = s->c.me,
+                                     .journal_dir = s->c.journal_dir,
                                      .counters = s->c.counters };
     return s->tokenizer ? coordinator_open(&s->coordinator, &cc) : ERR_OK;
 }
@@ -156,6 +158,7 @@ enum err services_open(struct services *s, struct why *why)
     if (!e) e = open_pipelines(s);
     if (!e) e = open_coordinator(s);
     if (!e) e = open_asks(s);
+    if (!e && s->coordinator) coordinator_restore(s->coordinator);
     return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
 }
 

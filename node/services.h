@@ -32,6 +32,7 @@ struct services_config {
     struct net *net;
     struct peers *peers;
     struct counters *counters;
+    const char *journal_dir;     /* of requests that this node coordinates; NULL: none */
     const struct node_id *allow; /* [n_allow] who else may ask */
     uint32_t n_allow;
     void *arg;

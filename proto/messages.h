@@ -23,6 +23,7 @@
 enum {
     ID_BYTES = 32,          /* node, model and hash ids */
     SESSION_BYTES = 16,
+    REQUEST_BYTES = 16,
     SIG_BYTES = 64,
     ADDR_MIN = 6,           /* an address: 4 or 16 bytes, then the port, big endian */
     ADDR_MAX = 18,
@@ -73,6 +74,8 @@ enum {
     M(ASK_DONE,    43,  8 << 10,             "coordinator to client: the answer is complete")     \
     M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")           \
     M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline") \
+    M(ASK_RESUME,  47,  128,                 "client to coordinator: I am back, go on with my request") \
+    M(ASK_HEARD,   48,  64,                  "client to coordinator: ASK_DONE has come, forget my request") \
     M(STATUS_GET,  56,  128,                 "control to node: how are you")                      \
     M(STATUS,      57,  64 << 10,            "node to control: answer to STATUS_GET and DRAIN")   \
     M(DRAIN,       58,  128,                 "control to node: hand over what you do, then stop")
@@ -174,7 +177,8 @@ enum {
     F(top_k,        "topk", U,     OPT, 0, UINT32_MAX,          "keep so many of the most probable tokens; 0: all") \
     F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "the same seed gives the same answer") \
     F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
-    F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing")
+    F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing") \
+    F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection")
 #define ASK_PLAN_FIELDS(F)                                                                        \
     F(plan,         "plan", STR,   REQ, 2, 15 << 10,            "JSON: stages and prediction")
 #define ASK_TEXT_FIELDS(F)                                                                        \
@@ -190,6 +194,11 @@ enum {
     F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")
 #define ASK_NOTE_FIELDS(F)                                                                        \
     F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
+#define ASK_RESUME_FIELDS(F)                                                                      \
+    F(request,      "req",  BIN,   REQ, REQUEST_BYTES, REQUEST_BYTES, "as in ASK, from the same id") \
+    F(heard,        "h",    U,     REQ, 0, UINT32_MAX,          "bytes of text that have come, reasoning included")
+#define ASK_HEARD_FIELDS(F)                                                                       \
+    F(request,      "req",  BIN,   REQ, REQUEST_BYTES, REQUEST_BYTES, "as in ASK, from the same id")
 #define ASK_CANCEL_FIELDS(F)                                                                      \
     F(unused,       "x",    U,     OPT, 0, 0,                   "nothing yet")
 

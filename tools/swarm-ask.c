@@ -18,7 +18,7 @@ enum { EXIT_INTERRUPTED = 130 };
 static const char *model, *system_text, *swarm_key, *identity;
 static bool plan_only, is_greedy, think_option = true;
 static double temperature = NAN, top_p = NAN, min_p = NAN; /* NaN: not given */
-static uint32_t top_k = UINT32_MAX, max_tokens;
+static uint32_t top_k = UINT32_MAX, max_tokens, patience = 30;
 static uint64_t seed = UINT64_MAX;
 static struct ask ask;
 
@@ -38,6 +38,8 @@ static const struct arg options[] = {
     { "plan", ARG_FLAG, &plan_only, NULL, "explain who would compute what, ask nothing" },
     { "stats", ARG_FLAG, &ask.wants_stats, NULL, "afterwards: speed, and time by stage" },
     { "json", ARG_FLAG, &ask.wants_json, NULL, "one JSON object at the end instead of text" },
+    { "patience", ARG_U32, &patience, "S",
+      "seconds to wait for a node that goes away meanwhile (default: 30)" },
     { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "which swarm (default: the public one)" },
     { "identity", ARG_STR, &identity, "FILE", "ask as this node (default: a fresh identity)" },
     { 0 },
@@ -116,9 +118,10 @@ static void set_dim(struct ask *a, bool dim)
     a->is_dim = dim;
 }
 
-static void on_text(void *arg, struct slice text, bool is_thinking)
+static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
 {
     struct ask *a = arg;
+    (void)index;
     text_add(is_thinking ? &a->reasoning : &a->answer, text.p, text.n);
     if (a->wants_json || (is_thinking && !isatty(STDOUT_FILENO))) return;
     set_dim(a, is_thinking);
@@ -277,6 +280,7 @@ static int run(struct ask *a, const struct link *link, const char *question)
     struct client_config c = { .me = &me,
                                .swarm = &swarm,
                                .link = *link,
+                               .patience_ms = 1000 * patience,
                                .arg = a,
                                .on_plan = on_plan,
                                .on_note = on_note,
@@ -314,6 +318,7 @@ int main(int argc, char **argv)
     if (at < n) return die(&args, 2, "'%s': one question, please (in quotes)", pos[at]);
     if (question && !*question) return die(&args, 2, "the question is empty");
     if (read_options(&ask, &why)) return die(&args, 2, "%s", why.text);
+    if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
     if (link_word && link_parse(&link, link_word, &why)) return die(&args, 2, "%s", why.text);
     if (!link_word && find_link(&link, &why)) return die(&args, 1, "%s", why.text);
 

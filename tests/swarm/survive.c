@@ -1,8 +1,9 @@
 /* survive - ask a question, and do something to a node of its pipeline at a chosen moment.
  *
- *   survive LINK SEED TOKENS QUESTION [--node ID=PID[=ORDERS] ...] [--do AT:US:LAYER:WHAT ...]
+ *   survive LINK SEED TOKENS QUESTION [--node ID=PID[=ORDERS] ...] [--coordinator FILE]
+ *           [--do AT:US:LAYER:WHAT ...]
  *
- * When AT pieces of text have come (0: when the plan is known, so during the prompt) and US more
+ * When the text of AT tokens has come (0: when the plan is known, so during the prompt) and US more
  * microseconds have passed, the process that computes that layer by the first plan gets the signal
  * WHAT; if it is no number, it is an order to the proxy before that process (proxy.c), which reads
  * the file ORDERS.  The answer goes to stdout; to stderr go "stage ID LO HI" for each of the first
@@ -28,6 +29,7 @@ struct survive {
         const char *orders; /* NULL: no proxy */
     } node[NODES_MAX];
     unsigned n_nodes;
+    const char *coordinator;
     struct deed {
         unsigned at, us;
         int layer, number;
@@ -40,7 +42,7 @@ struct survive {
         int lo, hi;
     } stage[STAGES_MAX]; /* of the first plan */
     unsigned n_stages;
-    unsigned pieces;
+    uint32_t tokens;
     uint64_t last_ns, longest_ns; /* since the first deed */
     uint32_t gap_us[GAPS_MAX];    /* between pieces of text, the first ones */
     unsigned n_gaps;
@@ -58,10 +60,26 @@ static void do_it(const struct deed *d, pid_t pid, const char *orders)
     if (!f || fprintf(f, "%s\n", d->order) < 0 || fclose(f)) exit(2);
 }
 
+static void hit_coordinator(struct survive *s, const struct deed *d)
+{
+    int process = 0;
+    FILE *f = s->coordinator ? fopen(s->coordinator, "r") : NULL;
+    if (!f || fscanf(f, "%d", &process) != 1 || process <= 1) exit(2);
+    fclose(f);
+    kill((pid_t)process, d->number);
+    fprintf(stderr, "hit the coordinator\n");
+    s->has_begun = true;
+}
+
 static void hit(struct survive *s, struct deed *d)
 {
     unsigned i = 0;
     uint64_t until = uv_hrtime() + d->us * UINT64_C(1000);
+    if (d->layer < 0) {
+        while (uv_hrtime() < until) continue;
+        hit_coordinator(s, d);
+        return;
+    }
     while (i < s->n_stages && (d->layer < s->stage[i].lo || d->layer >= s->stage[i].hi)) i++;
     if (i == s->n_stages) exit(2);
     while (uv_hrtime() < until) continue;
@@ -80,7 +98,7 @@ static void act(struct survive *s)
 {
     for (unsigned i = 0; i < s->n_deeds; i++) {
         struct deed *d = &s->deed[i];
-        if (d->is_done || d->at > s->pieces) continue;
+        if (d->is_done || d->at > s->tokens) continue;
         d->is_done = true;
         hit(s, d);
     }
@@ -110,16 +128,16 @@ static void on_plan(void *arg, struct slice json)
     act(s);
 }
 
-static void on_text(void *arg, struct slice text, bool is_thinking)
+static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
 {
     struct survive *s = arg;
     (void)is_thinking;
     uint64_t now = uv_hrtime();
     if (s->has_begun && now - s->last_ns > s->longest_ns) s->longest_ns = now - s->last_ns;
-    if (s->pieces > 0 && s->n_gaps < GAPS_MAX)
+    if (s->tokens > 0 && s->n_gaps < GAPS_MAX)
         s->gap_us[s->n_gaps++] = (uint32_t)((now - s->last_ns) / 1000);
     s->last_ns = now;
-    s->pieces++;
+    s->tokens = index;
     fwrite(text.p, 1, text.n, stdout);
     act(s);
 }
@@ -178,6 +196,8 @@ static void read_options(struct survive *s, int argc, char **argv)
             char *orders = strchr(pid + 1, '=');
             s->node[s->n_nodes].orders = orders ? orders + 1 : NULL;
             s->node[s->n_nodes++].pid = (pid_t)atoi(pid + 1);
+        } else if (strcmp(argv[i], "--coordinator") == 0) {
+            s->coordinator = value;
         } else if (strcmp(argv[i], "--do") == 0 && s->n_deeds < DEEDS_MAX) {
             struct deed *d = &s->deed[s->n_deeds++];
             if (sscanf(value, "%u:%u:%d:%63[^\n]", &d->at, &d->us, &d->layer, d->order) != 4)
@@ -199,6 +219,7 @@ int main(int argc, char **argv)
     identity_make(&me);
     struct client_config c = { .me = &me,
                                .swarm = swarm_key_public(),
+                               .patience_ms = 30000,
                                .arg = &s,
                                .on_plan = on_plan,
                                .on_text = on_text,

@@ -12,7 +12,7 @@ check_answers() {
 # begin_long: a long answer (the seed's 1,135 tokens) in the background, already streaming.
 begin_long() {
     : >"$tmp/long"
-    "$bin/swarm-ask" "${link[n0]}" --temperature 100 --top-p 1 --top-k 0 --seed 2 \
+    "$bin/swarm-ask" "${link[n0]}" --patience 1 --temperature 100 --top-p 1 --top-k 0 --seed 2 \
         "Tell me about Japan." >"$tmp/long" 2>"$tmp/long.err" </dev/null &
     client=$!
     background=("$client")

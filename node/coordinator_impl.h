@@ -1,0 +1,129 @@
+/* coordinator_impl.h - what the files of one request share: coordinator.c (its life) and resume.c
+ * (askers who come back, restarts). */
+#ifndef NODE_COORDINATOR_IMPL_H
+#define NODE_COORDINATOR_IMPL_H
+
+#include "node/answer.h"
+#include "node/coordinator.h"
+#include "node/journal.h"
+
+enum { CHUNK_MAX = 256 };                /* rows in one step */
+enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
+enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
+
+/* One request.  Its four jobs are part of it: at most one of each is under way. */
+struct request {
+    /* identity */
+    struct coordinator *c;
+    struct request *next;
+    struct request_events on;
+    struct node_id client;
+    uint8_t key[REQUEST_BYTES]; /* by which the client finds it again */
+    bool has_key;               /* else it goes with its client */
+
+    /* what is asked */
+    char *conversation; /* owned JSON; freed when read */
+    size_t conversation_n;
+    enum think think;
+    struct sampling sampling;
+    uint32_t max_new; /* 0: as many as fit */
+    bool plan_only;
+
+    /* jobs on the compute thread, which touches what they point to */
+    struct prompt_job {
+        struct call_job call;
+        struct request *r;
+        struct ids ids; /* result; then the answer's follow */
+        struct why why; /* with an error */
+    } prompt;
+    struct embed_job {
+        struct call_job call;
+        struct request *r;
+        uint32_t lo, n; /* ids [lo, lo + n) of the request */
+        uint32_t round;
+        int32_t ids[CHUNK_MAX]; /* a copy: the list grows meanwhile */
+        uint8_t *x;             /* [CHUNK_MAX][row_bytes] owned */
+    } embed;
+    struct pick_job {
+        struct next_job next;
+        struct request *r;
+        uint8_t *x; /* [row_bytes] owned */
+    } pick;
+    struct decoding {
+        struct home_job home;
+        struct request *r;
+        uint32_t round;
+    } decoding;
+    unsigned n_holds; /* jobs under way, and calls of ours that still need the request */
+
+    /* progress */
+    struct pipeline *pipeline; /* owned */
+    uint32_t n_prompt;         /* ids of the prompt */
+    uint32_t chunk;            /* rows of a prefill step */
+    uint64_t planned_ns;       /* when the pipeline was asked for */
+    uint64_t predicted_us;     /* until the first token */
+    uint32_t n_sent;           /* rows given to the pipeline, or being embedded */
+    uint32_t round;            /* grows when all rows are to be sent again */
+    bool is_embedding;
+    bool is_picking;      /* or decoding at home: the next id is being made */
+    uint32_t n_tokens;    /* generated */
+    uint32_t limit;       /* tokens that may be generated */
+    struct answer answer; /* the text */
+    struct text said;     /* owned: what was not told yet, all of one kind */
+    bool said_thinking;
+    bool has_answer;
+    size_t n_told;           /* bytes of text up to here, told or known */
+    size_t n_heard;          /* the asker has so many: they are not told again */
+    struct text stats;       /* owned: of the end */
+    unsigned reason;         /* likewise */
+    struct journal *journal; /* owned; NULL: none */
+    uint32_t n_before;       /* tokens that came from the journal */
+    bool is_held;            /* nothing is told before the journal's head is durable */
+    bool is_away;            /* nobody hears */
+    bool was_away;           /* so its times are not those of an undisturbed answer */
+    uint64_t away_ms;        /* since when */
+    bool is_ended;           /* the answer is whole, and waits to be told */
+    bool has_plan;           /* the pipeline has one */
+    uint64_t asked_ns, first_ns, last_ns, pick_us;
+    bool is_over; /* the last event has been said; freed when nothing holds it */
+};
+
+struct coordinator {
+    struct actor actor; /* first */
+    struct coordinator_config c;
+    size_t row_bytes;
+    struct request *first;  /* owned */
+    uint32_t n_requests;    /* not over */
+    uint32_t n_all;         /* with those whose jobs are not back yet */
+    uv_timer_t *away_timer; /* looks after requests whose asker is away; freed when libuv lets go */
+    bool stopping;
+};
+
+/* --- coordinator.c --- */
+void request_hold(struct request *r);
+void request_release(struct request *r); /* frees it when it is over and nobody holds it */
+/* Close the pipeline; the caller, who holds r, says the last event. */
+void request_end(struct request *r);
+void request_fail(struct request *r, enum wire_error code, const char *text);
+/* No pipeline for a while; and one again, through which everything is sent. */
+void request_rest(struct request *r);
+void request_plan(struct request *r);
+void request_say_plan(struct request *r);
+/* A request without a question; NULL: no memory. */
+struct request *request_make(struct coordinator *c);
+bool request_is_end(const struct request *r, int32_t token);
+
+/* --- asker.c --- */
+/* A piece of the answer is known; tell what has gathered. */
+void request_gather(void *arg, struct slice text, bool is_thinking);
+void request_say(struct request *r);
+/* The answer is whole, or cut off. */
+void request_finish(struct request *r, unsigned reason);
+/* The length is known: make the request durable before anything is told. */
+void request_write_down(struct request *r);
+enum err asker_open(struct coordinator *c);
+void asker_close(struct coordinator *c);
+/* Room for a new request, if need be instead of the one that nobody asked after for longest. */
+void asker_make_room(struct coordinator *c);
+
+#endif
