@@ -1,6 +1,7 @@
 #include "node/control.h"
 
 #include "base/log.h"
+#include "node/words.h"
 
 #include <stdlib.h>
 
@@ -21,6 +22,15 @@ static void refuse(struct control *c, const struct mail *m)
     net_strike(c->net, &m->from, "a wrong token");
 }
 
+static void refuse_hold(struct control *c, const struct mail *m, const char *text)
+{
+    struct msg no = { .type = MSG_ERROR, .rid = m->m.rid };
+    struct words words;
+    no.u.ERROR.code = WIRE_BAD_REQUEST;
+    no.u.ERROR.text = words_for_wire(&words, text);
+    if (net_send(c->net, &m->from, &no)) log_debug("who controls has gone before the answer");
+}
+
 static void answer(struct control *c, const struct mail *m)
 {
     struct msg ok = { .type = MSG_STATUS, .rid = m->m.rid };
@@ -31,13 +41,27 @@ static void answer(struct control *c, const struct mail *m)
     free(json.p);
 }
 
+static struct slice token_of(const struct msg *m)
+{
+    if (m->type == MSG_DRAIN) return m->u.DRAIN.token;
+    return m->type == MSG_HOLD ? m->u.HOLD.token : m->u.STATUS_GET.token;
+}
+
+static enum err hold(struct control *c, const struct msg_HOLD *m, struct why *why)
+{
+    struct holding h = { (uint32_t)m->layer_lo, (uint32_t)m->layer_hi, m->ends != 0 };
+    return c->hold(c->arg, &h, why);
+}
+
 void control_on_mail(struct control *c, struct mail *m)
 {
     bool is_drain = m->m.type == MSG_DRAIN;
-    struct slice token = is_drain ? m->m.u.DRAIN.token : m->m.u.STATUS_GET.token;
-    if (!is_right(c, token)) {
+    struct why why;
+    if (!is_right(c, token_of(&m->m))) {
         refuse(c, m);
         is_drain = false;
+    } else if (m->m.type == MSG_HOLD && hold(c, &m->m.u.HOLD, &why)) {
+        refuse_hold(c, m, why.text);
     } else {
         answer(c, m);
     }

@@ -206,6 +206,12 @@ static void on_planned(struct depot_job *j)
 
     if (!fetch_job_done(f)) return;
     enum err e = f->plan_err;
+    if (!e && f->c.read_only && f->planned.n) {
+        fetch_finish(f, ERR_DENIED,
+                     "the store lacks some of that and is open for reading only; start the node "
+                     "with these --layers");
+        return;
+    }
     if (!e) e = begin_gather(f);
     if (e) {
         fetch_finish(f, e, f->plan_err ? f->plan_why.text : err_text(e));

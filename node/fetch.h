@@ -32,7 +32,8 @@ struct fetch_config {
     const char *model; /* name, or id in hex; NULL: the one that most nodes of the swarm hold */
     const struct manifest *known;        /* NULL; else it is in the store and believed already: */
     const struct store_name *known_name; /* there is nothing to seek; both copied */
-    uint64_t disk_limit;                 /* bytes of the whole store; 0: what the disk has */
+    bool read_only;      /* the store is open for reading: ERR_DENIED when something is missing */
+    uint64_t disk_limit; /* bytes of the whole store; 0: what the disk has */
     void *arg;
     /* The manifest is known and believed: say what to hold of it.  room: bytes that the disk has
      * for it, whole; also of what is here already. */

@@ -306,7 +306,7 @@ static enum err on_choose(void *arg, const struct manifest *m, uint64_t room, st
     if (e) return e;
     if (h->c.no_ends) out->ends = false;
     h->want = *out;
-    look(h, out);
+    if (h->writes) look(h, out);
     h->c.on_change(h->c.arg);
     return ERR_OK;
 }
@@ -362,6 +362,7 @@ static enum err start_fetch(struct holder *h)
                                .model = h->c.model,
                                .known = h->manifest,
                                .known_name = &h->name,
+                               .read_only = !h->writes,
                                .disk_limit = h->c.disk_limit,
                                .arg = h,
                                .choose = on_choose,
@@ -373,9 +374,11 @@ static enum err start_fetch(struct holder *h)
 
 enum err holder_change(struct holder *h, const struct holding *want, struct why *why)
 {
-    if (!h->writes)
-        return fail(why, ERR_DENIED, "the store is open for reading: another process writes it");
+    uint32_t n = h->manifest ? h->manifest->arch.n_layers : 0;
     if (h->fetch || h->missing) return fail(why, ERR_BUSY, "something is fetched already");
+    if (want->lo > want->hi || want->hi > n || (want->lo == want->hi && !want->ends))
+        return fail(why, ERR_RANGE, "layers %u to %u: the model has layers 0-%u", want->lo,
+                    want->hi ? want->hi - 1 : 0, n - 1);
     h->want = *want;
     return start_fetch(h);
 }

@@ -60,8 +60,8 @@ void holder_on_mail(struct holder *h, struct mail *m);
 void holder_on_peer(struct holder *h, const struct node_id *id, bool up);
 void holder_on_directory(struct holder *h);
 
-/* Fetch what of want is missing, while everything goes on; then on_held.  ERR_BUSY: a fetch is
- * under way; ERR_DENIED: the store is open for reading only. */
+/* Fetch what of want is missing, while everything goes on; then on_held (or on_fail).  ERR_BUSY: a
+ * fetch is under way; ERR_RANGE: the model has no such layers. */
 MUST_CHECK enum err holder_change(struct holder *h, const struct holding *want, struct why *why);
 
 /* For the node's record: what it gives; and while it fetches at first (state joining) the model and

@@ -344,7 +344,8 @@ void peer_opened(struct sock *s)
         return;
     }
     if (peer_banned(n, p)) {
-        sock_drop(s, ERR_DENIED, "that node broke the protocol or sent false bytes, and is banned for now");
+        sock_drop(s, ERR_DENIED,
+                  "that node broke the protocol or sent false bytes, and is banned for now");
         return;
     }
     if (has_restarted(p, s)) sock_drop(p->use, ERR_CLOSED, "it has started anew");

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 enum { N_SIGNALS = 3, NAME_MAX_BYTES = 32 };
+enum { MOVE_TICK_MS = 100 };
 enum { JOIN_WAIT_MS = 5000 }; /* before a node that joins says it is ready, at most */
 
 struct node {
@@ -36,6 +37,8 @@ struct node {
     struct holder *holder;
     struct holding holding; /* what it serves, or will */
     bool is_held;           /* all of it is in the store */
+    bool is_moving;         /* it is, and is not served yet: sessions are waited for */
+    uint64_t moving_ms;     /* since when */
     char journal_dir[FILE_PATH_MAX]; /* for services */
 
     /* what it does */
@@ -58,7 +61,7 @@ struct node {
     struct why join_why; /* why a join link does not answer; empty: it does, or none is given */
 
     uv_signal_t signal[N_SIGNALS];
-    uv_timer_t join_timer;
+    uv_timer_t join_timer, move_timer;
     bool has_handles;               /* these are open */
     bool is_settled[NODE_JOIN_MAX]; /* a join link is up, or has failed once */
     bool is_ready, is_stopping;
@@ -112,6 +115,7 @@ static enum err find_holding(struct node *n, struct why *why)
                                 .trust = n->trust,
                                 .n_trust = c->n_trust,
                                 .may_fetch = may_meet_others(n),
+                                .may_change = c->may_move,
                                 .arg = n,
                                 .computes = computes,
                                 .on_held = on_held,
@@ -167,7 +171,7 @@ static void describe_services(const struct node *n, struct record_body *r)
 {
     const struct services *v = &n->services;
     const struct weights *w = &v->weights;
-    r->state = RECORD_ACTIVE;
+    r->state = n->is_moving ? RECORD_DRAINING : RECORD_ACTIVE;
     r->ends = v->coordinator != NULL;
     if (w->lo == w->hi) return;
     r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
@@ -252,6 +256,7 @@ static void on_mail(void *arg, struct mail *m)
     case MSG_TILE:
     case MSG_TILE_CANCEL: holder_on_mail(n->holder, m); break;
     case MSG_STATUS_GET:
+    case MSG_HOLD:
     case MSG_DRAIN: control_on_mail(&n->control, m); break;
     default:
         if (services_are_open(&n->services))
@@ -367,6 +372,7 @@ static bool computes(void *arg)
 
 static void stop(struct node *n);
 static void ready_when_settled(struct node *n);
+static void publish_here(struct node *n);
 
 static void stop_with(struct node *n, enum err e, const char *why)
 {
@@ -392,7 +398,30 @@ static void on_loaded(struct depot_job *j)
         return;
     }
     announce(n);
-    ready_when_settled(n);
+    if (n->is_ready)
+        publish_here(n);
+    else
+        ready_when_settled(n);
+}
+
+static void start_load(struct node *n)
+{
+    n->load_job = (struct depot_job){ .run = on_load, .done = on_loaded };
+    depot_do(holder_depot(n->holder), &n->load_job);
+}
+
+/* The old services go when nobody needs them any more. */
+static void on_move_timer(uv_timer_t *t)
+{
+    struct node *n = t->data;
+    bool is_late = now_ms(&n->hub) - n->moving_ms > NODE_MOVE_MS;
+    if (n->is_stopping || (computes(n) && !is_late)) return;
+    uv_timer_stop(t);
+    n->is_moving = false;
+    runtime_withdraw();
+    services_stop(&n->services);
+    services_close(&n->services);
+    start_load(n);
 }
 
 static void on_held(void *arg, const struct holding *h)
@@ -400,8 +429,21 @@ static void on_held(void *arg, const struct holding *h)
     struct node *n = arg;
     n->holding = *h;
     n->is_held = true;
-    n->load_job = (struct depot_job){ .run = on_load, .done = on_loaded };
-    depot_do(holder_depot(n->holder), &n->load_job);
+    if (!services_are_open(&n->services)) {
+        start_load(n);
+        return;
+    }
+    n->is_moving = true;
+    n->moving_ms = now_ms(&n->hub);
+    announce(n);
+    uv_timer_start(&n->move_timer, on_move_timer, MOVE_TICK_MS, MOVE_TICK_MS);
+}
+
+enum err node_rehold(struct node *n, const struct holding *h, struct why *why)
+{
+    if (n->is_stopping || n->is_moving || !services_are_open(&n->services))
+        return fail(why, ERR_BUSY, "this node is not serving yet, or about to serve another part");
+    return holder_change(n->holder, h, why);
 }
 
 static void on_holder_failed(void *arg, enum err e, const char *why)
@@ -442,6 +484,11 @@ static void describe(void *arg, struct text *out)
     status_json(out, &s);
 }
 
+static enum err rehold(void *arg, const struct holding *h, struct why *why)
+{
+    return node_rehold(arg, h, why);
+}
+
 /* As SIGTERM does it; the message has been dealt with when the signal arrives. */
 static void drain(void *arg)
 {
@@ -468,7 +515,9 @@ static void publish_here(struct node *n)
 
 static void open_control(struct node *n)
 {
-    n->control = (struct control){ .net = n->net, .arg = n, .describe = describe, .drain = drain };
+    n->control = (struct control){
+        .net = n->net, .arg = n, .describe = describe, .hold = rehold, .drain = drain
+    };
     random_bytes(n->control.token, TOKEN_BYTES);
     n->started_ms = now_ms(&n->hub);
     counters_open(&n->counters, &n->hub, n->net, n->c->store_dir, &n->me.id);
@@ -543,6 +592,7 @@ static void stop(struct node *n)
     if (n->has_handles) {
         for (int i = 0; i < N_SIGNALS; i++) uv_close((uv_handle_t *)&n->signal[i], NULL);
         uv_close((uv_handle_t *)&n->join_timer, NULL);
+        uv_close((uv_handle_t *)&n->move_timer, NULL);
     }
     if (n->net)
         net_close(n->net, on_net_closed, n);
@@ -566,7 +616,8 @@ static void open_handles(struct node *n)
         uv_signal_start(&n->signal[i], on_signal, number[i]);
     }
     uv_timer_init(&n->hub.loop, &n->join_timer);
-    n->join_timer.data = n;
+    uv_timer_init(&n->hub.loop, &n->move_timer);
+    n->join_timer.data = n->move_timer.data = n;
     uv_timer_start(&n->join_timer, on_join_timer, JOIN_WAIT_MS, 0);
     n->has_handles = true;
 }

@@ -13,6 +13,7 @@
 #ifndef NODE_NODE_H
 #define NODE_NODE_H
 
+#include "node/fetch_store.h"
 #include "proto/identity.h"
 
 enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16, NODE_TRUST_MAX = 16 };
@@ -36,6 +37,7 @@ struct node_config {
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
+    bool may_move;       /* node_rehold will be called: the store is opened for writing */
     bool ends;           /* with has_layers: fetch the ends too, if they are missing */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
     uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */
@@ -52,5 +54,15 @@ struct node_config {
 /* Run a node until SIGINT or SIGTERM; when it is ready its link goes to stdout, a word on a line of
  * its own.  ERR_OK: it stopped as it was told to; else why says in one sentence what is wrong. */
 MUST_CHECK enum err node_run(const struct node_config *c, struct why *why);
+
+/* Hold and serve something else from now on: on the loop.  What of it is missing is fetched while
+ * the node serves what it has; then it announces itself as draining, waits until no session and no
+ * request is open (NODE_MOVE_MS at most), and opens services for the new.  The tiles that it no
+ * longer serves stay in the store.  ERR_BUSY: it is moving already; ERR_RANGE.  What goes wrong
+ * later (the store is open for reading and lacks something; the disk is full) is logged, and it
+ * stays as it is. */
+enum { NODE_MOVE_MS = 10 * 60 * 1000 };
+struct node;
+MUST_CHECK enum err node_rehold(struct node *n, const struct holding *h, struct why *why);
 
 #endif

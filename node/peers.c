@@ -256,6 +256,13 @@ static enum err publish(struct peers *p)
     return ERR_OK;
 }
 
+/* What decides whether others plan with us: said at once, where numbers may wait. */
+static bool serves_other(const struct record_body *a, const struct record_body *b)
+{
+    return a->state != b->state || a->ends != b->ends || a->layers.n != b->layers.n ||
+           memcmp(a->layers.p, b->layers.p, a->layers.n * sizeof *a->layers.p) != 0;
+}
+
 /* A copy of the body lives as its own encoding, whose bytes the slices then borrow. */
 enum err peers_announce(struct peers *p, const struct record_body *body)
 {
@@ -271,13 +278,14 @@ enum err peers_announce(struct peers *p, const struct record_body *body)
     if (p->left) return ERR_CLOSED;
     if (p->announces && n == p->body_n && memcmp(bytes, p->body_bytes, n) == 0) return ERR_OK;
 
+    bool urgent = !p->announces || serves_other(&b, &p->body);
     memcpy(p->body_bytes, bytes, n);
     p->body_n = n;
     p->announces = true;
     if ((e = record_body_decode(&p->body, slice_of(p->body_bytes, n), NULL))) return e;
 
     uint64_t now = now_ms(p->cfg.hub);
-    if (!p->announced_ms || now - p->announced_ms >= ANNOUNCE_GAP_MS) return publish(p);
+    if (urgent || !p->announced_ms || now - p->announced_ms >= ANNOUNCE_GAP_MS) return publish(p);
     p->announce_due_ms = p->announced_ms + ANNOUNCE_GAP_MS;
     return ERR_OK;
 }

@@ -1,6 +1,7 @@
 /* peers.h - the actor that keeps the directory: joins, announces, passes records on.
  *
- * A record of our own is made when what we say changes and every 100 s; it goes to every connected
+ * A record of our own is made when what we say changes (at once when it is what we serve, else at
+ * most once a second) and every 100 s; it goes to every connected
  * peer, and each peer passes news on, so that all learn of all.  On connecting each side asks for
  * the other's records.  On leaving a record with state "gone" goes out. */
 #ifndef NODE_PEERS_H
@@ -17,7 +18,7 @@ struct peers_config {
     struct net *net; /* borrowed until peers_close */
     const struct identity *me;
     const struct swarm_key *swarm; /* borrowed until peers_close */
-    const struct link *join; /* [n_join] copied: dialled now and again while unconnected */
+    const struct link *join;       /* [n_join] copied: dialled now and again while unconnected */
     uint32_t n_join;
     void *arg;
     /* The directory changed: somebody came, went, or says something new. */

@@ -45,8 +45,11 @@ static void ask(struct watch *w, enum msg_type type)
 {
     struct msg m = { .type = type, .rid = 1 };
     struct slice token = slice_of(w->c->node.token, TOKEN_BYTES);
+    const struct holding *h = w->c->hold;
     if (type == MSG_DRAIN)
         m.u.DRAIN.token = token;
+    else if (type == MSG_HOLD)
+        m.u.HOLD = (struct msg_HOLD){ token, h->lo, h->hi, h->ends };
     else
         m.u.STATUS_GET.token = token;
     w->is_waiting = true;
@@ -70,7 +73,7 @@ static void on_dialled(void *arg, const struct node_id *id, enum err e, const ch
     (void)id;
     if (w->is_ending) return;
     if (!e) {
-        ask(w, w->c->drain ? MSG_DRAIN : MSG_STATUS_GET);
+        ask(w, w->c->drain ? MSG_DRAIN : w->c->hold ? MSG_HOLD : MSG_STATUS_GET);
         return;
     }
     (void)fail(&text, e, "the node at %s:%u cannot be reached: %s", w->c->node.link.host,

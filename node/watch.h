@@ -3,6 +3,7 @@
 #ifndef NODE_WATCH_H
 #define NODE_WATCH_H
 
+#include "node/fetch_store.h"
 #include "node/runtime_dir.h"
 
 struct watch;
@@ -11,8 +12,9 @@ struct watch_config {
     const struct identity *me;     /* borrowed until watch_run is back */
     const struct swarm_key *swarm; /* likewise */
     struct local_node node;
-    bool drain;           /* say DRAIN once; the end of the connection is then the good end */
-    uint32_t interval_ms; /* between two STATUS_GET; 0: one is enough */
+    bool drain;                 /* say DRAIN once; the end of the connection is then the good end */
+    const struct holding *hold; /* say HOLD instead; NULL: not */
+    uint32_t interval_ms;       /* between two STATUS_GET; 0: one is enough */
     void *arg;
     /* JSON; return false when no more is wanted.  Also called when the terminal changes its size,
      * with the last one. */

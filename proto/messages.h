@@ -61,6 +61,7 @@ enum {
     M(TILE_GET,    14,  64,                  "send me a tile (weights, a tile table, a piece of a tokenizer)") \
     M(TILE,        15,  TILE_MESSAGE_MAX + 256, "a tile, or why not")                             \
     M(TILE_CANCEL, 16,  64,                  "somebody else was faster: do not send it")          \
+    M(HOLD,        17,  128,                 "control to node: hold and serve these layers from now on") \
     M(SESS_OPEN,   20,  1024,                "coordinator to stage: open a session")              \
     M(SESS_OK,     21,  128,                 "stage to coordinator: the session is open")         \
     M(ACT,         22,  ACT_BYTES_MAX + 512, "rows of hidden vectors for the next stage")         \
@@ -122,6 +123,12 @@ enum {
     F(refusal,      "no",   U,     OPT, 1, 2,                   "instead of data: 1 not here, 2 busy")
 #define TILE_CANCEL_FIELDS(F)                                                                     \
     F(hash,         "h",    BIN,   REQ, HASH_WIRE, HASH_WIRE,   "as in TILE_GET")
+
+#define HOLD_FIELDS(F)                                                                            \
+    F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")   \
+    F(layer_lo,     "l0",   U,     REQ, 0, LAYER_MAX,           "first layer")                    \
+    F(layer_hi,     "l1",   U,     REQ, 0, LAYER_MAX,           "one past the last layer")        \
+    F(ends,         "ends", U,     OPT, 0, 1,                   "the ends too")
 
 #define SESS_OPEN_FIELDS(F)                                                                       \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "random")                   \

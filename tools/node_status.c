@@ -1,4 +1,4 @@
-/* swarm-node status and drain: the node of this user that runs on this machine. */
+/* swarm-node status, hold and drain: the node of this user that runs on this machine. */
 #include "node/keys.h"
 #include "node/watch.h"
 #include "tools/node_commands.h"
@@ -40,6 +40,26 @@ static const struct args drain_args = {
     .options = status_options + 2,
     .more = "NODE is a process number or the start of an id; without it there must be just one.\n"
             "Exit status: 0 it has stopped, 1 no such node or it does not answer.",
+};
+
+static struct arg_range hold_layers;
+static bool hold_ends;
+static const struct arg hold_options[] = {
+    { "layers", ARG_RANGE, &hold_layers, "A-B", "the layers, from 0, both included" },
+    { "ends", ARG_FLAG, &hold_ends, NULL, "embedding and head too, so that it can be asked" },
+    { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "the node's (default: as it would use)" },
+    { "config", ARG_STR, &config_file_option, "FILE", "the node's config file, for its swarm key" },
+    { 0 },
+};
+static const struct args hold_args = {
+    .program = "swarm-node hold",
+    .usage = "[NODE] --layers A-B [--ends] [options]",
+    .about = "Tells the node of yours that runs on this machine to hold and serve other layers: "
+             "it fetches what it lacks while it goes on, then waits until no answer runs through "
+             "it, and changes over. swarm-node status shows how far it is.",
+    .options = hold_options,
+    .more = "NODE is a process number or the start of an id; without it there must be just one.\n"
+            "Exit status: 0 it has begun, 1 it cannot, or there is no such node.",
 };
 
 /* --- which node --- */
@@ -167,7 +187,7 @@ static enum err control(struct watch_config *c, const char *word, struct why *wh
 {
     struct identity me;
     struct swarm_key key;
-    enum err e = pick(&c->node, word, c->drain, why);
+    enum err e = pick(&c->node, word, c->drain || c->hold, why);
 
     if (!e) e = find_key(&key, why);
     if (e) return e;
@@ -215,4 +235,27 @@ int node_drain_main(int argc, char **argv)
     enum err e = control(&c, word, &why);
     if (!e) fputs("the node has stopped\n", stderr);
     return e ? die(&drain_args, 1, "%s", why.text) : 0;
+}
+
+static bool say_holding(void *arg, struct slice json)
+{
+    (void)arg;
+    (void)json;
+    return false;
+}
+
+int node_hold_main(int argc, char **argv)
+{
+    const char *word = NULL;
+    struct why why = { "" };
+
+    (void)args_parse(&hold_args, argc, argv, &word, 1);
+    if (!hold_layers.set && !hold_ends)
+        return die(&hold_args, 2, "--layers A-B is missing: what it is to hold");
+    if (hold_layers.hi >= LAYER_MAX)
+        return die(&hold_args, 2, "--layers: no model has more than %d layers", LAYER_MAX);
+    struct holding h = { hold_layers.lo, hold_layers.set ? hold_layers.hi + 1 : 0, hold_ends };
+    struct watch_config c = { .hold = &h, .on_status = say_holding };
+    enum err e = control(&c, word, &why);
+    return e ? die(&hold_args, 1, "%s", why.text) : 0;
 }

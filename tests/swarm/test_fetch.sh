@@ -43,6 +43,28 @@ fetcher d --layers 2-5 --join "${link[b]}"
 [ "$(grep -c fetched "$tmp/d.log")" -eq 1 ] || die "d fetched again what it had"
 stop d
 
+# --- a node changes what it holds while it serves ---
+
+hold() { "$bin/swarm-node" hold "${pid[$1]}" "${@:2}" 2>"$tmp/hold.err" || die "hold: $(cat "$tmp/hold.err")"; }
+"$bin/swarm-ask" "${link[n0]}" --max-tokens 2000 "Tell me about Japan, Kenya and Peru." \
+    >"$tmp/long" 2>"$tmp/long.err" &
+background=($!)
+hold c --layers 0-7
+for i in 1 2 3; do
+    ask "$question"
+    [ "$answer" = "$oracle" ] || die "while c moves: '$answer'"
+done
+wait "${background[0]}" || die "an answer ended when c moved: $(cat "$tmp/long.err")"
+background=()
+wait_until 20 grep -q 'holding layers 0-7' "$tmp/c.log" || die "c did not move: $(cat "$tmp/c.log")"
+hold b --ends
+wait_until 20 grep -q 'holding no layers' "$tmp/b.log" || die "b did not move: $(cat "$tmp/b.log")"
+probe nodes 2
+again() { "$bin/swarm-ask" "${link[n0]}" "$question" >"$tmp/again" 2>&1 && [ "$(cat "$tmp/again")" = "$oracle" ]; }
+wait_until 10 again || die "after the moves: $(cat "$tmp/again")"
+refused 'the model has layers 0-7' "$bin/swarm-node" hold "${pid[c]}" --layers 3-9
+echo "two moved while they served"
+
 # --- whose model? ---
 
 HOME=$tmp/stranger SWARM_HOME=$tmp/stranger XDG_CONFIG_HOME=$tmp/stranger refused \
