@@ -7,8 +7,6 @@
 #include <stdlib.h>
 
 enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT, NOTE_DECODED };
-enum { CHUNK_MIN = 32 }; /* prompt rows in one step */
-enum { UNDER_WAY_BYTES = CONN_QUEUE_MAX / 2 };
 
 /* --- the end of a request --- */
 
@@ -110,7 +108,7 @@ struct request *request_make(struct coordinator *c)
 {
     struct request *r = calloc(1, sizeof *r);
     if (!r) return NULL;
-    r->embed.x = malloc(CHUNK_MAX * c->row_bytes);
+    r->embed.x = malloc(PLAN_CHUNK_MAX * c->row_bytes);
     r->pick.x = malloc(c->row_bytes);
     if (!r->embed.x || !r->pick.x) {
         free_request(r);
@@ -271,18 +269,15 @@ void request_plan(struct request *r)
         request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
 }
 
-/* Chunks small enough that every stage has work at the same time, large enough to be efficient;
- * those under way fit into a connection's queue, whichever stage is the slow one. */
 static uint32_t chunk_rows(const struct request *r)
 {
-    uint32_t n_stages = pipeline_plan(r->pipeline)->n;
-    uint32_t n = r->n_prompt / (2 * n_stages);
-    size_t bytes = UNDER_WAY_BYTES / (n_stages + 2);
-    uint32_t fits = (uint32_t)((bytes < ACT_BYTES_MAX ? bytes : ACT_BYTES_MAX) / r->c->row_bytes);
-    if (fits == 0) fits = 1;
-    if (n < CHUNK_MIN) n = CHUNK_MIN;
-    if (n > CHUNK_MAX) n = CHUNK_MAX;
-    return n < fits ? n : fits;
+    return plan_chunk(pipeline_plan(r->pipeline)->n, r->n_prompt, r->c->row_bytes);
+}
+
+static void say_json(struct request *r, struct text *json)
+{
+    if (!json->failed) r->on.on_plan(r->on.arg, slice_of(json->p, json->n));
+    free(json->p);
 }
 
 void request_rest(struct request *r)
@@ -298,8 +293,24 @@ void request_say_plan(struct request *r)
 {
     struct text json = { 0 };
     report_plan(&json, r->c->c.weights->name.name, pipeline_plan(r->pipeline));
-    if (!json.failed) r->on.on_plan(r->on.arg, slice_of(json.p, json.n));
-    free(json.p);
+    say_json(r, &json);
+}
+
+/* The plan and all that could be said of it. */
+static void say_explanation(struct request *r)
+{
+    struct text json = { 0 };
+    struct plan_explanation *x = malloc(sizeof *x);
+    struct why why = { "" };
+    enum err e = x ? pipeline_explain(r->pipeline, x, &why) : ERR_NOMEM;
+    if (e) {
+        request_fail(r, e == ERR_NOMEM ? WIRE_NO_MEMORY : WIRE_NO_PIPELINE,
+                     why.text[0] ? why.text : err_text(e));
+    } else {
+        report_explanation(&json, r->c->c.weights->name.name, x, r->c->row_bytes);
+        say_json(r, &json);
+    }
+    free(x);
 }
 
 static void on_open(void *arg)
@@ -307,7 +318,10 @@ static void on_open(void *arg)
     struct request *r = arg;
     request_hold(r);
     r->has_plan = true;
-    request_say_plan(r);
+    if (r->plan_only)
+        say_explanation(r);
+    else
+        request_say_plan(r);
     if (r->plan_only) {
         request_finish(r, DONE_STOPPED);
     } else if (!r->is_over) {

@@ -7,7 +7,6 @@
 #include "node/coordinator.h"
 #include "node/journal.h"
 
-enum { CHUNK_MAX = 256 };                /* rows in one step */
 enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
 enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
 
@@ -41,8 +40,8 @@ struct request {
         struct request *r;
         uint32_t lo, n; /* ids [lo, lo + n) of the request */
         uint32_t round;
-        int32_t ids[CHUNK_MAX]; /* a copy: the list grows meanwhile */
-        uint8_t *x;             /* [CHUNK_MAX][row_bytes] owned */
+        int32_t ids[PLAN_CHUNK_MAX]; /* a copy: the list grows meanwhile */
+        uint8_t *x;                  /* [PLAN_CHUNK_MAX][row_bytes] owned */
     } embed;
     struct pick_job {
         struct next_job next;

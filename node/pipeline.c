@@ -251,7 +251,7 @@ void pipeline_decoded(struct pipeline *p, const struct home_job *j)
 
 uint32_t pipeline_steps_max(const struct pipeline *p)
 {
-    return p->plan.n + STEPS_EXTRA;
+    return p->plan.n + PLAN_STEPS_EXTRA;
 }
 
 bool pipeline_has_room(const struct pipeline *p)

@@ -24,6 +24,7 @@
 #include "node/net.h"
 #include "node/peers.h"
 #include "node/stage.h"
+#include "proto/plan_explain.h"
 
 struct pipelines; /* all of this node's; an actor of the loop */
 struct pipeline;  /* one */
@@ -108,6 +109,9 @@ void pipeline_learn_start(struct pipeline *p, int64_t late_us);
 
 /* The plan; good from on_open on. */
 const struct plan *pipeline_plan(const struct pipeline *p);
+/* The plan once more, with what could be otherwise. */
+MUST_CHECK enum err pipeline_explain(struct pipeline *p, struct plan_explanation *out,
+                                     struct why *why);
 uint32_t pipeline_tokens(const struct pipeline *p); /* positions reserved */
 
 /* Steps that may be under way at once. */

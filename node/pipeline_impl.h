@@ -15,10 +15,10 @@ enum {
     TRIES = 2,        /* pipelines that are tried before a refusal is final */
     AVOID_MAX = 16,   /* nodes that one pipeline remembers */
     HEALS_MAX = 64,   /* a pipeline that loses more stages is given up */
-    STEPS_EXTRA = 2,  /* steps under way beyond one per stage */
     STEPS_RING = 128, /* remembered: more than can be under way */
 };
-_Static_assert(STEPS_RING >= PLAN_STAGES_MAX + STEPS_EXTRA, "the ring holds every step under way");
+_Static_assert(STEPS_RING >= PLAN_STAGES_MAX + PLAN_STEPS_EXTRA,
+               "the ring holds every step under way");
 
 enum state { PLANNING, PLANNED, OPENING, OPEN, FAILED, CLOSED };
 

@@ -87,6 +87,29 @@ static enum err plan_for(struct pipelines *ps, const struct pipeline *p, uint32_
     return plan_make(out, &q, why);
 }
 
+/* What p needs: while it heals, the positions that it had. */
+static uint32_t needed(const struct pipeline *p)
+{
+    return p->healing.is_on ? p->tokens : p->wish.min_tokens;
+}
+
+enum err pipeline_explain(struct pipeline *p, struct plan_explanation *out, struct why *why)
+{
+    struct plan_query q;
+    struct node_id avoid[AVOID_MAX];
+    make_query(&q, p->all, p, needed(p), avoid);
+    return plan_explain(out, &q, why);
+}
+
+/* A plan without spares is still a plan. */
+static void add_spares(struct pipeline *p)
+{
+    struct plan_query q;
+    struct node_id avoid[AVOID_MAX];
+    make_query(&q, p->all, p, p->tokens, avoid);
+    if (plan_add_spares(&p->plan, &q)) log_debug("no memory for spares");
+}
+
 /* Is it only the length that no plan exists for?  Then say which node grants the least. */
 static enum err too_long(struct pipelines *ps, const struct pipeline *p, uint32_t tokens,
                          struct why *why)
@@ -138,12 +161,6 @@ static uint32_t fit(struct pipeline *p)
     return p->wish.is_modest && beyond > FEW_TOKENS ? p->wish.min_tokens + beyond / 2 : good;
 }
 
-/* What p needs: while it heals, the positions that it had. */
-static uint32_t needed(const struct pipeline *p)
-{
-    return p->healing.is_on ? p->tokens : p->wish.min_tokens;
-}
-
 enum err pipeline_find_plan(struct pipeline *p, struct plan *out, struct why *why)
 {
     return plan_or_explain(p->all, p, needed(p), out, why);
@@ -192,6 +209,7 @@ void pipeline_try_plan(struct pipeline *p)
     }
     p->tries++;
     if (!p->wish.plan_only) {
+        add_spares(p);
         open_sessions(p);
         return;
     }

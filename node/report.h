@@ -4,10 +4,20 @@
 
 #include "base/json.h"
 #include "node/pipeline.h"
+#include "proto/plan_explain.h"
 
-/* {"model", "stages": [{"id", "lo", "hi", "layer_us", "hop_us"}], "token_us", "tokens_per_s",
- *  "bottleneck", "left_out"}; layers [lo, hi); bottleneck is an index into stages. */
+/* {"model", "stages": [{"id", "lo", "hi", "layer_us", "hop_us", "hop_known", "spares": [{"id",
+ * "lo", "hi"}], "spare_token_us"}], "home_us", "head_us", "token_us", "tokens_per_s", "bottleneck",
+ * "left_out"}; layers [lo, hi); bottleneck is an index into stages; hop_known: it was measured. */
 void report_plan(struct text *out, const char *model, const struct plan *plan);
+
+/* The same and {"first_token": [{"prompt", "ms"}], "left": [{"id", "why", "token_us"}],
+ * "left_more", "single": [[lo, hi]], "gap": [[lo, hi]], "more": {"layer_us", "rtt_us", "n_layers",
+ * "lo", "hi", "token_us"}}.  why is one of spare, slower, no_room, refused, lost, banned, joining,
+ * draining and empty; more.token_us 0: one more PC brings nothing.  Fits an ASK_PLAN: of what is
+ * long the end is left away. */
+void report_explanation(struct text *out, const char *model, const struct plan_explanation *x,
+                        size_t row_bytes);
 
 struct report_times {
     uint32_t n_prompt, n_tokens;
@@ -19,7 +29,7 @@ struct report_times {
 
 /* {"tokens_per_s", "predicted_tokens_per_s", "first_token_ms", "predicted_first_token_ms",
  *  "pick_ms", "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms"}], "heals", "heal_ms",
- * "heal_rows"}; stages in the order of the plan that the answer ended with, whose times begin with
+ *  "heal_rows"}; stages in the order of the plan that the answer ended with, whose times begin with
  * it. */
 void report_stats(struct text *out, const struct pipeline *p, const struct report_times *t);
 

@@ -1,4 +1,5 @@
 /* Candidates and costs from announcements, and the plan from what the search found. */
+#include "proto/conn.h"
 #include "proto/plan_impl.h"
 
 #include <stdlib.h>
@@ -423,6 +424,17 @@ enum err plan_add_spares(struct plan *p, const struct plan_query *q)
 }
 
 /* --- the first token --- */
+
+uint32_t plan_chunk(uint32_t n_stages, uint32_t n_prompt, size_t row_bytes)
+{
+    uint32_t n = n_prompt / (2 * n_stages);
+    size_t bytes = CONN_QUEUE_MAX / 2 / (n_stages + PLAN_STEPS_EXTRA);
+    size_t fits = (bytes < ACT_BYTES_MAX ? bytes : ACT_BYTES_MAX) / row_bytes;
+    if (fits == 0) fits = 1;
+    if (n < PLAN_CHUNK_MIN) n = PLAN_CHUNK_MIN;
+    if (n > PLAN_CHUNK_MAX) n = PLAN_CHUNK_MAX;
+    return n < fits ? n : (uint32_t)fits;
+}
 
 static uint64_t chunk_us(const struct plan_stage *s, uint32_t rows)
 {

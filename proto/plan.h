@@ -108,6 +108,12 @@ MUST_CHECK enum err plan_make(struct plan *out, const struct plan_query *q, stru
  * possible; a stage that nobody can replace has n_spares 0. */
 MUST_CHECK enum err plan_add_spares(struct plan *p, const struct plan_query *q);
 
+/* Rows of one step of a prompt: few enough that every stage has work at the same time, many enough
+ * to be efficient; those under way fit into a connection's queue, whichever stage is the slow one.
+ */
+enum { PLAN_CHUNK_MIN = 32, PLAN_CHUNK_MAX = 256, PLAN_STEPS_EXTRA = 2 /* beyond one a stage */ };
+uint32_t plan_chunk(uint32_t n_stages, uint32_t n_prompt, size_t row_bytes);
+
 /* Predicted time until the first token of an answer: sessions are opened (and connections made
  * first, where there are none), the prompt goes through in chunks that follow each other, the head.
  *   n_prompt  rows, > 0

@@ -1,5 +1,5 @@
 /* The planner against trying everything, and its rules one by one. */
-#include "proto/plan.h"
+#include "proto/plan_explain.h"
 #include "tests/proto/oracle.h"
 
 #include <setjmp.h>
@@ -98,41 +98,55 @@ static struct plan_query query_of(const struct directory *d, const struct measur
     return q;
 }
 
-/* The directory of nodes[n], told in the order that `seed` gives, planned, with spares. */
-static enum err plan_nodes(struct plan *out, const struct node *nodes, uint32_t n,
-                           uint32_t n_layers, uint32_t max_tokens, uint64_t seed,
-                           const struct node_id *avoid, struct why *why)
-{
-    static struct measured measured[NODES_MAX];
-    uint32_t order[NODES_MAX];
+/* What is to be planned, and what with: close_world when done. */
+struct world {
     struct directory *d;
+    struct measured measured[NODES_MAX];
+    struct plan_query q;
+};
 
-    assert_int_equal(directory_open(&d, swarm_key_public()), ERR_OK);
+/* nodes[n], told in the order that `seed` gives. */
+static struct world *open_world(const struct node *nodes, uint32_t n, uint32_t n_layers,
+                                uint32_t max_tokens, uint64_t seed)
+{
+    static struct world w;
+    uint32_t order[NODES_MAX];
+
+    assert_int_equal(directory_open(&w.d, swarm_key_public()), ERR_OK);
     for (uint32_t i = 0; i < n; i++) order[i] = i;
     for (uint32_t i = n; seed && i-- > 1;) {
         uint32_t k = (uint32_t)(test_random(&seed) % (i + 1)), t = order[i];
         order[i] = order[k];
         order[k] = t;
     }
-    for (uint32_t i = 0; i < n; i++) announce(d, order[i], &nodes[order[i]]);
+    for (uint32_t i = 0; i < n; i++) announce(w.d, order[i], &nodes[order[i]]);
     for (uint32_t i = 0; i < n; i++) {
         const struct node *x = &nodes[order[i]];
         struct node_id id = id_of(order[i]);
-        assert_true(node_id_equal(&directory_nth(d, i)->id, &id));
-        measured[i] = (struct measured){ .rtt_us = x->rtt_us,
-                                         .layer_us = x->measured_us,
-                                         .chunk_us = x->own_chunk_us,
-                                         .row_ns = x->own_row_ns,
-                                         .with_load = x->with_load,
-                                         .banned = x->banned,
-                                         .lost = x->lost };
+        assert_true(node_id_equal(&directory_nth(w.d, i)->id, &id));
+        w.measured[i] = (struct measured){ .rtt_us = x->rtt_us,
+                                           .layer_us = x->measured_us,
+                                           .chunk_us = x->own_chunk_us,
+                                           .row_ns = x->own_row_ns,
+                                           .with_load = x->with_load,
+                                           .banned = x->banned,
+                                           .lost = x->lost };
     }
-    struct plan_query q = query_of(d, measured, n_layers, max_tokens);
-    q.avoid = avoid;
-    q.n_avoid = avoid ? 1 : 0;
-    enum err e = plan_make(out, &q, why);
-    if (!e) e = plan_add_spares(out, &q);
-    directory_close(d);
+    w.q = query_of(w.d, w.measured, n_layers, max_tokens);
+    return &w;
+}
+
+/* nodes[n] planned, with spares. */
+static enum err plan_nodes(struct plan *out, const struct node *nodes, uint32_t n,
+                           uint32_t n_layers, uint32_t max_tokens, uint64_t seed,
+                           const struct node_id *avoid, struct why *why)
+{
+    struct world *w = open_world(nodes, n, n_layers, max_tokens, seed);
+    w->q.avoid = avoid;
+    w->q.n_avoid = avoid ? 1 : 0;
+    enum err e = plan_make(out, &w->q, why);
+    if (!e) e = plan_add_spares(out, &w->q);
+    directory_close(w->d);
     return e;
 }
 
@@ -475,6 +489,133 @@ static void test_absurd_claims(void **state)
     assert_int_equal(p.token_us, UINT32_MAX);
 }
 
+/* --- explanations --- */
+
+/* The relaxed cost of node path[l] for every layer; UINT64_MAX: one does not hold its layer. */
+static uint64_t path_cost(const struct node *nodes, const uint32_t *path, uint32_t n_layers)
+{
+    uint64_t cost = hop_home(&nodes[path[0]]) + hop_home(&nodes[path[n_layers - 1]]);
+    for (uint32_t l = 0; l < n_layers; l++) {
+        const struct node *x = &nodes[path[l]];
+        if (!(x->held >> l & 1)) return UINT64_MAX;
+        cost += (uint64_t)x->layer_us * (1 + x->sessions);
+        if (l > 0 && path[l] != path[l - 1]) cost += hop_between(nodes, &nodes[path[l - 1]], x);
+    }
+    return cost;
+}
+
+/* The cheapest relaxed way that passes node k, by trying all. */
+static uint64_t cheapest_through(const struct node *nodes, uint32_t n, uint32_t n_layers,
+                                 uint32_t k)
+{
+    uint64_t best = UINT64_MAX, ways = 1;
+    for (uint32_t l = 0; l < n_layers; l++) ways *= n;
+    for (uint64_t w = 0; w < ways; w++) {
+        uint32_t path[8];
+        bool passes = false;
+        uint64_t rest = w;
+        for (uint32_t l = 0; l < n_layers; l++, rest /= n) {
+            path[l] = (uint32_t)(rest % n);
+            passes |= path[l] == k;
+        }
+        uint64_t cost = passes ? path_cost(nodes, path, n_layers) : UINT64_MAX;
+        if (cost < best) best = cost;
+    }
+    return best;
+}
+
+/* One more node as the explanation describes it: what it says it brings, it brings. */
+static void check_more(const struct plan_explanation *x, const struct node *nodes, uint32_t n,
+                       uint32_t n_layers)
+{
+    struct node with[8];
+    struct way once = { with, NULL, n + 1, n_layers, true };
+    memcpy(with, nodes, n * sizeof *nodes);
+    with[n] =
+        (struct node){ .layer_us = x->more.layer_us,
+                       .rtt_us = x->more.rtt_us,
+                       .held = (((uint64_t)1 << x->more.hi) - 1) >> x->more.lo << x->more.lo };
+    assert_true(x->more.lo < x->more.hi && x->more.hi - x->more.lo <= x->more.n_layers);
+    assert_int_equal(try_all(&once, 0, NULL, 0), x->more.token_us);
+}
+
+static void test_explanations(void **state)
+{
+    uint64_t seed = 77;
+    unsigned slower = 0, spares = 0, more = 0, completed = 0;
+
+    (void)state;
+    for (unsigned round = 0; round < 400; round++) {
+        uint32_t n = 1 + (uint32_t)(test_random(&seed) % 5);
+        uint32_t n_layers = 1 + (uint32_t)(test_random(&seed) % 5);
+        struct node nodes[5];
+        struct plan p;
+        static struct plan_explanation x;
+        for (uint32_t i = 0; i < n; i++) nodes[i] = random_node(&seed, n_layers);
+        enum err e = plan_nodes(&p, nodes, n, n_layers, 1, 0, NULL, NULL);
+        struct world *w = open_world(nodes, n, n_layers, 1, 0);
+        assert_int_equal(plan_explain(&x, &w->q, NULL), e);
+        directory_close(w->d);
+        assert_int_equal(x.plan.n + x.n_left, n);
+        if (!e) assert_memory_equal(&x.plan, &p, sizeof p);
+        for (uint32_t i = 0; i < x.n_left; i++) {
+            const struct plan_left *l = &x.left[i];
+            uint64_t cost =
+                cheapest_through(nodes, n, n_layers, (uint32_t)(node_of(nodes, n, &l->id) - nodes));
+            spares += l->why == LEFT_SPARE;
+            if (l->why == LEFT_SPARE) continue;
+            assert_int_equal(l->why, LEFT_SLOWER);
+            assert_int_equal(l->token_us, cost < UINT32_MAX ? cost : UINT32_MAX);
+            slower += cost < UINT32_MAX;
+        }
+        for (uint32_t l = 0; l < n_layers; l++) {
+            uint32_t held = 0, single = 0, gap = 0;
+            for (uint32_t i = 0; i < n; i++) held += nodes[i].held >> l & 1;
+            for (uint32_t i = 0; i < x.n_single; i++)
+                single += l >= x.single[i].lo && l < x.single[i].hi;
+            for (uint32_t i = 0; i < x.n_gap; i++) gap += l >= x.gap[i].lo && l < x.gap[i].hi;
+            assert_true(single == (held == 1) && gap == (held == 0));
+        }
+        if (!x.more.token_us || (!e && x.more.token_us == p.token_us)) continue;
+        assert_true(e || x.more.token_us < p.token_us);
+        check_more(&x, nodes, n, n_layers);
+        more++;
+        completed += e != ERR_OK;
+    }
+    assert_true(slower > 30 && spares > 30 && more > 30 && completed > 10);
+}
+
+/* Why each is left out. */
+static void test_left_out(void **state)
+{
+    struct node good = { .held = 255, .layer_us = 100, .rtt_us = 2000, .state = RECORD_ACTIVE };
+    struct node n[9];
+    static const enum plan_left_why why[9] = { LEFT_SPARE,   LEFT_SPARE,    LEFT_NO_ROOM,
+                                               LEFT_REFUSED, LEFT_LOST,     LEFT_BANNED,
+                                               LEFT_JOINING, LEFT_DRAINING, LEFT_EMPTY };
+    struct node_id refused = id_of(3);
+    static struct plan_explanation x;
+
+    (void)state;
+    for (uint32_t i = 0; i < 9; i++) n[i] = good;
+    n[1].layer_us = 200;
+    n[2].kv = 99;
+    n[4].lost = true;
+    n[5].banned = true;
+    n[6].state = RECORD_JOINING;
+    n[7].state = RECORD_DRAINING;
+    n[8].other_model = true;
+    struct world *w = open_world(n, 9, 8, 100, 0);
+    w->q.avoid = &refused;
+    w->q.n_avoid = 1;
+    assert_int_equal(plan_explain(&x, &w->q, NULL), ERR_OK);
+    directory_close(w->d);
+    assert_int_equal(x.n_left, 8);
+    for (uint32_t i = 0; i < x.n_left; i++)
+        assert_int_equal(x.left[i].why, why[node_of(n, 9, &x.left[i].id) - n]);
+    assert_int_equal(x.left[0].token_us, 8 * 200 + 2 * (1000 + PLAN_HOP_US));
+}
+
 static double now_ms(void)
 {
     struct timespec t;
@@ -589,6 +730,8 @@ int main(void)
         cmocka_unit_test(test_who_is_usable),
         cmocka_unit_test(test_prediction),
         cmocka_unit_test(test_first_token),
+        cmocka_unit_test(test_explanations),
+        cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_absurd_claims),
         cmocka_unit_test(test_a_large_swarm),

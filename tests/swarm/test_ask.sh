@@ -24,8 +24,10 @@ ask --greedy --json --max-tokens 3 "Tell me about Japan."
 ask --greedy --stats "What is the capital of France?"
 [ "$(grep -c 'layers .* computed .* ms in' "$tmp/ask.err")" = 3 ] ||
     die "statistics: $(cat "$tmp/ask.err")"
-ask --plan
-for words in 'goes through 3 nodes' 'layers 0-2 ' 'layers 3-5 ' 'layers 6-7 ' 'most time is spent in'; do
+LC_ALL=C COLUMNS=70 ask --plan
+[ "$(grep -c '^  layers .*|.*[.#].*|.* ms$' <<<"$answer")" = 3 ] || die "no picture: $answer"
+[ -z "$(grep '|$\|ms$' <<<"$answer" | grep -E '.{71}')" ] || die "a picture too wide: $answer"
+for words in 'goes through 3 nodes' 'layers 0-2 ' 'layers 3-5 ' 'layers 6-7 ' 'Most time is spent' 'No spare for layers 3-5'; do
     [[ $answer == *"$words"* ]] || die "the plan does not say '$words': $answer"
 done
 
