@@ -3,11 +3,17 @@
 #include "base/log.h"
 #include "node/lan.h"
 #include "node/meet.h"
+#include "node/reach.h"
 #include "store/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+enum {
+    SAY_FIRST_MS = 3500, /* the router has answered by then, and friends */
+    SAY_GAP_MS = 1000,
+    SAY_COUNTS_MS = 600000,
+};
 enum { TICK_MS = 500, MET_MAX = 64, RETRY_MAX_MS = 1200000 };
 
 /* A node that was heard and is not connected. */
@@ -25,7 +31,12 @@ struct find {
     struct lan *lan; /* owned; NULL: off */
     uv_timer_t tick;
     struct met met[MET_MAX];
-    struct meet *meet; /* owned */
+    struct meet *meet;   /* owned */
+    struct reach *reach; /* owned */
+    /* the line of log */
+    uint64_t say_ms, said_ms;   /* not before; when it was last said */
+    char said[800], shape[800]; /* the last line; the same without its counts */
+    bool was_alone;
     /* closing */
     bool closing;
     unsigned pending; /* dials and the timer that still point here */
@@ -149,13 +160,73 @@ static void on_heard(void *arg, const struct node_id *id, const char *host, uint
 
 void find_on_peer(struct find *f, const struct node_id *id, bool up)
 {
-    if (!f->closing) meet_on_peer(f->meet, id, up);
+    if (f->closing) return;
+    meet_on_peer(f->meet, id, up);
+    reach_on_peer(f->reach, id, up);
+}
+
+void find_on_mail(struct find *f, struct mail *m)
+{
+    if (f->closing)
+        m->note.drop(&m->note);
+    else
+        reach_on_mail(f->reach, m);
+}
+
+/* --- the line of log --- */
+
+/* "3 peers connected; 2 found on this network", or what to do about being alone. */
+static void text_company(const struct find *f, char *out, size_t cap)
+{
+    unsigned n = meet_connected(f->meet), here = f->lan ? lan_heard(f->lan) : 0;
+    char found[48] = "";
+
+    if (f->lan) snprintf(found, sizeof found, "; %u found on this network", here);
+    if (n)
+        snprintf(out, cap, "%u peer%s connected%s", n, n == 1 ? "" : "s", found);
+    else if (f->is_private && f->lan)
+        snprintf(out, cap,
+                 "alone so far: start a node with the same swarm key on this network, or --join "
+                 "a link");
+    else
+        snprintf(out, cap, "alone so far: --join a link to enter a swarm%s", found);
+}
+
+void find_text(const struct find *f, char *out, size_t cap)
+{
+    char company[160];
+
+    text_company(f, company, sizeof company);
+    reach_text(f->reach, out, cap, company);
+}
+
+/* Said again when the sentence is another; when only its counts are, once in a while. */
+static void say(struct find *f)
+{
+    uint64_t now = now_of(f);
+    char text[sizeof f->said], shape[sizeof f->shape];
+    bool alone = meet_connected(f->meet) == 0;
+
+    if (now < f->say_ms) return;
+    find_text(f, text, sizeof text);
+    reach_text(f->reach, shape, sizeof shape, "");
+    if (strcmp(text, f->said) == 0) return;
+    bool is_new = strcmp(shape, f->shape) != 0 || alone != f->was_alone;
+    if (!is_new && now - f->said_ms < SAY_COUNTS_MS) return;
+    log_info("%s", text);
+    memcpy(f->said, text, sizeof text);
+    memcpy(f->shape, shape, sizeof shape);
+    f->was_alone = alone;
+    f->said_ms = now;
+    f->say_ms = now + SAY_GAP_MS;
 }
 
 static void on_tick(uv_timer_t *timer)
 {
     struct find *f = timer->data;
     meet_tick(f->meet);
+    reach_tick(f->reach);
+    say(f);
 }
 
 /* --- opening and closing --- */
@@ -201,10 +272,22 @@ enum err find_open(struct find **out, const struct find_config *c)
     if (!f) return ERR_NOMEM;
     f->cfg = *c;
     f->is_private = memcmp(c->swarm->b, swarm_key_public()->b, sizeof c->swarm->b) != 0;
-    if (open_meet(f)) {
+    struct reach_config rc = { .hub = c->hub,
+                               .net = c->net,
+                               .peers = c->peers,
+                               .reached = c->reached,
+                               .advertised = c->advertised,
+                               .portmap = c->portmap,
+                               .arg = c->arg,
+                               .on_change = c->on_reached };
+    enum err e = reach_open(&f->reach, &rc);
+    if (!e) e = open_meet(f);
+    if (e) {
+        reach_close(f->reach);
         free(f);
-        return ERR_NOMEM;
+        return e;
     }
+    f->say_ms = now_of(f) + SAY_FIRST_MS;
     if (uv_timer_init(&c->hub->loop, &f->tick)) abort(); /* it cannot fail */
     f->tick.data = f;
     f->pending = 1;
@@ -228,6 +311,7 @@ void find_close(struct find *f)
     f->closing = true;
     lan_close(f->lan);
     meet_close(f->meet);
+    reach_close(f->reach);
     f->meet = NULL;
     uv_close((uv_handle_t *)&f->tick, on_tick_closed);
 }

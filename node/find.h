@@ -2,16 +2,20 @@
  *
  *     lan.c     beacons on this network
  *     meet.c    the peers file and bootstrap links
+ *     reach.c   whether others can connect, and the router's help with it
  *
  * Who is dialled because of a beacon: anyone of a private swarm, for the key is the membership; in
  * the public swarm only after a yes (lan_join, or it was met before), else the
  * person is told once what to type.  One node is dialled for a beacon at most once in
- * FIND_RETRY_MS, more seldom after failures, and at most FIND_LINKS nodes are. */
+ * FIND_RETRY_MS, more seldom after failures, and at most FIND_LINKS nodes are.
+ *
+ * One line of log says how things are, soon after the start and when that changes. */
 #ifndef NODE_FIND_H
 #define NODE_FIND_H
 
 #include "node/net.h"
 #include "node/peers.h"
+#include "node/reached.h"
 
 enum { FIND_RETRY_MS = 10000, FIND_LINKS = 32 };
 
@@ -26,6 +30,11 @@ struct find_config {
     const char *identity_file;     /* the peers file lies beside it; read by find_open */
     const struct link *bootstrap;  /* [n_bootstrap] copied */
     unsigned n_bootstrap;
+    struct reached *reached; /* what is announced; find.c changes it until find_close */
+    bool advertised;         /* a person said where this node is reached */
+    bool portmap;            /* ask the router to let others in */
+    void *arg;
+    void (*on_reached)(void *arg); /* reached has changed: announce anew */
 };
 
 struct find;
@@ -36,5 +45,9 @@ void find_close(struct find *f); /* before net_close */
 
 /* net.c's events are handed on by whoever owns both. */
 void find_on_peer(struct find *f, const struct node_id *id, bool up);
+void find_on_mail(struct find *f, struct mail *m); /* DIALBACK, DIALBACK_DONE; takes m */
+
+/* How things are, in one sentence; as in the log. */
+void find_text(const struct find *f, char *out, size_t cap);
 
 #endif

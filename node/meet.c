@@ -119,7 +119,8 @@ static void read_file(struct meet *m)
     if (!book_parse(&m->book, slice_of(text, n)))
         log_info("%s is of another swarm; a new one takes its place", m->file);
     else if (m->book.n)
-        log_info("%u addresses of this swarm are known from before", m->book.n);
+        log_info("%u address%s of this swarm %s known from before", m->book.n,
+                 m->book.n == 1 ? "" : "es", m->book.n == 1 ? "is" : "are");
     free(text);
 }
 

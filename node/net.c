@@ -233,6 +233,15 @@ void net_dial(struct net *n, const struct node_id *id, const char *host, uint16_
     }
 }
 
+void net_probe(struct net *n, const struct node_id *id, const char *host, uint16_t port,
+               net_result *result, void *arg)
+{
+    if (n->closing)
+        result(arg, id, ERR_CANCELLED, "this node is closing");
+    else
+        dial_start(n, id, host, port, result, arg);
+}
+
 /* The newest address first; the one heard longest ago makes room. */
 void net_hint(struct net *n, const struct node_id *id, struct slice addr)
 {

@@ -57,6 +57,11 @@ typedef void net_result(void *arg, const struct node_id *id, enum err e, const c
 void net_dial(struct net *n, const struct node_id *id, const char *host, uint16_t port,
               net_result *result, void *arg);
 
+/* Is id at host:port?  A handshake is made and dropped, also when it is connected (and only then:
+ * else this is net_dial, and the connection stays). */
+void net_probe(struct net *n, const struct node_id *id, const char *host, uint16_t port,
+               net_result *result, void *arg);
+
 /* Remember where id is reached, so that net_send may dial it.  addr as on the wire (messages.h). */
 void net_hint(struct net *n, const struct node_id *id, struct slice addr);
 

@@ -250,6 +250,8 @@ static void on_mail(void *arg, struct mail *m)
     switch (m->m.type) {
     case MSG_RECORDS:
     case MSG_RECORDS_GET: peers_on_mail(n->peers, m); break;
+    case MSG_DIALBACK:
+    case MSG_DIALBACK_DONE: find_on_mail(n->find, m); break;
     case MSG_MANIFEST_GET:
     case MSG_MANIFEST:
     case MSG_TILE_GET:
@@ -316,7 +318,12 @@ static enum err open_find(struct node *n)
                               .lan_join = n->c->lan_join,
                               .identity_file = n->identity_file,
                               .bootstrap = n->bootstrap,
-                              .n_bootstrap = n->c->n_bootstrap };
+                              .n_bootstrap = n->c->n_bootstrap,
+                              .reached = &n->reached,
+                              .advertised = n->c->advertise != NULL,
+                              .portmap = !n->c->no_portmap,
+                              .arg = n,
+                              .on_reached = announce };
     return find_open(&n->find, &fc);
 }
 

@@ -45,7 +45,7 @@ struct node_config {
     unsigned n_trust;
     /* Bytes of weights that are here, of all that are fetched; 0, 0: over.  NULL: say nothing. */
     void (*progress)(uint64_t done, uint64_t total);
-    bool no_lan, lan_join; /* see find.h */
+    bool no_lan, lan_join, no_portmap; /* see find.h */
     const char *identity;  /* file; NULL: identity.key in the store */
     const char *swarm_key; /* see keys.h */
     const char *name;      /* a label, or NULL */

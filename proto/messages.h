@@ -69,6 +69,8 @@ enum {
     M(KV_TRIM,     24,  128,                 "coordinator to stage: forget positions at and past len") \
     M(SESS_CLOSE,  27,  128,                 "coordinator to stage: free the session")            \
     M(SESS_FAIL,   28,  512,                 "stage to coordinator: the session ended, and why")  \
+    M(DIALBACK,    50,  64,                  "can I be reached at this port of the address that you see") \
+    M(DIALBACK_DONE, 51, 512,                "answer to DIALBACK")                                \
     M(ASK,         40,  CONVERSATION_MAX + 1024, "client to coordinator: answer this conversation") \
     M(ASK_PLAN,    41,  16 << 10,            "coordinator to client: who will compute what")      \
     M(ASK_TEXT,    42,  16 << 10,            "coordinator to client: a piece of the answer")      \
@@ -129,6 +131,13 @@ enum {
     F(layer_lo,     "l0",   U,     REQ, 0, LAYER_MAX,           "first layer")                    \
     F(layer_hi,     "l1",   U,     REQ, 0, LAYER_MAX,           "one past the last layer")        \
     F(ends,         "ends", U,     OPT, 0, 1,                   "the ends too")
+
+#define DIALBACK_FIELDS(F)                                                                        \
+    F(port,         "p",    U,     REQ, 1, 65535,               "TCP; only the address of this connection is dialled")
+#define DIALBACK_DONE_FIELDS(F)                                                                   \
+    F(result,       "ok",   U,     REQ, 0, 2,                   "0 nobody answered there, or somebody else; 1 you did; 2 not tried") \
+    F(addr,         "a",    BIN,   OPT, ADDR_MIN, ADDR_MAX,     "what was dialled")               \
+    F(text,         "m",    STR,   OPT, 0, 300,                 "why not, for people")
 
 #define SESS_OPEN_FIELDS(F)                                                                       \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "random")                   \

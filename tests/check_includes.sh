@@ -37,6 +37,7 @@ door 'sodium' 'proto/|store/manifest\.c|store/hash\.c'
 door 'msgpack' 'proto/|store/manifest\.c'
 door 'pcre2' 'model/tokenizer'
 door 'utf8proc' 'model/unicode_nfc\.c'
+door '(natpmp|miniupnpc)' 'node/portmap\.c'
 door 'curl/' 'tools/fetch\.c'
 door 'yajl' 'base/json\.c'
 

@@ -96,6 +96,8 @@ static const struct setting table[] = {
       .help = "a node to ask when nobody else is found; may be repeated", .check = check_links },
     { .name = "no-lan", .type = ARG_FLAG, .to = &the.config.no_lan,
       .help = "neither look for nodes on this network nor be found there" },
+    { .name = "no-portmap", .type = ARG_FLAG, .to = &the.config.no_portmap,
+      .help = "do not ask the router to let others in" },
     { .name = "lan-join", .type = ARG_FLAG, .to = &the.config.lan_join,
       .help = "join nodes found there also without a private swarm key" },
     { .name = "model", .type = ARG_STR, .to = &the.config.model, .value = "NAME",

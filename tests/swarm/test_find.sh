@@ -143,6 +143,80 @@ meets a b
 stop_all
 forget
 
+# --- routers: a home behind one, and the internet (addresses for documentation)
+
+add_bridge home
+add_bridge internet
+add_machine router
+add_machine far
+plug router home inside 192.168.88.1/24
+plug router internet outside 198.51.100.1/24
+add_machine inner
+plug inner home eth0 192.168.88.2/24
+in_machine inner ip route add default via 192.168.88.1
+plug far internet eth0 198.51.100.2/24
+# router OPTIONS...: begins to answer.
+router() {
+    : >"$tmp/router.out"
+    nsenter --target "${machine[router]}" --net -- python3 "$src/tests/igd.py" --inside 192.168.88.1 \
+        --outside 198.51.100.1 "$@" >"$tmp/router.out" 2>"$tmp/router.log" &
+    pid[router]=$!
+    wait_until 10 grep -q ready "$tmp/router.out" || die "the router does not start"
+}
+router_stops() {
+    kill "${pid[router]}"
+    wait "${pid[router]}" || true
+    unset "pid[router]"
+}
+routed() { grep -qF "$1" "$tmp/router.out"; }
+
+for speak in upnp natpmp; do
+    name=UPnP taken=(--taken 7777) outside=7778
+    [ "$speak" = upnp ] || { name=NAT-PMP taken=() outside=7777; }
+    router --speak "$speak" "${taken[@]}"
+    start_on inner a --layers 0-3 --no-lan
+    wait_until 15 said a "the router lets others in at 198.51.100.1:$outside \($name\)" ||
+        die "no mapping by $name: $(cat "$tmp/a.log" "$tmp/router.log")"
+    routed "$speak add $outside 192.168.88.2:7777 3600" || die "the router did $(cat "$tmp/router.out")"
+    start_on far b --layers 4-7 --no-ends --no-portmap --join "swarm://$(id a)@198.51.100.1:$outside"
+    meets b a
+    paris inner a
+    wait_until 10 said a "reachable at 198.51.100.1:$outside \(mapped by $name, .*1 peer connected" ||
+        die "a says $(cat "$tmp/a.log")"
+    stop a b
+    wait_until 5 routed "$speak del $outside" || wait_until 1 routed "$speak del 7777" ||
+        die "the mapping is left behind: $(cat "$tmp/router.out")"
+    router_stops
+    forget
+done
+
+# A router that grants eternal leases only, and has a private address itself.
+router --speak upnp --eternal --say 100.64.3.4
+start_on inner a --layers 0-3 --no-lan
+wait_until 15 said a "not reachable from the internet: the provider shares one address" ||
+    die "a says $(cat "$tmp/a.log")"
+routed "upnp add 7777 192.168.88.2:7777 0" || die "the router did $(cat "$tmp/router.out")"
+stop a
+wait_until 5 routed "upnp del 7777" || die "the mapping is left behind"
+router_stops
+forget
+
+# --- others try whether one is reached
+
+add_machine near
+plug near internet eth0 198.51.100.3/24
+start_on far b --layers 4-7 --no-ends --no-lan
+start_on near a --layers 0-3 --no-lan --join "${link[b]}"
+wait_until 15 said a "reachable at 198.51.100.3:7777 \(directly; 1 peer connected" ||
+    die "a says $(cat "$tmp/a.log")"
+stop a
+rm "$tmp/a.log"
+start_on near a --layers 0-3 --no-lan --join "${link[b]}" --advertise 198.51.100.3:9
+wait_until 20 said a "not reachable from the internet: 198.51.100.3:9: nothing listens there .*let TCP port 9 through" ||
+    die "a says $(cat "$tmp/a.log")"
+stop_all
+forget
+
 # --- off
 
 start_on pc1 a "${home[@]}" --no-lan --layers 0-3
