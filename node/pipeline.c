@@ -347,6 +347,18 @@ static void on_granted(struct pipeline *p, uint32_t i, const struct msg_SESS_OK 
         p->on.on_open(p->on.arg);
 }
 
+/* The last stage is done with a step whose rows have not come, and will not come after: somebody
+ * swallowed them, or did not say that they are wanted. */
+static void rows_missing(struct pipeline *p)
+{
+    const struct plan_stage *s = &p->plan.stage[p->plan.n - 1];
+    struct words who;
+    struct why why;
+    words_stage(&who, &s->id, s->lo, s->hi);
+    fail(&why, ERR_RANGE, "%s sent no rows back though they were wanted", who.text);
+    heal_lost(p, p->plan.n - 1, AVOID_REFUSED, WIRE_BAD_MESSAGE, why.text);
+}
+
 static void on_step_done(struct pipeline *p, uint32_t i, const struct msg_STEP_DONE *d)
 {
     struct peer_stage *s = &p->stage[i];
@@ -363,6 +375,10 @@ static void on_step_done(struct pipeline *p, uint32_t i, const struct msg_STEP_D
                                     .wait_us = d->wait_us });
     moved(p);
     if (i + 1 < p->plan.n) return;
+    if (p->step[d->step % STEPS_RING].want > 0) {
+        rows_missing(p);
+        return;
+    }
     heal_on_step(p);
     if (p->state == OPEN && p->on.on_room) p->on.on_room(p->on.arg); /* a note may be the last */
 }

@@ -214,10 +214,11 @@ static enum err make_session(struct stage_server *s, const struct mail *m, struc
     return ERR_OK;
 }
 
-/* The next stage could not be dialled. */
+/* The next stage could not be dialled; it may have connected to us meanwhile. */
 static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
 {
-    if (e) stage_server_on_peer(arg, id, false, why);
+    struct stage_server *s = arg;
+    if (e && !net_is_up(s->c.net, id)) stage_server_on_peer(s, id, false, why);
 }
 
 /* Connect to the next stage already while the others open their sessions. */

@@ -1,0 +1,192 @@
+#include "tests/sim/node_sim.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static const struct swarm_key swarm = { { 7 } };
+
+/* --- as node/node.c --- */
+
+static void announce(void *arg)
+{
+    struct sim_node *n = arg;
+    const struct services *v = &n->services;
+    uint8_t addr[ADDR_MIN];
+    if (n->is_stopping || !n->peers || !services_are_open(v)) return;
+    struct record_body r = { .state = RECORD_ACTIVE, .ends = v->coordinator != NULL };
+    r.addrs.p[r.addrs.n++] = net_sim_addr(n->place.host, SIM_PORT, addr);
+    r.model = slice_of(v->weights.name.id.b, HASH_BYTES);
+    r.model_name = slice_str(v->weights.name.name);
+    r.layers = (struct uints){ .n = 2, .p = { n->lo, n->hi } };
+    r.layer_us = v->pace.layer_us;
+    r.prefill = v->pace.prefill;
+    r.kv_tokens = stage_server_free_tokens(v->stage);
+    r.context = v->context;
+    r.sessions = stage_server_sessions(v->stage);
+    r.agent = slice_str("sim");
+    r.rtts = trips_list(&n->trips);
+    if (peers_announce(n->peers, &r)) abort();
+}
+
+static void on_mail(void *arg, struct mail *m)
+{
+    struct sim_node *n = arg;
+    struct services *v = &n->services;
+    if (n->is_stopping) {
+        m->note.drop(&m->note);
+        return;
+    }
+    switch (m->m.type) {
+    case MSG_RECORDS:
+    case MSG_RECORDS_GET: peers_on_mail(n->peers, m); break;
+    case MSG_ACT:
+        if (m->m.rid == 0)
+            stage_server_on_mail(v->stage, m);
+        else
+            pipelines_on_mail(v->pipelines, m);
+        break;
+    case MSG_SESS_OPEN:
+    case MSG_KV_TRIM:
+    case MSG_SESS_CLOSE: stage_server_on_mail(v->stage, m); break;
+    case MSG_SESS_OK:
+    case MSG_STEP_DONE:
+    case MSG_SESS_FAIL:
+    case MSG_ERROR: pipelines_on_mail(v->pipelines, m); break;
+    case MSG_ASK:
+    case MSG_ASK_CANCEL: asks_on_mail(v->asks, m); break;
+    default: m->note.drop(&m->note); break;
+    }
+}
+
+static void on_peer(void *arg, const struct node_id *id, bool up, const char *why)
+{
+    struct sim_node *n = arg;
+    struct services *v = &n->services;
+    if (n->is_stopping) return;
+    peers_on_peer(n->peers, id, up);
+    pipelines_on_peer(v->pipelines, id, up, why);
+    stage_server_on_peer(v->stage, id, up, why);
+    asks_on_peer(v->asks, id, up);
+}
+
+static void on_directory(void *arg)
+{
+    struct sim_node *n = arg;
+    if (n->services.pipelines && !n->is_stopping) pipelines_on_change(n->services.pipelines);
+}
+
+static void on_join_failed(void *arg, const struct link *l, const char *why)
+{
+    (void)arg;
+    trace("cannot join %s: %s", l->host, why);
+}
+
+static void open_net(struct sim_node *n)
+{
+    struct net_config nc = { .me = &n->me,
+                             .swarm = &swarm,
+                             .listen_host = "0.0.0.0",
+                             .listen_port = SIM_PORT,
+                             .agent = "sim",
+                             .role = 1,
+                             .arg = n,
+                             .on_mail = on_mail,
+                             .on_peer = on_peer };
+    struct peers_config pc = { .hub = &n->hub,
+                               .me = &n->me,
+                               .swarm = &swarm,
+                               .join = n->join,
+                               .n_join = n->n_join,
+                               .arg = n,
+                               .on_change = on_directory,
+                               .on_join_failed = on_join_failed };
+    if (net_open(&n->net, &n->hub, &nc, NULL)) abort();
+    pc.net = n->net;
+    if (peers_open(&n->peers, &pc)) abort();
+}
+
+static void open_services(struct sim_node *n)
+{
+    static const struct kernels kernels = { .isa = "hashes" };
+    struct services_config sc = { .store = &n->store,
+                                  .lo = n->lo,
+                                  .hi = n->hi,
+                                  .with_ends = n->has_ends,
+                                  .context = n->context,
+                                  .kv_bytes = n->kv_bytes,
+                                  .patience = n->patience_s,
+                                  .me = n->me.id,
+                                  .kernels = &kernels,
+                                  .workers = workers_inline(),
+                                  .hub = &n->hub,
+                                  .net = n->net,
+                                  .peers = n->peers,
+                                  .allow = n->allow,
+                                  .n_allow = n->n_allow,
+                                  .arg = n,
+                                  .on_change = announce };
+    if (services_load(&n->services, &sc, NULL) || services_open(&n->services, NULL)) abort();
+}
+
+/* --- life --- */
+
+void sim_node_start(struct sim_node *n)
+{
+    assert(!n->runs);
+    struct place *before = world_enter(&n->place);
+    trace("starts: layers %u-%u%s", n->lo, n->hi - 1, n->has_ends ? " and the ends" : "");
+    n->runs = true;
+    n->is_stopping = n->place.off = false;
+    if (hub_init(&n->hub)) abort();
+    open_net(n);
+    open_services(n);
+    trips_start(&n->trips, &n->hub, n->net, n->peers, n->me.id, announce, n);
+    announce(n);
+    (void)world_enter(before);
+    if (n->on_up) n->on_up(n->arg, n);
+}
+
+static void on_net_closed(void *arg)
+{
+    struct sim_node *n = arg;
+    services_close(&n->services);
+}
+
+/* After a kill nobody hears anything of this: it only takes back memory, and lets the address
+ * sanitizer see that a node can end at any moment without losing any. */
+static void end(struct sim_node *n)
+{
+    struct place *before = world_enter(&n->place);
+    n->is_stopping = true;
+    services_stop(&n->services);
+    trips_stop(&n->trips);
+    peers_leave(n->peers);
+    peers_close(n->peers);
+    net_close(n->net, on_net_closed, n);
+    hub_run(&n->hub); /* until the net has closed */
+    hub_fini(&n->hub);
+    n->net = NULL;
+    n->peers = NULL;
+    n->runs = false;
+    (void)world_enter(before);
+}
+
+void sim_node_kill(struct sim_node *n, bool is_silent)
+{
+    struct place *before = world_enter(&n->place);
+    trace("%s", is_silent ? "is switched off" : "is killed");
+    (void)world_enter(before);
+    n->place.off = is_silent;
+    n->place.thaw_us = 0;
+    net_sim_kill(n->net, is_silent);
+    end(n);
+    net_sim_refresh();
+}
+
+void sim_node_stop(struct sim_node *n)
+{
+    struct place *before = world_enter(&n->place);
+    trace("stops");
+    (void)world_enter(before);
+    end(n);
+}

@@ -1,0 +1,48 @@
+# A swarm in one process, over a virtual clock and a network of chance (docs/simulator.md).  The
+# actors are the product's; libuv, sockets, compute and the model are those of this folder, and
+# libuv is not even linked.
+add_library(sim_world OBJECT sim/scenario.c sim/liar.c sim/asker.c sim/node_sim.c sim/net_sim.c
+  sim/uv_sim.c sim/uv_missing.c sim/compute_sim.c sim/model_sim.c sim/sign_sim.c sim/world.c)
+target_include_directories(sim_world PRIVATE
+  $<TARGET_PROPERTY:PkgConfig::UV,INTERFACE_INCLUDE_DIRECTORIES>
+  $<TARGET_PROPERTY:PkgConfig::SODIUM,INTERFACE_INCLUDE_DIRECTORIES>)
+
+# sim_program(NAME SOURCES...): what SOURCES define stands in for the same of the product.
+function(sim_program name)
+  add_executable(${name} sim/sim.c ${ARGN} $<TARGET_OBJECTS:sim_world>)
+  target_include_directories(${name} PRIVATE
+    $<TARGET_PROPERTY:PkgConfig::UV,INTERFACE_INCLUDE_DIRECTORIES>)
+  target_link_libraries(${name} PRIVATE $<TARGET_FILE:node> store model proto arch base)
+  target_link_options(${name} PRIVATE -Wl,--wrap=time,--wrap=clock_gettime
+    -Wl,--wrap=identity_sign,--wrap=identity_verify)
+  add_dependencies(${name} node)
+endfunction()
+
+sim_program(sim)
+foreach(shard 1 2)
+  add_test(NAME sim_${shard} COMMAND sim --seeds ${shard}-2000 --step 2)
+endforeach()
+add_test(NAME sim_replays COMMAND sim --replays 5)
+
+# Does it find anything?  Each mutant is a file of the product with one mistake, made by sed, and
+# has to fail within SEEDS seeds.
+set(SEEDS 400)
+function(sim_mutant name file mistake)
+  set(made ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}.c)
+  add_custom_command(OUTPUT ${made} DEPENDS ${CMAKE_SOURCE_DIR}/${file} VERBATIM
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/mutants
+    COMMAND sed ${mistake} ${CMAKE_SOURCE_DIR}/${file} > ${made})
+  sim_program(sim_mutant_${name} ${made})
+  target_compile_options(sim_mutant_${name} PRIVATE -Wno-error)
+  add_test(NAME sim_mutant_${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/test_mutant.sh
+    $<TARGET_FILE:sim_mutant_${name}> ${SEEDS} ${CMAKE_SOURCE_DIR}/${file} ${made})
+endfunction()
+sim_mutant(any_sender node/stage.c "s/if (!node_id_equal(&m->from, &x->prev)) {/if (false) {/")
+sim_mutant(any_closer node/stage.c
+  "s/if (x && node_id_equal(&m->from, &x->coordinator)) end/if (x) end/")
+sim_mutant(orphans node/stage.c
+  "s/if (node_id_equal(&x->coordinator, id))/if (node_id_equal(\\&x->coordinator, id) \\&\\& x->n_jobs > 9)/")
+sim_mutant(no_close node/pipeline_open.c "s/if (p->state != OPENING && p->state != OPEN) return/return/")
+sim_mutant(swallowed node/pipeline.c "s/if (p->step.d->step % STEPS_RING..want > 0) {/if (false) {/")
+sim_mutant(not_again node/coordinator.c "s/r->n_sent = 0/r->n_sent += 0/")
+sim_mutant(forged proto/directory.c "s/if (!identity_verify(.*$/if (false)/")
