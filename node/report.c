@@ -107,7 +107,7 @@ void report_explanation(struct text *out, const char *model, const struct plan_e
                         size_t row_bytes)
 {
     add_plan(out, model, &x->plan);
-    if (x->plan.n > 0) add_first_token(out, &x->plan, row_bytes);
+    if (x->plan.n > 0 && row_bytes > 0) add_first_token(out, &x->plan, row_bytes);
     add_left(out, x);
     add_ranges(out, "single", x->single, x->n_single);
     add_ranges(out, "gap", x->gap, x->n_gap);

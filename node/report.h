@@ -15,7 +15,8 @@ void report_plan(struct text *out, const char *model, const struct plan *plan);
  * "left_more", "single": [[lo, hi]], "gap": [[lo, hi]], "more": {"layer_us", "rtt_us", "n_layers",
  * "lo", "hi", "token_us"}}.  why is one of spare, slower, no_room, refused, lost, banned, joining,
  * draining and empty; more.token_us 0: one more PC brings nothing.  Fits an ASK_PLAN: of what is
- * long the end is left away. */
+ * long the end is left away.  row_bytes 0: how fast prompts are is not known, first_token is left
+ * away. */
 void report_explanation(struct text *out, const char *model, const struct plan_explanation *x,
                         size_t row_bytes);
 

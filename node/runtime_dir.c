@@ -210,3 +210,20 @@ out:
         close(fd);
     return e;
 }
+
+enum err runtime_find_asked(struct local_node *out, const char *model, struct why *why)
+{
+    struct local_node node[16];
+    unsigned n = 0;
+    enum err e = runtime_find(node, 16, &n, why);
+    if (e) return e;
+    for (unsigned i = 0; i < n; i++) {
+        if (!node[i].answers || (model && strcmp(node[i].model, model) != 0)) continue;
+        *out = node[i];
+        return ERR_OK;
+    }
+    return fail(why, ERR_NOTFOUND,
+                "no node %s%s runs on this machine; start one with `swarm-node --store DIR "
+                "--listen 127.0.0.1:0`, or give the link of one",
+                model ? "with " : "that answers questions", model ? model : "");
+}

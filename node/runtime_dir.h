@@ -37,4 +37,8 @@ void runtime_withdraw(void); /* remove it; nothing happens when there is none */
 MUST_CHECK enum err runtime_find(struct local_node *out, unsigned cap, unsigned *n,
                                  struct why *why);
 
+/* The newest node that runs here and answers questions, with that model (NULL: any).
+ * ERR_NOTFOUND with why, for people. */
+MUST_CHECK enum err runtime_find_asked(struct local_node *out, const char *model, struct why *why);
+
 #endif

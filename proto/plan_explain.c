@@ -263,7 +263,9 @@ static enum err one_more(struct plan_explanation *x, const struct plan_query *q,
         if (with.best_key < PLAN_NEVER) x->more.token_us = us_of(with.best_key, with.head_us);
         plan_close(&with);
     }
-    bool is_faster = x->more.token_us && (x->plan.n == 0 || x->more.token_us < x->plan.token_us);
+    /* A hundredth is nothing that anybody would buy a PC for. */
+    bool is_faster = x->more.token_us &&
+                     (x->plan.n == 0 || x->more.token_us < x->plan.token_us / 100 * 99);
     if (!is_faster && lonely_stage(&x->plan, x->more.n_layers, &lo, &hi))
         x->more.token_us = x->plan.token_us;
     else if (!is_faster)

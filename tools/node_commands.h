@@ -4,6 +4,7 @@
 #define TOOLS_NODE_COMMANDS_H
 
 int node_status_main(int argc, char **argv);
+int node_plan_main(int argc, char **argv);
 int node_drain_main(int argc, char **argv);
 int node_hold_main(int argc, char **argv);
 int node_check_config_main(int argc, char **argv);

@@ -1,7 +1,5 @@
 #include "tools/plan_print.h"
 
-#include "proto/identity.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,13 +55,15 @@ static void word(char *out, size_t cap, const struct json *v)
     out[n] = 0;
 }
 
-static void name_of(char out[NODE_ID_SHORT], const struct json *v)
+static void name_of(const struct printer *pr, char out[NODE_ID_SHORT], const struct json *v)
 {
     char id[80];
     struct node_id node;
     word(id, sizeof id, json_get(v, "id"));
     if (node_id_parse(&node, id, NULL))
         snprintf(out, NODE_ID_SHORT, "?");
+    else if (pr->look.name)
+        snprintf(out, NODE_ID_SHORT, "%s", pr->look.name(pr->look.arg, &node));
     else
         node_id_short(out, &node);
 }
@@ -141,7 +141,7 @@ static void picture(const struct printer *pr)
         const struct json *s = nth(pr->stages, i);
         double hop = ms_of(s, "hop_us"), work = compute_ms(s);
         layers_of(layers, sizeof layers, s);
-        name_of(name, s);
+        name_of(pr, name, s);
         row(pr, layers, name, at, hop, work, all);
         at += hop + work;
     }
@@ -177,7 +177,7 @@ static void say_bottleneck(const struct printer *pr)
         fprintf(pr->f, "Most time is spent on the way: %.1f of %.1f ms.\n", ways, all);
     } else {
         layers_of(layers, sizeof layers, slowest);
-        name_of(name, slowest);
+        name_of(pr, name, slowest);
         fprintf(pr->f, "Most time is spent in %s on %s: %.1f of %.1f ms.\n", layers, name,
                 compute_ms(slowest), all);
     }
@@ -197,7 +197,7 @@ static void say_spares(const struct printer *pr)
     for (uint32_t i = 0; i < pr->n; i++) {
         const struct json *s = nth(pr->stages, i), *spares = json_get(s, "spares");
         layers_of(layers, sizeof layers, s);
-        name_of(name, s);
+        name_of(pr, name, s);
         if (count(spares) == 0) {
             fprintf(pr->f, "No spare for %s: if %s leaves, answers wait.\n", layers, name);
             continue;
@@ -205,7 +205,7 @@ static void say_spares(const struct printer *pr)
         fprintf(pr->f, "If %s leaves, %s go%s to ", name, layers,
                 number(s, "hi") == number(s, "lo") + 1 ? "es" : "");
         for (uint32_t k = 0; k < count(spares); k++) {
-            name_of(spare, nth(spares, k));
+            name_of(pr, spare, nth(spares, k));
             fprintf(pr->f, "%s%s", k ? " and " : "", spare);
         }
         fprintf(pr->f, ": %.1f tokens/s.\n", per_second(number(s, "spare_token_us")));
@@ -249,7 +249,7 @@ static void say_left_one(const struct printer *pr, const struct json *l)
 {
     char name[NODE_ID_SHORT], why[16];
     uint64_t us = number(l, "token_us"), best = number(pr->p, "token_us");
-    name_of(name, l);
+    name_of(pr, name, l);
     word(why, sizeof why, json_get(l, "why"));
     fprintf(pr->f, "  %s ", name);
     if (strcmp(why, "spare") == 0)
@@ -267,7 +267,7 @@ static void say_left(const struct printer *pr)
 {
     const struct json *left = json_get(pr->p, "left");
     uint64_t more = number(pr->p, "left_more");
-    if (count(left) == 0) return;
+    if (count(left) == 0 || pr->n == 0) return;
     fputs("Not part of it:\n", pr->f);
     for (uint32_t i = 0; i < count(left); i++)
         if (i < LEFT_SHOWN)
@@ -289,7 +289,9 @@ static void say_more(const struct printer *pr)
             ms_of(m, "layer_us"), ms_of(m, "rtt_us"), number(m, "n_layers"),
             number(m, "n_layers") == 1 ? "" : "s");
     layers_of(layers, sizeof layers, m);
-    if (us == 0)
+    if (us == 0 && pr->n == 0)
+        fputs("would not be enough.\n", pr->f);
+    else if (us == 0)
         fputs("would bring nothing to one answer; it would let more be given at once.\n", pr->f);
     else if (pr->n == 0)
         fprintf(pr->f, "with %s would complete the model: %.1f tokens/s.\n", layers,
@@ -352,5 +354,5 @@ struct plan_look plan_look_of(FILE *f)
         width = w.ws_col;
     if (width < WIDTH_MIN) width = WIDTH_MIN;
     if (width > WIDTH_MAX) width = WIDTH_MAX;
-    return (struct plan_look){ width, is_utf8() };
+    return (struct plan_look){ .width = width, .utf8 = is_utf8() };
 }

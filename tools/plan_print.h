@@ -9,12 +9,16 @@
 #define TOOLS_PLAN_PRINT_H
 
 #include "base/json.h"
+#include "proto/identity.h"
 
 #include <stdio.h>
 
 struct plan_look {
     unsigned width; /* columns */
     bool utf8;
+    /* How a node is called; NULL: by the start and the end of its id.  Good until the next call. */
+    const char *(*name)(void *arg, const struct node_id *id);
+    void *arg;
 };
 
 /* What f can show: its terminal's width (80 where it is none), and the locale's encoding. */

@@ -248,24 +248,6 @@ static enum err read_options(struct ask *a, struct why *why)
     return sampling_check(&s, why);
 }
 
-/* A node of this machine, the newest first. */
-static enum err find_link(struct link *out, struct why *why)
-{
-    struct local_node node[16];
-    unsigned n = 0;
-    enum err e = runtime_find(node, 16, &n, why);
-    if (e) return e;
-    for (unsigned i = 0; i < n; i++) {
-        if (!node[i].answers || (model && strcmp(node[i].model, model) != 0)) continue;
-        *out = node[i].link;
-        return ERR_OK;
-    }
-    return fail(why, ERR_NOTFOUND,
-                "no node %s%s runs on this machine; start one with `swarm-node --store DIR "
-                "--listen 127.0.0.1:0`, or give the link of one",
-                model ? "with " : "that answers questions", model ? model : "");
-}
-
 static int run(struct ask *a, const struct link *link, const char *question)
 {
     struct identity me;
@@ -320,7 +302,9 @@ int main(int argc, char **argv)
     if (read_options(&ask, &why)) return die(&args, 2, "%s", why.text);
     if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
     if (link_word && link_parse(&link, link_word, &why)) return die(&args, 2, "%s", why.text);
-    if (!link_word && find_link(&link, &why)) return die(&args, 1, "%s", why.text);
+    struct local_node here;
+    if (!link_word && runtime_find_asked(&here, model, &why)) return die(&args, 1, "%s", why.text);
+    if (!link_word) link = here.link;
 
     log_set_level(LOG_ERROR); /* what matters is said as the answer's end */
     ask.is_chat = !question && !plan_only;

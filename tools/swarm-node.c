@@ -11,6 +11,7 @@
 
 static const struct command commands[] = {
     { "status", node_status_main, "show the node that runs here, live" },
+    { "plan", node_plan_main, "who would compute what, how fast, and what more PCs bring" },
     { "hold", node_hold_main, "let it hold and serve other layers" },
     { "drain", node_drain_main, "let it hand over its work, then stop" },
     { "check-config", node_check_config_main,

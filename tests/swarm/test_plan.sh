@@ -40,14 +40,14 @@ start_far() {
 # number FIELD: of the JSON in $answer, the stats' one.
 number() { sed "s/.*\"stats\": *//; s/.*\"$1\": *\([0-9.]*\).*/\1/" <<<"$answer"; }
 
-# compare WHAT LINK: medians of ratios, once nodes have measured each other.
+# compare WHAT LINK [DELAY]: medians of ratios, once nodes have measured each other.
 compare() {
-    local i question kind what=$1 link=$2
+    local i question kind what=$1 link=$2 n=$((tokens * 20 / (20 + ${3:-0})))
     : >"$tmp/ratios"
     for ((i = 0; i <= asks; i++)); do
         for kind in short long; do
             question=${!kind}
-            answer=$("$bin/swarm-ask" "$link" --json --max-tokens $tokens --seed 2 --temperature 100 \
+            answer=$("$bin/swarm-ask" "$link" --json --max-tokens $n --seed 2 --temperature 100 \
                 --top-p 1 --top-k 0 "$question" 2>"$tmp/ask.err") || die "$what: $(cat "$tmp/ask.err")"
             [ $i -gt 0 ] || continue # the first one connects the stages
             echo "$kind $(number predicted_tokens_per_s) $(number tokens_per_s) \
@@ -80,7 +80,7 @@ for delay in "${delays[@]}"; do
     start_far n1 "$delay" --layers 3-5 --no-ends --join "${link[n0]}"
     start_far n2 "$delay" --layers 6-7 --no-ends --join "${link[n0]}"
     probe nodes 3
-    compare "3 nodes, $delay ms" "${link[n0]}"
+    compare "3 nodes, $delay ms" "${link[n0]}" "$delay"
     stop_all
     kill "${background[@]}" 2>/dev/null
     background=()
