@@ -10,7 +10,6 @@
 enum {
     GIVES_MS = 5000,       /* while fetching: how often what we give is looked at again */
     LATE_TILES_MS = 60000, /* after a fetch: tiles that come late are no lie */
-    ROOM_SPARE = 16 << 20, /* as in fetch_store.c */
 };
 
 /* Work on the depot's thread; one of each at a time. */
@@ -256,28 +255,6 @@ static void on_bad(void *arg, const struct node_id *id, const char *what)
 
 /* --- fetching --- */
 
-/* All that fits: the ends, then layers from the first on. */
-static enum err choose_all(const struct holder *h, const struct manifest *m, uint64_t room,
-                           struct holding *out, struct why *why)
-{
-    uint64_t ends = arch_bytes(&m->arch, ARCH_ENDS) + m->tokenizer_bytes, used = ROOM_SPARE;
-    uint64_t all = ends;
-
-    *out = (struct holding){ .ends = !h->c.no_ends };
-    if (out->ends) used += ends + ends / 50;
-    for (uint32_t l = 0; l < m->arch.n_layers; l++) {
-        uint64_t n = arch_bytes(&m->arch, l);
-        all += n;
-        used += n + n / 50;
-        if (used <= room && out->hi == l) out->hi = l + 1;
-    }
-    if (out->hi > 0) return ERR_OK;
-    return fail(why, ERR_DISKFULL,
-                "%s has %" PRIu64 " MiB in %u layers, and of the disk %" PRIu64
-                " MiB may be used: not one layer fits",
-                h->c.model ? h->c.model : "the model", all >> 20, m->arch.n_layers, room >> 20);
-}
-
 /* For good: jobs on the depot's thread read it. */
 static enum err take_manifest(struct holder *h, const struct manifest *m)
 {
@@ -301,8 +278,7 @@ static enum err on_choose(void *arg, const struct manifest *m, uint64_t room, st
     if (h->missing) e = check_range(&h->c, m, h->name.name, why);
     if (!e && h->missing && h->c.has_layers) *out = h->c.layers;
     if (!e && h->missing && out->lo == out->hi && !out->ends)
-        e = h->c.choose ? h->c.choose(h->c.arg, m, room, out, why)
-                        : choose_all(h, m, room, out, why);
+        e = h->c.choose(h->c.arg, m, room, out, why);
     if (e) return e;
     if (h->c.no_ends) out->ends = false;
     h->want = *out;
@@ -379,6 +355,16 @@ enum err holder_change(struct holder *h, const struct holding *want, struct why 
     if (want->lo > want->hi || want->hi > n || (want->lo == want->hi && !want->ends))
         return fail(why, ERR_RANGE, "layers %u to %u: the model has layers 0-%u", want->lo,
                     want->hi ? want->hi - 1 : 0, n - 1);
+    h->want = *want;
+    return start_fetch(h);
+}
+
+enum err holder_rechoose(struct holder *h, const struct holding *want, struct why *why)
+{
+    if (!h->fetch || !h->missing || h->err || !h->manifest)
+        return fail(why, ERR_BUSY, "it is here already, or not known yet");
+    fetch_close(h->fetch);
+    h->fetch = NULL;
     h->want = *want;
     return start_fetch(h);
 }
@@ -479,6 +465,9 @@ void holder_describe(const struct holder *h, struct record_body *r, bool joining
     r->gives_ends = h->gives_ends;
     if (joining && h->want.lo < h->want.hi)
         r->layers = (struct uints){ .n = 2, .p = { h->want.lo, h->want.hi } };
+    if (joining) r->ends = h->want.ends;
+    if (!joining && h->fetch && h->want.lo < h->want.hi)
+        r->coming = (struct uints){ .n = 2, .p = { h->want.lo, h->want.hi } };
 }
 
 struct store *holder_store(struct holder *h)
@@ -489,6 +478,11 @@ struct store *holder_store(struct holder *h)
 struct depot *holder_depot(struct holder *h)
 {
     return h->depot;
+}
+
+const struct hash *holder_id(const struct holder *h)
+{
+    return &h->name.id;
 }
 
 const char *holder_model(const struct holder *h)

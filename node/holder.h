@@ -32,7 +32,7 @@ struct holder_config {
     bool may_fetch;  /* there are ways to meet others */
     bool may_change; /* holder_change will be called */
     void *arg;
-    /* Without has_layers: what to hold; NULL: all that fits. */
+    /* Without has_layers: what to hold. */
     enum err (*choose)(void *arg, const struct manifest *m, uint64_t room, struct holding *out,
                        struct why *why);
     bool (*computes)(void *arg); /* as in serve.h */
@@ -64,6 +64,10 @@ void holder_on_directory(struct holder *h);
  * fetch is under way; ERR_RANGE: the model has no such layers. */
 MUST_CHECK enum err holder_change(struct holder *h, const struct holding *want, struct why *why);
 
+/* While what was chosen at first is fetched: fetch this instead; what came already stays.  ERR_BUSY:
+ * too late.  Not from a callback of ours. */
+MUST_CHECK enum err holder_rechoose(struct holder *h, const struct holding *want, struct why *why);
+
 /* For the node's record: what it gives; and while it fetches at first (state joining) the model and
  * the layers that it will hold.  Slices borrow from h until the next call. */
 void holder_describe(const struct holder *h, struct record_body *r, bool joining);
@@ -71,6 +75,7 @@ void holder_describe(const struct holder *h, struct record_body *r, bool joining
 struct store *holder_store(struct holder *h);
 /* Jobs that touch the store while the loop runs. */
 struct depot *holder_depot(struct holder *h);
+const struct hash *holder_id(const struct holder *h); /* the model's; known to choose and later */
 const char *holder_model(const struct holder *h); /* for store_find_model */
 /* "fetching layers 3-5 of atlas:q80: 41 %"; false: nothing is fetched. */
 bool holder_text(const struct holder *h, char *out, size_t cap);

@@ -5,6 +5,7 @@
 #include "node/find.h"
 #include "node/holder.h"
 #include "node/keys.h"
+#include "node/mover.h"
 #include "node/pool.h"
 #include "node/reached.h"
 #include "node/runtime_dir.h"
@@ -35,6 +36,7 @@ struct node {
     /* what it holds */
     struct identity me;
     struct holder *holder;
+    struct mover *mover;    /* NULL: its user says what it holds */
     struct holding holding; /* what it serves, or will */
     bool is_held;           /* all of it is in the store */
     bool is_moving;         /* it is, and is not served yet: sessions are waited for */
@@ -94,6 +96,8 @@ static void announce(void *arg);
 static void on_held(void *arg, const struct holding *h);
 static void on_holder_failed(void *arg, enum err e, const char *why);
 static bool computes(void *arg);
+static enum err choose(void *arg, const struct manifest *m, uint64_t room, struct holding *out,
+                       struct why *why);
 
 /* Are there others to fetch from, or will there be? */
 static bool may_meet_others(const struct node *n)
@@ -117,6 +121,7 @@ static enum err find_holding(struct node *n, struct why *why)
                                 .may_fetch = may_meet_others(n),
                                 .may_change = c->may_move,
                                 .arg = n,
+                                .choose = choose,
                                 .computes = computes,
                                 .on_held = on_held,
                                 .on_change = announce,
@@ -135,7 +140,7 @@ static enum err load_services(struct node *n, struct why *why)
                                   .hi = n->holding.hi,
                                   .with_ends = n->holding.ends,
                                   .context = c->context,
-                                  .kv_bytes = c->kv_bytes,
+                                  .kv_bytes = c->kv_bytes ? c->kv_bytes : c->ram / 4,
                                   .patience = c->patience,
                                   .no_ends = c->no_ends,
                                   .kernels = n->kernels,
@@ -175,6 +180,8 @@ static void describe_services(const struct node *n, struct record_body *r)
     r->ends = v->coordinator != NULL;
     if (w->lo == w->hi) return;
     r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
+    if (n->is_moving && n->holding.lo < n->holding.hi)
+        r->coming = (struct uints){ .n = 2, .p = { n->holding.lo, n->holding.hi } };
     r->layer_us = v->pace.layer_us;
     r->prefill = v->pace.prefill;
     r->kv_tokens = stage_server_free_tokens(v->stage);
@@ -437,7 +444,7 @@ static void on_held(void *arg, const struct holding *h)
     n->holding = *h;
     n->is_held = true;
     if (!services_are_open(&n->services)) {
-        start_load(n);
+        if (!mover_is_choosing(n->mover)) start_load(n);
         return;
     }
     n->is_moving = true;
@@ -451,6 +458,76 @@ enum err node_rehold(struct node *n, const struct holding *h, struct why *why)
     if (n->is_stopping || n->is_moving || !services_are_open(&n->services))
         return fail(why, ERR_BUSY, "this node is not serving yet, or about to serve another part");
     return holder_change(n->holder, h, why);
+}
+
+/* --- 4b: what it had better hold --- */
+
+static enum err choose(void *arg, const struct manifest *m, uint64_t room, struct holding *out,
+                       struct why *why)
+{
+    struct node *n = arg;
+    return mover_choose(n->mover, holder_id(n->holder)->b, m, room, out, why);
+}
+
+static enum err rechoose(void *arg, const struct holding *to, struct why *why)
+{
+    struct node *n = arg;
+    n->is_held = false;
+    enum err e = holder_rechoose(n->holder, to, why);
+    return e == ERR_BUSY ? holder_change(n->holder, to, why) : e; /* it has all come already */
+}
+
+static void on_settled(void *arg)
+{
+    struct node *n = arg;
+    if (n->is_held && !n->is_stopping && !services_are_open(&n->services)) start_load(n);
+}
+
+static enum err move(void *arg, const struct holding *to, struct why *why)
+{
+    return node_rehold(arg, to, why);
+}
+
+static bool state_for_mover(void *arg, struct mover_state *out)
+{
+    struct node *n = arg;
+    const struct services *v = &n->services;
+    char text[8];
+    if (!n->is_ready || !services_are_open(v) || n->is_moving ||
+        holder_text(n->holder, text, sizeof text))
+        return false;
+    *out = (struct mover_state){ .have = n->holding,
+                                 .manifest = &v->weights.manifest,
+                                 .model = v->weights.name.id.b,
+                                 .layer_us = v->pace.layer_us,
+                                 .sessions = stage_server_sessions(v->stage) };
+    return true;
+}
+
+static uint64_t room_for_weights(const struct node_config *c)
+{
+    if (!c->ram) return warm_room();
+    uint64_t kv = c->kv_bytes ? c->kv_bytes : c->ram / 4;
+    return c->ram > kv ? c->ram - kv : 0;
+}
+
+static enum err open_mover(struct node *n, struct why *why)
+{
+    struct mover_config mc = { .hub = &n->hub,
+                               .peers = n->peers,
+                               .me = n->me.id,
+                               .room = room_for_weights(n->c),
+                               .disk = n->c->disk_limit,
+                               .no_ends = n->c->no_ends,
+                               .may_move = n->c->may_move,
+                               .arg = n,
+                               .state = state_for_mover,
+                               .rechoose = rechoose,
+                               .on_settled = on_settled,
+                               .move = move };
+    if (n->c->has_layers || (n->is_held && !n->c->may_move)) return ERR_OK;
+    enum err e = mover_open(&n->mover, &mc);
+    return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
 }
 
 static void on_holder_failed(void *arg, enum err e, const char *why)
@@ -590,6 +667,8 @@ static void stop(struct node *n)
     counters_stop(&n->counters);
     services_stop(&n->services);
     holder_close(n->holder);
+    mover_close(n->mover);
+    n->mover = NULL;
     find_close(n->find);
     trips_stop(&n->trips);
     if (n->peers) {
@@ -650,7 +729,8 @@ static enum err start(struct node *n, struct why *why)
     e = open_net(n, why);
     if (e) return e;
     open_control(n);
-    e = holder_open(n->holder, &n->hub, n->net, n->peers, &n->me.id, why);
+    e = open_mover(n, why);
+    if (!e) e = holder_open(n->holder, &n->hub, n->net, n->peers, &n->me.id, why);
     if (!e && n->is_held) e = open_services(n, why);
     if (e) return e;
     open_handles(n);

@@ -39,6 +39,7 @@ struct node_config {
     bool no_ends;
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
     bool ends;           /* with has_layers: fetch the ends too, if they are missing */
+    uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
     uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */
     const char *trust[NODE_TRUST_MAX]; /* publishers' ids */

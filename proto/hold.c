@@ -402,8 +402,7 @@ enum hold_reason hold_move(struct hold_window *to, struct hold_now *now,
 
 /* --- from the directory --- */
 
-/* The /16 of an IPv4 address, the /32 of an IPv6 one; all private addresses are one network. */
-static uint32_t network_of(const struct record_body *b)
+uint32_t hold_network(const struct record_body *b)
 {
     if (b->addrs.n == 0) return 0;
     struct slice a = b->addrs.p[0];
@@ -428,14 +427,15 @@ uint32_t hold_peers(struct hold_peer *out, const struct directory *d, const stru
     for (uint32_t i = 0; i < directory_n(d) && n < DIRECTORY_MAX; i++) {
         const struct entry *e = directory_nth(d, i);
         const struct record_body *b = &e->body;
-        bool is_there = b->state == RECORD_ACTIVE || b->state == RECORD_JOINING;
+        bool is_there = b->state == RECORD_ACTIVE || b->state == RECORD_JOINING ||
+                        (b->state == RECORD_DRAINING && b->coming.n > 0); /* it will be there */
         if (!is_there || node_id_equal(&e->id, me) || b->model.n != ID_BYTES ||
             memcmp(b->model.p, m->id, ID_BYTES) != 0)
             continue;
         struct hold_peer p = { .id = e->id,
                                .joining = b->state == RECORD_JOINING,
                                .layer_us = (uint32_t)b->layer_us,
-                               .net = network_of(b),
+                               .net = hold_network(b),
                                .sessions = (uint32_t)b->sessions };
         read_ranges(&p, &b->layers, m->n_layers);
         if (b->ends && p.n == 0) p.range[p.n++] = (struct hold_window){ 0, 0, false };

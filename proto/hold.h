@@ -45,7 +45,8 @@ enum {
     HOLD_GAIN_PERCENT = 30,
     HOLD_RESIDENT_S = 30 * 60,
     HOLD_KEEP = 2,
-    HOLD_WAIT_MAX_MS = 10000, /* between announcing and choosing again: a random part of it */
+    HOLD_WAIT_MIN_MS = 1500, /* between announcing and choosing again: what others announced must */
+    HOLD_WAIT_MAX_MS = 4000, /* have come; a random time, so that not all choose at once */
     HOLD_LAYER_UNKNOWN_US = 10000,
     HOLD_PEER_RANGES = 4,
 };
@@ -83,6 +84,10 @@ struct hold_self {
     uint32_t net;
     bool no_ends; /* its user does not want them */
 };
+
+/* The network of a node: the /16 of its IPv4 address, the /32 of an IPv6 one; all private addresses
+ * are one; 0: it announces none. */
+uint32_t hold_network(const struct record_body *b);
 
 /* What the directory says of the model, without me, drained and gone nodes.  out [DIRECTORY_MAX];
  * returns how many. */

@@ -109,6 +109,9 @@ static const struct setting table[] = {
       .help = "do not hold embedding and head, do not answer questions" },
     { .name = "ends", .type = ARG_FLAG, .to = &the.config.ends,
       .help = "with --layers: fetch embedding and head too, so that it can be asked" },
+    { .name = "ram", .type = ARG_SIZE, .to = &the.config.ram, .value = "SIZE",
+      .help = "memory to give: the node picks the layers that help most, and may move later",
+      .min = 1 << 20 },
     { .name = "disk", .type = ARG_SIZE, .to = &the.config.disk_limit, .value = "SIZE",
       .help = "how large the store may become by fetching", .unset = "the disk, but for 5 %" },
     { .name = "upload", .type = ARG_SIZE, .to = &the.config.upload, .value = "SIZE",
@@ -182,6 +185,7 @@ static void fill_config(struct node_settings *s)
     memcpy(c->allow, s->allow.v, sizeof s->allow.v);
     memcpy(c->trust, s->trust.v, sizeof s->trust.v);
     c->has_layers = s->layers.set;
+    c->may_move = !s->layers.set && c->ram > 0;
     c->lo = s->layers.lo;
     c->hi = s->layers.set ? s->layers.hi + 1 : 0;
 }
