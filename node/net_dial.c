@@ -167,7 +167,11 @@ static void on_lookup(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
         free(d);
         return;
     }
-    for (struct addrinfo *a = found; !status && a; a = a->ai_next) add_addr(d, a->ai_addr);
+    /* IPv4 first: where IPv6 is half set up, a name's IPv6 address costs 5 s of silence. */
+    for (struct addrinfo *a = found; !status && a; a = a->ai_next)
+        if (a->ai_family == AF_INET) add_addr(d, a->ai_addr);
+    for (struct addrinfo *a = found; !status && a; a = a->ai_next)
+        if (a->ai_family != AF_INET) add_addr(d, a->ai_addr);
     uv_freeaddrinfo(found);
     req->data = NULL;
     if (!d->n_addrs) {

@@ -2,6 +2,7 @@
 
 #include "base/bucket.h"
 #include "base/log.h"
+#include "proto/hearsay.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -14,7 +15,7 @@ enum {
     JOIN_MIN_MS = 1000,
     JOIN_MAX_MS = 60000,
     GET_GAP_MS = 5000,     /* everything we know is up to 8 MiB: not more often for one peer */
-    SUSPECT_MS = 60000,    /* a node that was lost is not planned with, unless heard of again */
+    SUSPECT_MS = 300000,   /* a node that was lost is not planned with, unless heard of again */
     SUBSTITUTE_MS = 10000, /* while a join link fails: between tries of other known nodes */
     SUBSTITUTE_SLOW_MS = 60000,
     LINKS_GOOD = 4,
@@ -41,6 +42,7 @@ struct neighbour {
 struct known {
     struct node_id id;
     bool loopback; /* its record came over loopback (or is ours) */
+    struct hearsay hearsay;
     struct bucket budget;
     uint64_t lost_ms; /* when it was found unreachable; 0: it was not */
 };
@@ -57,6 +59,7 @@ struct join {
 struct peers {
     struct peers_config cfg;
     struct directory *directory; /* owned */
+    bool is_public;              /* of the public swarm */
     uv_timer_t tick;
     struct join *join; /* [cfg.n_join] owned */
     struct neighbour neighbour[LINKS_MAX];
@@ -71,7 +74,7 @@ struct peers {
     bool announces, left;
     uint64_t seq;
     uint64_t announced_ms, announce_due_ms; /* due 0: nothing to announce */
-    uint64_t expired_ms, substitute_ms;
+    uint64_t expired_ms, substitute_ms, upkeep_ms;
     /* closing */
     bool closing;
     unsigned pending; /* dials and the timer that still point here */
@@ -156,6 +159,15 @@ static bool only_loopback(const struct record_body *b)
     return b->addrs.n > 0;
 }
 
+/* May we tell others of this node?  In a private swarm the key vouches for all; over loopback it is
+ * this machine that speaks. */
+static bool may_pass(struct peers *p, const struct node_id *id)
+{
+    if (!p->is_public || node_id_equal(id, &p->cfg.me->id) || neighbour_find(p, id)) return true;
+    const struct known *k = known_find(p, id);
+    return k && (k->loopback || hearsay_may_pass(&k->hearsay, now_ms(p->cfg.hub)));
+}
+
 /* A node that is reached over loopback only means nothing to other machines; our own record still
  * goes to whoever is connected to us, for the connection is a way to reach us.  A node does hear
  * its own record from others: that is how it learns what it said in an earlier life. */
@@ -180,6 +192,7 @@ static void add_record(struct peers *p, const struct neighbour *to, struct msg *
     struct bins *r = &m->u.RECORDS.records;
 
     if (!may_hear(p, to, e)) return;
+    if (!node_id_equal(&e->id, &to->id) && !may_pass(p, &e->id)) return;
     r->p[r->n++] = e->record;
     if (r->n == RECORDS_MAX) send_records(p, to, m);
 }
@@ -330,7 +343,19 @@ static void heard_of_ourselves(struct peers *p, const struct record_body *b, str
     if (p->announces && !p->left) p->announce_due_ms = now_ms(p->cfg.hub);
 }
 
-/* One record from a neighbour.  true: it is news; *id whose. */
+/* A record that we have came from somebody else, too.  true: from now on it may be passed on. */
+static bool told_again(struct peers *p, const struct neighbour *from, struct known *k,
+                       struct slice record)
+{
+    const struct entry *e = directory_find(p->directory, &k->id);
+
+    if (!e || e->record.n != record.n || memcmp(e->record.p, record.p, record.n) != 0) return false;
+    bool before = may_pass(p, &k->id);
+    hearsay_tell(&k->hearsay, net_addr(p->cfg.net, &from->id), now_ms(p->cfg.hub));
+    return !before && may_pass(p, &k->id);
+}
+
+/* One record from a neighbour.  true: it is to be passed on; *id whose. */
 static bool take_record(struct peers *p, const struct neighbour *from, struct slice record,
                         struct node_id *id)
 {
@@ -359,10 +384,11 @@ static bool take_record(struct peers *p, const struct neighbour *from, struct sl
     enum err e = directory_offer(p->directory, record, unix_now(), &news, &why);
     if (e == ERR_AUTH || e == ERR_MALFORMED) net_strike(p->cfg.net, &from->id, why.text);
     if (e && e != ERR_EXISTS) log_debug("peers: %s", why.text[0] ? why.text : err_text(e));
-    if (!news) return false;
+    if (!news) return told_again(p, from, k, record);
 
     k->loopback = from->loopback;
     k->lost_ms = 0;
+    hearsay_tell(&k->hearsay, net_addr(p->cfg.net, &from->id), now);
     hint_all(p, directory_find(p->directory, id), from);
     return true;
 }
@@ -422,15 +448,21 @@ static void neighbour_up(struct peers *p, const struct node_id *id)
 {
     struct slice addr = net_addr(p->cfg.net, id);
     struct neighbour *n = neighbour_find(p, id);
+    uint64_t now = now_ms(p->cfg.hub);
 
     if (!n && p->n_neighbours == LINKS_MAX) return;
     if (!n) n = &p->neighbour[p->n_neighbours++];
     *n = (struct neighbour){ .id = *id, .budget = { LINK_BURST, now_ms(p->cfg.hub) } };
     n->loopback = addr_is_loopback(addr);
     n->lan = n->loopback || addr_is_private(addr);
-    struct known *k = known_find(p, id);
-    if (k) k->lost_ms = 0;
+    struct known *k = known_get(p, id);
+    bool before = k && p->is_public && (k->loopback || hearsay_may_pass(&k->hearsay, now));
+    if (k) {
+        k->lost_ms = 0;
+        hearsay_prove(&k->hearsay, now);
+    }
     ask_records(p, id);
+    if (!before && p->is_public) pass_on(p, id, 1, id); /* what was heard of it is proven now */
 }
 
 void peers_suspect(struct peers *p, const struct node_id *id)
@@ -518,21 +550,34 @@ static bool suspect(const struct known *k, uint64_t now)
     return k && k->lost_ms && now - k->lost_ms < SUSPECT_MS;
 }
 
-/* While a node that we joined by is away, a swarm can fall into parts that do not know of each
- * other's news.  So other nodes are tried, one at a time and at random. */
+/* Is a link to this node worth having?  While a node that we joined by is away, a swarm can fall
+ * into parts that do not know of each other's news: anyone helps.  In the public swarm a few links
+ * are kept in any case, and made to those of whom we cannot tell others yet. */
+static bool is_wanted(struct peers *p, const struct entry *e, bool join_fails, uint64_t now)
+{
+    const struct known *k = known_find(p, &e->id);
+
+    if (e->body.state == RECORD_GONE || net_is_up(p->cfg.net, &e->id) || suspect(k, now))
+        return false;
+    if (join_fails) return true;
+    if (!p->is_public || !k || k->loopback) return false;
+    return p->n_neighbours < LINKS_GOOD || !may_pass(p, &e->id);
+}
+
+/* Nodes are tried one at a time and at random. */
 static void substitute(struct peers *p, uint64_t now)
 {
     uint32_t n = directory_n(p->directory), start;
 
-    if (now < p->substitute_ms || p->n_neighbours >= LINKS_MANY || !n) return;
-    if (!some_join_fails(p)) return;
-    p->substitute_ms =
-        now + jitter(p->n_neighbours < LINKS_GOOD ? SUBSTITUTE_MS : SUBSTITUTE_SLOW_MS);
+    bool join_fails = some_join_fails(p);
+    uint64_t *due = join_fails ? &p->substitute_ms : &p->upkeep_ms;
+
+    if (now < *due || p->n_neighbours >= LINKS_MANY || !n) return;
+    *due = now + jitter(p->n_neighbours < LINKS_GOOD ? SUBSTITUTE_MS : SUBSTITUTE_SLOW_MS);
     random_bytes(&start, sizeof start);
     for (uint32_t i = 0; i < n; i++) {
         const struct entry *e = directory_nth(p->directory, (start % n + i) % n);
-        if (e->body.state == RECORD_GONE || net_is_up(p->cfg.net, &e->id)) continue;
-        if (suspect(known_find(p, &e->id), now)) continue;
+        if (!is_wanted(p, e, join_fails, now)) continue;
         struct msg get = { .type = MSG_RECORDS_GET };
         if (!net_send(p->cfg.net, &e->id, &get)) return; /* dials it by its hints */
     }
@@ -602,6 +647,7 @@ enum err peers_open(struct peers **out, const struct peers_config *c)
     for (uint32_t i = 0; i < c->n_join; i++)
         p->join[i] = (struct join){ .link = c->join[i], .peers = p };
     p->cfg.join = NULL;
+    p->is_public = memcmp(c->swarm->b, swarm_key_public()->b, sizeof c->swarm->b) == 0;
     if (uv_timer_init(&c->hub->loop, &p->tick)) abort(); /* it cannot fail */
     p->tick.data = p;
     p->pending = 1;

@@ -3,7 +3,8 @@
  * A record of our own is made when what we say changes (at once when it is what we serve, else at
  * most once a second) and every 100 s; it goes to every connected
  * peer, and each peer passes news on, so that all learn of all.  On connecting each side asks for
- * the other's records.  On leaving a record with state "gone" goes out. */
+ * the other's records.  In the public swarm only what hearsay.h allows is passed on, and links are
+ * made to prove what was heard once.  On leaving a record with state "gone" goes out. */
 #ifndef NODE_PEERS_H
 #define NODE_PEERS_H
 

@@ -26,7 +26,7 @@ enum {
 struct mapper {
     int control; /* our end of the pair: bytes in, states out; its end is our end */
     uint16_t port, outside;
-    bool stop;
+    bool stop, has_router; /* the machine has a default route */
     struct portmap_state state;
     /* UPnP */
     bool has_igd;
@@ -74,7 +74,9 @@ static bool natpmp_map(struct mapper *m, uint32_t lease)
     natpmpresp_t answer;
     struct in_addr outside = { 0 };
 
-    if (initnatpmp(&n, 0, 0)) return false;
+    int rc = initnatpmp(&n, 0, 0);
+    m->has_router = rc != NATPMP_ERR_CANNOTGETGATEWAY;
+    if (rc) return false;
     bool good = sendpublicaddressrequest(&n) >= 0 && natpmp_answer(m, &n, &answer);
     if (good) outside = answer.pnu.publicaddress.addr;
     uint16_t want = lease ? (m->outside ? m->outside : m->port) : 0;
@@ -144,6 +146,10 @@ static bool upnp_map(struct mapper *m)
     char lease[12], outside[16] = "";
     int rc = UPNP_TAKEN;
 
+    if (!m->has_router) { /* and the library would fill the terminal with complaints */
+        snprintf(m->state.why, sizeof m->state.why, "this machine has no route to a router");
+        return false;
+    }
     if (!m->has_igd && !upnp_find(m)) {
         snprintf(
             m->state.why, sizeof m->state.why,

@@ -465,6 +465,83 @@ static void test_loopback_rule(void **state)
     free(n);
 }
 
+static struct link outer_link(const struct node *n, const char *host)
+{
+    struct link l = link_to(n);
+    snprintf(l.host, sizeof l.host, "%s", host);
+    return l;
+}
+
+static void announce_at(struct node *n, const char *host)
+{
+    uint8_t addr[ADDR_MAX];
+    char text[64];
+    struct record_body b = { .state = RECORD_ACTIVE };
+
+    snprintf(text, sizeof text, "%s:%u", host, net_port(n->box.net));
+    b.addrs.p[b.addrs.n++] = slice_of(addr, addr_parse(addr, text));
+    assert_int_equal(peers_announce(n->peers, &b), ERR_OK);
+}
+
+/* In the public swarm what one neighbour alone says of a node is not passed on, until that node has
+ * shown itself. */
+static void test_hearsay_rule(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct node *n = calloc(3, sizeof *n);
+    struct box liar = { 0 };
+    struct identity ghost;
+    struct answer a;
+    uint8_t bytes[RECORD_BYTES_MAX], addr[6] = { 203, 0, 113, 9, 0, 9 };
+    char host[INET_ADDRSTRLEN];
+    struct link l;
+
+    if (!outer_addr(host)) {
+        print_message("this machine has only loopback: skipped\n");
+        free(n);
+        skip();
+    }
+    assert_int_equal(hub_init(&hub), ERR_OK);
+    identity_make(&ghost);
+    for (int i = 0; i < 3; i++) {
+        if (i) l = outer_link(&n[i - 1], host);
+        node_open_on(&n[i], &hub, "0.0.0.0", i ? &l : NULL);
+        announce_at(&n[i], host);
+    }
+    run_for(&hub, 300);
+    assert_non_null(knows(&n[0], &n[2])); /* n[1] is connected to both, so it tells */
+    box_open_as(&liar, &hub, NULL, "0.0.0.0");
+    assert_int_equal(dial_wait(&liar, &n[0].box.me.id, host, net_port(n[0].box.net), &a), ERR_OK);
+    run_for(&hub, 50);
+    send_record(&liar, &n[0], record_of(&ghost, 7, slice_of(addr, 6), bytes));
+    run_for(&hub, 300);
+    assert_non_null(directory_find(peers_directory(n[0].peers), &ghost.id));
+    assert_null(directory_find(peers_directory(n[1].peers), &ghost.id));
+
+    /* it is no ghost: it connects, and news of it goes as far as those who can prove it */
+    struct box real = { .hub = &hub, .me = ghost };
+    struct net_config c = { .me = &real.me,
+                            .swarm = swarm_key_public(),
+                            .agent = "test",
+                            .arg = &real,
+                            .on_mail = box_mail,
+                            .on_peer = box_peer };
+    assert_int_equal(net_open(&real.net, &hub, &c, NULL), ERR_OK);
+    assert_int_equal(dial_wait(&real, &n[0].box.me.id, host, net_port(n[0].box.net), &a), ERR_OK);
+    run_for(&hub, 300);
+    assert_non_null(directory_find(peers_directory(n[1].peers), &ghost.id));
+    assert_null(directory_find(peers_directory(n[2].peers), &ghost.id));
+    assert_int_equal(dial_wait(&real, &n[1].box.me.id, host, net_port(n[1].box.net), &a), ERR_OK);
+    run_for(&hub, 300);
+    assert_non_null(directory_find(peers_directory(n[2].peers), &ghost.id));
+    box_close(&real);
+    box_close(&liar);
+    for (int i = 0; i < 3; i++) node_close(&n[i]);
+    hub_fini(&hub);
+    free(n);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -477,7 +554,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain),         cmocka_unit_test(test_join_later),
         cmocka_unit_test(test_earlier_life),  cmocka_unit_test(test_liars),
-        cmocka_unit_test(test_loopback_rule),
+        cmocka_unit_test(test_loopback_rule), cmocka_unit_test(test_hearsay_rule),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

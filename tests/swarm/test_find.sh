@@ -134,6 +134,13 @@ rm "$tmp/b.log"
 start_on pc2 b --layers 4-7 --no-ends --no-lan
 meets b a
 paris pc1 a
+# A node that is killed and back at once is not confused with what it was.
+kill -KILL "${pid[b]}"
+wait "${pid[b]}" 2>/dev/null || true
+: >"$tmp/a.log"
+start_on pc2 b --layers 4-7 --no-ends --no-lan
+meets a b
+paris pc1 a
 # In the public swarm who was met before is joined by its beacon, too.
 stop a b
 rm "$tmp/a.log"
