@@ -70,7 +70,7 @@ static void make_stats(struct request *r)
                               .prefill_us = (r->first_ns - r->asked_ns) / 1000,
                               .decode_us = (r->last_ns - r->first_ns) / 1000,
                               .predicted_us = r->predicted_us };
-    if (r->n_before == 0 && !r->was_away) learn(r, &t);
+    if (r->n_before == 0 && !r->is_disturbed) learn(r, &t);
     report_stats(&r->stats, r->pipeline, &t);
 }
 
@@ -200,7 +200,7 @@ static void go_away(struct request *r)
 {
     struct coordinator *c = r->c;
     r->on = nobody;
-    r->is_away = r->was_away = true;
+    r->is_away = r->is_disturbed = true;
     r->away_ms = now_ms(c->c.hub);
     if (!uv_is_active((uv_handle_t *)c->away_timer))
         uv_timer_start(c->away_timer, on_away_timer, AWAY_TICK_MS, AWAY_TICK_MS);

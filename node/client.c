@@ -28,6 +28,7 @@ struct client {
     uint8_t request[REQUEST_BYTES]; /* what the coordinator knows the question by */
     size_t n_heard;                 /* bytes of its answer's text */
     bool is_lost;                   /* the connection is, or the coordinator */
+    bool is_unknown;                /* it is to be asked anew */
     uint64_t until_ms;              /* it is waited for */
     struct why lost_why;
     uv_timer_t retry;
@@ -182,7 +183,7 @@ static void look_around(struct client *c)
 static void send_question(struct client *c)
 {
     struct msg m = { .type = MSG_ASK, .rid = ++c->rid };
-    if (c->is_lost) {
+    if (c->is_lost && !c->is_unknown) {
         m.type = MSG_ASK_RESUME;
         m.u.ASK_RESUME.request = slice_of(c->request, REQUEST_BYTES);
         m.u.ASK_RESUME.heard = c->n_heard;
@@ -224,7 +225,7 @@ void client_ask(struct client *c, const struct msg_ASK *q)
 {
     c->question = *q;
     c->is_asking = true;
-    c->is_sent = c->is_lost = false;
+    c->is_sent = c->is_lost = c->is_unknown = false;
     c->n_heard = 0;
     random_bytes(c->request, REQUEST_BYTES);
     dial(c);
@@ -246,7 +247,7 @@ static void on_error(struct client *c, const struct msg_ERROR *e)
     if (e->code == WIRE_SHUTTING_DOWN) {
         lose(c, why.text);
     } else if (e->code == WIRE_NO_SUCH_SESSION && c->is_lost && c->n_heard == 0) {
-        c->is_lost = false; /* it had not got so far */
+        c->is_unknown = true; /* it had not got so far */
         send_question(c);
     } else {
         fail_question(c, why.text);
@@ -266,7 +267,7 @@ static void on_answer(struct client *c, const struct mail *m)
 {
     const struct msg *a = &m->m;
     if (c->is_lost && a->type != MSG_ERROR) {
-        c->is_lost = false;
+        c->is_lost = c->is_unknown = false;
         c->c.on_note(c->c.arg, slice_str("it is back, and the answer goes on"));
     }
     switch (a->type) {

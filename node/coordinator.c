@@ -43,6 +43,7 @@ void request_end(struct request *r)
     r->c->n_requests--;
     pipeline_close(r->pipeline);
     r->pipeline = NULL;
+    handover_drop(r);
     if (r->c->stopping)
         journal_keep(r->journal); /* for the next start */
     else
@@ -93,7 +94,7 @@ static enum err check_ask(const struct coordinator *c, const struct msg_ASK *q,
                           const struct sampling *s, struct why *why)
 {
     const char *name = c->c.weights->name.name;
-    if (c->stopping) return fail(why, ERR_CLOSED, "this node is shutting down");
+    if (c->stopping || c->draining) return fail(why, ERR_CLOSED, "this node is shutting down");
     if (c->n_requests >= REQUESTS_MAX || c->n_all >= WAITING_MAX)
         return fail(why, ERR_BUSY, "this node answers %u requests already", c->n_requests);
     if (q->model.n > 0 && !slice_is(q->model, name))
@@ -227,7 +228,6 @@ static void on_prompt(struct request *r)
 static void on_open(void *arg);
 static void on_again(void *arg);
 static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x);
-static void feed(void *arg);
 
 static void on_note_of_pipeline(void *arg, const char *text)
 {
@@ -245,6 +245,24 @@ static void on_pipeline_fail(void *arg, enum wire_error code, const char *text)
         request_fail(r, code, text);
 }
 
+static struct pipeline_events events_to(struct request *r)
+{
+    return (struct pipeline_events){ .arg = r,
+                                     .on_open = on_open,
+                                     .on_again = on_again,
+                                     .on_note = on_note_of_pipeline,
+                                     .on_rows = on_rows,
+                                     .on_room = request_feed,
+                                     .on_leaving = handover_begin,
+                                     .on_fail = on_pipeline_fail };
+}
+
+void request_hear(struct request *r, struct pipeline *p)
+{
+    struct pipeline_events on = events_to(r);
+    pipeline_hear(p, &on);
+}
+
 void request_plan(struct request *r)
 {
     const struct arch *a = &r->c->c.weights->manifest.arch;
@@ -255,23 +273,17 @@ void request_plan(struct request *r)
                                   .plan_only = r->plan_only };
     if (r->limit > 0) { /* what was granted once is the answer's length, whatever is free now */
         wish.min_tokens = wish.max_tokens = r->n_prompt + r->limit;
-        wish.resumes = true;
+        wish.resumes = request_rows(r);
     }
-    struct pipeline_events on = { .arg = r,
-                                  .on_open = on_open,
-                                  .on_again = on_again,
-                                  .on_note = on_note_of_pipeline,
-                                  .on_rows = on_rows,
-                                  .on_room = feed,
-                                  .on_fail = on_pipeline_fail };
+    struct pipeline_events on = events_to(r);
     r->planned_ns = uv_hrtime();
     if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->pipeline))
         request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
 }
 
-static uint32_t chunk_rows(const struct request *r)
+uint32_t request_chunk_rows(const struct request *r, const struct pipeline *p)
 {
-    return plan_chunk(pipeline_plan(r->pipeline)->n, r->n_prompt, r->c->row_bytes);
+    return plan_chunk(pipeline_plan(p)->n, r->n_prompt, r->c->row_bytes);
 }
 
 static void say_json(struct request *r, struct text *json)
@@ -284,6 +296,7 @@ void request_rest(struct request *r)
 {
     pipeline_close(r->pipeline);
     r->pipeline = NULL;
+    handover_drop(r);
     r->has_plan = false;
     r->round++;
     r->n_sent = 0;
@@ -326,12 +339,12 @@ static void on_open(void *arg)
         request_finish(r, DONE_STOPPED);
     } else if (!r->is_over) {
         r->limit = pipeline_tokens(r->pipeline) - r->n_prompt;
-        r->chunk = chunk_rows(r);
+        r->chunk = request_chunk_rows(r, r->pipeline);
         r->predicted_us = (r->planned_ns - r->asked_ns) / 1000 +
                           plan_first_us(pipeline_plan(r->pipeline), r->n_prompt, r->chunk,
                                         pipeline_steps_max(r->pipeline));
         request_write_down(r);
-        feed(r);
+        request_feed(r);
     }
     request_release(r);
 }
@@ -344,17 +357,18 @@ static void on_again(void *arg)
     r->has_plan = true;
     request_say_plan(r);
     if (!r->is_over) {
+        handover_drop(r); /* it was without one who left, perhaps with one who is lost */
         r->round++;
         r->n_sent = 0;
-        r->chunk = chunk_rows(r);
-        feed(r);
+        r->chunk = request_chunk_rows(r, r->pipeline);
+        request_feed(r);
     }
     request_release(r);
 }
 
 /* --- 4: the rows of all ids, as many chunks under way as the stages can work on --- */
 
-static uint32_t n_rows(const struct request *r)
+uint32_t request_rows(const struct request *r)
 {
     return r->n_prompt + r->n_tokens;
 }
@@ -367,19 +381,29 @@ static enum err embed_chunk(struct call_job *call, struct ends *e)
 
 /* The prompt, and everything when it is to be sent again; an id that is being made is waited for,
  * so that the last row sent is always the one whose result is wanted. */
-static void feed(void *arg)
+void request_feed(void *arg)
 {
     struct request *r = arg;
-    uint32_t left = n_rows(r) - r->n_sent;
-    if (r->is_over || r->is_ended || r->is_embedding || r->is_picking || left == 0) return;
-    if (!r->pipeline || !pipeline_has_room(r->pipeline)) return;
     struct embed_job *j = &r->embed;
-    j->lo = r->n_sent;
-    j->n = left < r->chunk ? left : r->chunk;
-    j->round = r->round;
+    uint32_t left = request_rows(r) - r->n_sent;
+    if (r->is_over || r->is_ended || r->is_embedding) return;
+    if (left > 0 && !r->is_picking && r->pipeline && pipeline_has_room(r->pipeline)) {
+        j->lo = r->n_sent;
+        j->n = left < r->chunk ? left : r->chunk;
+        j->round = r->round;
+        j->for_heir = false;
+        r->n_sent += j->n;
+    } else if ((left = handover_rows(r)) > 0) {
+        j->lo = r->heir_sent;
+        j->n = left;
+        j->round = r->heir_round;
+        j->for_heir = true;
+        r->heir_sent += j->n;
+    } else {
+        return;
+    }
     memcpy(j->ids, r->prompt.ids.p + j->lo, j->n * sizeof *j->ids);
     j->call.run = embed_chunk;
-    r->n_sent += j->n;
     r->is_embedding = true;
     request_hold(r);
     compute_call(r->c->c.compute, &j->call);
@@ -393,9 +417,12 @@ static void on_embedded(struct request *r)
         request_fail(r, WIRE_INTERNAL, err_text(j->call.job.err));
         return;
     }
-    bool is_last = j->lo + j->n == n_rows(r);
-    if (j->round == r->round) pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
-    feed(r);
+    bool is_last = j->lo + j->n == request_rows(r);
+    if (j->for_heir && j->round == r->heir_round)
+        pipeline_send(r->heir, j->lo, j->n, j->x, 0);
+    else if (!j->for_heir && j->round == r->round)
+        pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
+    request_feed(r);
 }
 
 /* --- 5: a hidden row comes home, becomes a token, and the token a row --- */
@@ -485,17 +512,18 @@ static void on_next(struct request *r)
     r->pick_us += j->job.compute_us;
     r->last_ns = j->job.finished_ns;
     if (!r->first_ns) r->first_ns = r->last_ns;
-    bool is_waited_for = r->n_sent == n_rows(r); /* else feed sends it after the others */
+    bool is_waited_for = r->n_sent == request_rows(r); /* else feed sends it after the others */
     if (is_waited_for && !ends_answer(r, j->token, r->n_tokens + 1)) {
+        if (handover_is_due(r)) handover_switch(r);
         r->n_sent++;
         if (pipeline_is_home(r->pipeline))
             decode(r, r->n_tokens + 1);
         else
-            pipeline_send(r->pipeline, n_rows(r), 1, j->x, 1);
+            pipeline_send(r->pipeline, request_rows(r), 1, j->x, 1);
     }
     take_token(r, j->token);
     request_say(r);
-    feed(r);
+    request_feed(r);
 }
 
 /* --- 6: where all layers are here too, several tokens at a time --- */
@@ -538,7 +566,7 @@ static void on_decoded(struct request *r)
         decode(r, r->n_tokens + n);
     for (uint32_t i = 0; i < n && !r->is_over && !r->is_ended; i++) take_token(r, token[i]);
     request_say(r);
-    feed(r);
+    request_feed(r);
     /* Layers that failed are the session's failure, which comes as on_fail. */
     if (e && d->rows.job.bad.layer == ARCH_ENDS) pick_failed(r, &d->rows.job);
 }
@@ -584,6 +612,18 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     }
     *out = c;
     return ERR_OK;
+}
+
+void coordinator_drain(struct coordinator *c)
+{
+    c->draining = true;
+}
+
+uint32_t coordinator_waited_for(const struct coordinator *c)
+{
+    uint32_t n = 0;
+    for (const struct request *r = c->first; r; r = r->next) n += !r->is_over && !r->is_away;
+    return n;
 }
 
 void coordinator_stop(struct coordinator *c)

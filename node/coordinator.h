@@ -44,6 +44,9 @@ struct coordinator_config {
 MUST_CHECK enum err coordinator_open(struct coordinator **out, const struct coordinator_config *c);
 /* Go on with the requests of before a restart; once, right after coordinator_open. */
 void coordinator_restore(struct coordinator *c);
+/* Takes no new requests; those that somebody waits for go on. */
+void coordinator_drain(struct coordinator *c);
+uint32_t coordinator_waited_for(const struct coordinator *c); /* so many */
 /* Ends every request (on_fail, SHUTTING_DOWN) and takes no new ones; journals stay for the next
  * start. */
 void coordinator_stop(struct coordinator *c);

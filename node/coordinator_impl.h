@@ -1,5 +1,5 @@
-/* coordinator_impl.h - what the files of one request share: coordinator.c (its life) and resume.c
- * (askers who come back, restarts). */
+/* coordinator_impl.h - what the files of one request share: coordinator.c (its life), handover.c
+ * (stages that leave) and asker.c (askers who come back, restarts). */
 #ifndef NODE_COORDINATOR_IMPL_H
 #define NODE_COORDINATOR_IMPL_H
 
@@ -40,6 +40,7 @@ struct request {
         struct request *r;
         uint32_t lo, n; /* ids [lo, lo + n) of the request */
         uint32_t round;
+        bool for_heir;
         int32_t ids[PLAN_CHUNK_MAX]; /* a copy: the list grows meanwhile */
         uint8_t *x;                  /* [PLAN_CHUNK_MAX][row_bytes] owned */
     } embed;
@@ -64,11 +65,15 @@ struct request {
     uint32_t n_sent;           /* rows given to the pipeline, or being embedded */
     uint32_t round;            /* grows when all rows are to be sent again */
     bool is_embedding;
-    bool is_picking;      /* or decoding at home: the next id is being made */
-    uint32_t n_tokens;    /* generated */
-    uint32_t limit;       /* tokens that may be generated */
-    struct answer answer; /* the text */
-    struct text said;     /* owned: what was not told yet, all of one kind */
+    struct pipeline *heir; /* owned; NULL: none.  See handover.c */
+    uint32_t heir_sent;    /* rows given to it, or being embedded */
+    uint32_t heir_chunk;   /* rows of a step; 0: it is not open yet */
+    uint32_t heir_round;   /* grows when those that are being embedded are not for it any more */
+    bool is_picking;       /* or decoding at home: the next id is being made */
+    uint32_t n_tokens;     /* generated */
+    uint32_t limit;        /* tokens that may be generated */
+    struct answer answer;  /* the text */
+    struct text said;      /* owned: what was not told yet, all of one kind */
     bool said_thinking;
     bool has_answer;
     size_t n_told;           /* bytes of text up to here, told or known */
@@ -79,7 +84,7 @@ struct request {
     uint32_t n_before;       /* tokens that came from the journal */
     bool is_held;            /* nothing is told before the journal's head is durable */
     bool is_away;            /* nobody hears */
-    bool was_away;           /* so its times are not those of an undisturbed answer */
+    bool is_disturbed;       /* so its times are not those of an undisturbed answer */
     uint64_t away_ms;        /* since when */
     bool is_ended;           /* the answer is whole, and waits to be told */
     bool has_plan;           /* the pipeline has one */
@@ -95,7 +100,7 @@ struct coordinator {
     uint32_t n_requests;    /* not over */
     uint32_t n_all;         /* with those whose jobs are not back yet */
     uv_timer_t *away_timer; /* looks after requests whose asker is away; freed when libuv lets go */
-    bool stopping;
+    bool stopping, draining;
 };
 
 /* --- coordinator.c --- */
@@ -110,7 +115,20 @@ void request_plan(struct request *r);
 void request_say_plan(struct request *r);
 /* A request without a question; NULL: no memory. */
 struct request *request_make(struct coordinator *c);
+uint32_t request_rows(const struct request *r); /* ids so far */
+uint32_t request_chunk_rows(const struct request *r, const struct pipeline *p);
+void request_feed(void *arg); /* the request: give the pipelines what they lack */
+/* p's events are the request's from now on. */
+void request_hear(struct request *r, struct pipeline *p);
 bool request_is_end(const struct request *r, int32_t token);
+
+/* --- handover.c --- */
+void handover_begin(void *arg); /* the request: a stage of its pipeline leaves */
+void handover_drop(struct request *r);
+uint32_t handover_rows(const struct request *r);
+/* Between two tokens: may the heir take over? */
+bool handover_is_due(const struct request *r);
+void handover_switch(struct request *r);
 
 /* --- asker.c --- */
 /* A piece of the answer is known; tell what has gathered. */

@@ -85,6 +85,7 @@ void heal_resume(struct pipeline *p)
 {
     begin(p, WIRE_NO_PIPELINE, "the answer cannot go on");
     p->tokens = p->wish.max_tokens;
+    p->rows_end = p->wish.resumes;
     p->healing.until_ms = p->healing.since_ms + p->all->c.heal_ms;
 }
 

@@ -63,10 +63,11 @@ struct node {
     struct why join_why; /* why a join link does not answer; empty: it does, or none is given */
 
     uv_signal_t signal[N_SIGNALS];
-    uv_timer_t join_timer, move_timer;
+    uv_timer_t join_timer, move_timer, drain_timer;
     bool has_handles;               /* these are open */
     bool is_settled[NODE_JOIN_MAX]; /* a join link is up, or has failed once */
-    bool is_ready, is_stopping;
+    bool is_ready, is_draining, is_stopping;
+    uint64_t drain_until_ms;
 };
 
 /* --- 1: what it is told --- */
@@ -176,7 +177,7 @@ static void describe_services(const struct node *n, struct record_body *r)
 {
     const struct services *v = &n->services;
     const struct weights *w = &v->weights;
-    r->state = n->is_moving ? RECORD_DRAINING : RECORD_ACTIVE;
+    r->state = n->is_moving || n->is_draining ? RECORD_DRAINING : RECORD_ACTIVE;
     r->ends = v->coordinator != NULL;
     if (w->lo == w->hi) return;
     r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
@@ -556,7 +557,9 @@ static void describe(void *arg, struct text *out)
     counters_refresh(&n->counters);
     struct status_source s = { .me = n->me.id,
                                .name = n->c->name,
-                               .state = n->is_ready ? "active" : "joining",
+                               .state = n->is_draining ? "draining"
+                                        : n->is_ready  ? "active"
+                                                       : "joining",
                                .link = link,
                                .started_ms = n->started_ms,
                                .hub = &n->hub,
@@ -586,7 +589,7 @@ static void publish_here(struct node *n)
 {
     struct why why;
     struct local_node me = { .link = { .id = n->me.id, .port = net_port(n->net) },
-                             .answers = n->services.coordinator != NULL };
+                             .answers = n->services.coordinator != NULL && !n->is_draining };
     bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
     snprintf(me.link.host, sizeof me.link.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
     snprintf(me.model, sizeof me.model, "%s", n->services.weights.name.name);
@@ -679,6 +682,7 @@ static void stop(struct node *n)
         for (int i = 0; i < N_SIGNALS; i++) uv_close((uv_handle_t *)&n->signal[i], NULL);
         uv_close((uv_handle_t *)&n->join_timer, NULL);
         uv_close((uv_handle_t *)&n->move_timer, NULL);
+        uv_close((uv_handle_t *)&n->drain_timer, NULL);
     }
     if (n->net)
         net_close(n->net, on_net_closed, n);
@@ -686,11 +690,41 @@ static void stop(struct node *n)
         on_net_closed(n);
 }
 
+static void on_drain_timer(uv_timer_t *t)
+{
+    struct node *n = t->data;
+    bool is_late = now_ms(&n->hub) >= n->drain_until_ms;
+    if (!is_late && !services_are_idle(&n->services)) return;
+    if (is_late) log_info("stopping with answers under way: %u s are over", n->c->drain_limit);
+    stop(n);
+}
+
+/* Others take over what this node does for them, and its own askers get their answers. */
+static void node_drain(struct node *n)
+{
+    enum { LOOK_MS = 20 };
+    if (n->c->drain_limit == 0 || services_are_idle(&n->services)) {
+        stop(n);
+        return;
+    }
+    log_info("handing over and finishing, at most %u s; once more to stop at once",
+             n->c->drain_limit);
+    n->is_draining = true;
+    n->drain_until_ms = now_ms(&n->hub) + n->c->drain_limit * UINT64_C(1000);
+    publish_here(n);
+    services_drain(&n->services);
+    announce(n);
+    uv_timer_start(&n->drain_timer, on_drain_timer, LOOK_MS, LOOK_MS);
+}
+
 static void on_signal(uv_signal_t *s, int number)
 {
     struct node *n = s->data;
     log_info("stopping (%s)", strsignal(number));
-    stop(n);
+    if (n->is_draining)
+        stop(n);
+    else
+        node_drain(n);
 }
 
 static void open_handles(struct node *n)
@@ -703,7 +737,8 @@ static void open_handles(struct node *n)
     }
     uv_timer_init(&n->hub.loop, &n->join_timer);
     uv_timer_init(&n->hub.loop, &n->move_timer);
-    n->join_timer.data = n->move_timer.data = n;
+    uv_timer_init(&n->hub.loop, &n->drain_timer);
+    n->join_timer.data = n->move_timer.data = n->drain_timer.data = n;
     uv_timer_start(&n->join_timer, on_join_timer, JOIN_WAIT_MS, 0);
     n->has_handles = true;
 }

@@ -35,6 +35,7 @@ struct node_config {
     uint32_t threads;  /* 0: every core */
     uint32_t context;  /* 0: the model's */
     uint64_t kv_bytes; /* 0: a quarter of the memory */
+    uint32_t drain_limit; /* seconds to hand over and finish what is under way; 0: none */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
     bool may_move;       /* node_rehold will be called: the store is opened for writing */

@@ -157,10 +157,30 @@ static void on_tick(uv_timer_t *t)
     if (!ps->first) uv_timer_stop(ps->timer);
 }
 
+static bool has_leaver(const struct pipeline *p)
+{
+    const struct directory *d = peers_directory(p->all->c.peers);
+    for (uint32_t i = 0; i < p->plan.n; i++) {
+        const struct node_id *id = &p->plan.stage[i].id;
+        const struct entry *e = directory_find(d, id);
+        if (e && e->body.state == RECORD_DRAINING && !node_id_equal(id, &p->all->c.me)) return true;
+    }
+    return false;
+}
+
 void pipelines_on_change(struct pipelines *ps)
 {
-    for (struct pipeline *p = ps->first; p; p = p->next)
-        if (p->state == PLANNING) pipeline_try_plan(p);
+    for (struct pipeline *p = ps->first; p; p = p->next) {
+        if (p->state == PLANNING)
+            pipeline_try_plan(p);
+        else if (p->state == OPEN && p->on.on_leaving && has_leaver(p))
+            p->on.on_leaving(p->on.arg);
+    }
+}
+
+void pipeline_hear(struct pipeline *p, const struct pipeline_events *on)
+{
+    p->on = *on;
 }
 
 /* --- rows out --- */

@@ -67,6 +67,8 @@ struct pipeline_events {
     void (*on_rows)(void *arg, uint32_t pos, uint32_t n, struct slice x);
     /* A step has passed the last stage: pipeline_has_room is true again. */
     void (*on_room)(void *arg);
+    /* A stage has announced that it leaves; now and again until it does.  May be NULL. */
+    void (*on_leaving)(void *arg);
     /* The end: sessions are closed; the owner still calls pipeline_close. */
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
 };
@@ -75,12 +77,14 @@ struct pipeline_wish {
     uint32_t min_tokens, max_tokens; /* as many positions of this range as a plan exists for */
     bool is_modest; /* when max_tokens do not fit: leave half of what does to others */
     bool plan_only; /* on_open when there is a plan; no session is opened */
-    bool resumes;   /* of an answer that has begun: the swarm is waited for as for a lost stage, and
-                     * on_again comes first */
+    uint32_t resumes; /* rows of an answer that has begun, 0: none has; then the swarm is waited for
+                       * as for a lost stage, and on_again comes first */
 };
 MUST_CHECK enum err pipeline_open(struct pipelines *ps, const struct pipeline_wish *wish,
                                   const struct pipeline_events *on, struct pipeline **out);
 
+/* Another owner, or another mind of the same. */
+void pipeline_hear(struct pipeline *p, const struct pipeline_events *on);
 /* Close the session on every stage and free p.  Allowed inside its events. */
 void pipeline_close(struct pipeline *p); /* NULL is fine */
 
@@ -100,6 +104,9 @@ void pipeline_decoded(struct pipeline *p, const struct home_job *j);
 /* May another step be sent before those under way have come through?  Enough steps for every stage
  * to have one, and no more. */
 bool pipeline_has_room(const struct pipeline *p);
+
+/* Steps that have not passed the last stage. */
+uint32_t pipeline_under_way(const struct pipeline *p);
 
 /* The answer is made: n tokens of it took decode_us, of which head and sampler pick_us; what it
  * tells about speeds is remembered for plans to come.  So is how much later (us) than planned the

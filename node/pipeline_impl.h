@@ -104,8 +104,6 @@ struct pipelines {
 uint64_t pipelines_now(const struct pipelines *ps);
 /* The sessions are closed and the owner hears why. */
 void pipeline_end(struct pipeline *p, enum wire_error code, const char *text);
-/* Steps that have not passed the last stage. */
-uint32_t pipeline_under_way(const struct pipeline *p);
 
 /* --- pipeline_open.c --- */
 void pipeline_close_sessions(struct pipeline *p);

@@ -164,6 +164,18 @@ enum err services_open(struct services *s, struct why *why)
 
 /* --- the end --- */
 
+void services_drain(struct services *s)
+{
+    if (s->coordinator) coordinator_drain(s->coordinator);
+    if (s->stage) stage_server_drain(s->stage);
+}
+
+bool services_are_idle(const struct services *s)
+{
+    return (!s->coordinator || coordinator_waited_for(s->coordinator) == 0) &&
+           (!s->stage || stage_server_sessions(s->stage) == 0);
+}
+
 /* In the order in which they depend on each other. */
 void services_stop(struct services *s)
 {

@@ -62,6 +62,9 @@ MUST_CHECK enum err services_load(struct services *s, const struct services_conf
                                   struct why *why);
 /* Start computing and serving; s->c has hub, net, peers and workers by now. */
 MUST_CHECK enum err services_open(struct services *s, struct why *why);
+/* Take nothing new on; is there nothing left that others wait for? */
+void services_drain(struct services *s);
+bool services_are_idle(const struct services *s);
 /* End every session and request; no message may be handed on after it. */
 void services_stop(struct services *s);
 /* After services_stop, if it was open: joins the compute thread, frees everything. */

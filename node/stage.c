@@ -48,7 +48,7 @@ struct stage_server {
     uint32_t n_sessions;   /* not over */
     uint32_t n_jobs;
     uint64_t kv_used; /* bytes */
-    bool stopping;
+    bool stopping, draining;
 };
 
 /* --- answers --- */
@@ -147,7 +147,7 @@ static unsigned check_open(struct stage_server *s, const struct msg_SESS_OPEN *o
     const struct weights *w = s->c.weights;
     char me[NODE_ID_SHORT];
     node_id_short(me, &s->c.me);
-    if (s->stopping) {
+    if (s->stopping || s->draining) {
         fail(why, ERR_CLOSED, "it is shutting down");
         return WIRE_SHUTTING_DOWN;
     }
@@ -570,6 +570,11 @@ enum err stage_server_open(struct stage_server **out, const struct stage_server_
     uv_timer_start(s->timer, on_tick, tick_ms, tick_ms);
     *out = s;
     return ERR_OK;
+}
+
+void stage_server_drain(struct stage_server *s)
+{
+    s->draining = true;
 }
 
 void stage_server_stop(struct stage_server *s)

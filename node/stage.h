@@ -44,6 +44,8 @@ MUST_CHECK enum err stage_server_open(struct stage_server **out,
                                       const struct stage_server_config *c);
 /* Ends every session with SESS_FAIL and refuses new ones from now on. */
 void stage_server_stop(struct stage_server *s);
+/* Refuses new sessions; those that there are go on. */
+void stage_server_drain(struct stage_server *s);
 /* After compute_close: frees everything. */
 void stage_server_close(struct stage_server *s); /* NULL is fine */
 

@@ -26,7 +26,7 @@ order a "delay 2" # so that a token is a token
 start b --store "$tmp/store" --layers 4-7 --no-ends --join "${link[a]}"
 port=0
 run_n0() { # always at the same place
-    start n0 --store "$tmp/ends" --layers 0-0 --join "${link[a]}" --listen "127.0.0.1:$port" "$@"
+    start n0 --store "$tmp/ends" --layers 0-0 --join "${link[a]}" --drain-limit 0 --listen "127.0.0.1:$port" "$@"
     port=${link[n0]##*:}
     echo "${pid[n0]}" >"$tmp/n0.pid"
 }

@@ -31,7 +31,7 @@ end_long() {
 short() { sed 's,swarm://\(swm1.....\).*\(....\)@.*,\1[.]{3}\2,' <<<"${link[$1]}"; }
 
 convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
-start_split "--store $tmp/store --patience 1" 0-2 3-5 6-7
+start_split "--store $tmp/store --patience 1 --drain-limit 1" 0-2 3-5 6-7
 check_answers "at first"
 
 # A stage dies in the middle of an answer.
@@ -53,7 +53,7 @@ wait_until 10 gone "${pid[n2]}" || die "a stage with an answer under way does no
 wait "${pid[n2]}" || die "it ended with $?"
 kill -CONT "${pid[n1]}"
 end_long 1 "node $(short n2) \(layers 6-7\)"
-start n2 --store "$tmp/store" --layers 6-7 --join "${link[n0]}"
+start n2 --store "$tmp/store" --layers 6-7 --drain-limit 1 --join "${link[n0]}"
 check_answers "after a second restart"
 
 # Somebody stops his answer, or just goes: every stage is free again.
@@ -110,7 +110,7 @@ refused 'swarm key' "$bin/swarm-ask" "${link[n0]}" hello
 
 # A coordinator is told to stop in the middle of an answer.
 stop n0
-start n0 --store "$tmp/store"
+start n0 --store "$tmp/store" --drain-limit 0
 begin_long
 stop n0
 end_long 1 'shutting down|closed|is lost'

@@ -6,7 +6,7 @@ target_link_libraries(typist PRIVATE util)
 add_executable(web store/web.c)
 add_executable(survive swarm/survive.c)
 target_link_libraries(survive PRIVATE node)
-foreach(name splits ask chat status hold trouble healing resume find fetch plan what_if store bench bench_swarm bench_convert race)
+foreach(name splits ask chat status hold trouble healing resume drain find fetch plan what_if store bench bench_swarm bench_convert race)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
