@@ -552,8 +552,9 @@ static void own_link(const struct node *n, char *out, size_t cap)
 static void describe(void *arg, struct text *out)
 {
     struct node *n = arg;
-    char link[400];
+    char link[400], reach[800];
     own_link(n, link, sizeof link);
+    find_text(n->find, reach, sizeof reach);
     counters_refresh(&n->counters);
     struct status_source s = { .me = n->me.id,
                                .name = n->c->name,
@@ -561,6 +562,7 @@ static void describe(void *arg, struct text *out)
                                         : n->is_ready  ? "active"
                                                        : "joining",
                                .link = link,
+                               .reach = reach,
                                .started_ms = n->started_ms,
                                .hub = &n->hub,
                                .net = n->net,

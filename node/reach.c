@@ -80,7 +80,16 @@ static struct slice mapped_addr(const struct reach *r)
 static uint16_t outside_port(const struct reach *r)
 {
     const struct portmap_state *s = mapping(r);
-    return r->cfg.advertised || !s ? r->own.port : (uint16_t)(s->addr[4] << 8 | s->addr[5]);
+    if (r->cfg.advertised || !s) return r->own.port;
+    return (uint16_t)(s->addr[4] << 8 | s->addr[5]);
+}
+
+/* The link names the address that others have proven. */
+static void link_to_first(struct reached *a)
+{
+    char text[64];
+    if (addr_text(text, sizeof text, nth(a, 0)) && hostport_parse(a->host, &a->port, text, NULL))
+        log_debug("reach: %s is no host and port", text);
 }
 
 static void rewrite(struct reach *r)
@@ -90,7 +99,10 @@ static void rewrite(struct reach *r)
 
     if (!r->cfg.advertised) {
         now.n = 0;
-        if (verdict == REACH_YES) add(&now, dialback_addr(r->dialback));
+        if (verdict == REACH_YES) {
+            add(&now, dialback_addr(r->dialback));
+            link_to_first(&now);
+        }
         if (verdict != REACH_NO && mapped_addr(r).n) add(&now, mapped_addr(r));
         for (uint32_t i = 0; i < r->own.n; i++)
             if (verdict != REACH_NO || !is_public(nth(&r->own, i))) add(&now, nth(&r->own, i));

@@ -13,6 +13,7 @@ struct status_source {
     const char *name;  /* a label, or NULL */
     const char *state; /* "joining", "active", "draining" */
     const char *link;
+    const char *reach; /* where it is reached and whether, in a sentence; NULL: not said */
     uint64_t started_ms; /* of now_ms */
     const struct hub *hub;
     const struct net *net;

@@ -422,6 +422,15 @@ static void put_peers(struct screen *s, const struct json *r, struct text *line)
     put_line(s, line);
 }
 
+static void put_reach(struct screen *s, const struct json *r, struct text *line)
+{
+    struct slice reach = string(r, "reach");
+
+    if (!reach.n) return;
+    text_add(line, reach.p, reach.n);
+    put_line(s, line);
+}
+
 static void put_warnings(struct screen *s, const struct json *r, struct text *line)
 {
     for (const struct json *w = list(r, "warnings"); w; w = w->next) {
@@ -443,6 +452,7 @@ enum err status_view(struct text *out, struct slice json, const struct view *v)
         struct screen s = { .out = out, .v = v };
         struct text line = { 0 };
         put_head(&s, r, &line);
+        put_reach(&s, r, &line);
         put_model(&s, r, &line);
         put_warnings(&s, r, &line);
         put_counters(&s, r, &line);

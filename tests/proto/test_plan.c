@@ -570,7 +570,7 @@ static void test_explanations(void **state)
         }
         for (uint32_t l = 0; l < n_layers; l++) {
             uint32_t held = 0, single = 0, gap = 0;
-            for (uint32_t i = 0; i < n; i++) held += nodes[i].held >> l & 1;
+            for (uint32_t i = 0; i < n; i++) held += (uint32_t)(nodes[i].held >> l & 1);
             for (uint32_t i = 0; i < x.n_single; i++)
                 single += l >= x.single[i].lo && l < x.single[i].hi;
             for (uint32_t i = 0; i < x.n_gap; i++) gap += l >= x.gap[i].lo && l < x.gap[i].hi;
