@@ -12,7 +12,7 @@ enum {
     CANDIDATES_MAX = 8,
     SEEK_ANSWER_MS = 10000, /* for a manifest to come */
     SEEK_SETTLE_MS = 1000,  /* without a name: who else is there */
-    SEEK_REFUSE_MS = 5000,  /* untrusted ones only, for so long: say so */
+    SEEK_REFUSE_MS = 2000,  /* untrusted ones only, for so long: say so */
     SEEK_WORD_MS = 10000,   /* "waiting for ..." */
     BATCH_BYTES = 8 << 20,  /* checked and committed together */
     ARRIVED_MAX = 24 << 20, /* bytes that came and are not stored: nothing more is asked for */

@@ -87,7 +87,9 @@ static enum err add_table(void *arg, uint32_t layer)
     if (n > TILE_WIRE_MAX)
         return fail(p->why, ERR_RANGE, "the tile table of %s has %zu bytes, at most %d", where, n,
                     TILE_WIRE_MAX);
-    struct want w = { .hash = *manifest_table(p->m, layer), .bytes = (uint32_t)n, .layer = layer };
+    struct want w = {
+        .hash = *manifest_table(p->m, layer), .bytes = (uint32_t)n, .layer = layer, .table = true
+    };
     add(p->out, p->s, &w);
     return ERR_OK;
 }
@@ -207,9 +209,10 @@ static void name_want(char out[PLACE_TEXT], const struct want *w, const struct m
     char layer[LAYER_TEXT];
 
     layer_text(layer, w->layer);
-    snprintf(out, PLACE_TEXT,
-             w->layer == ARCH_ENDS ? "the tokenizer or table of %s" : "the tile table of %s",
-             layer);
+    if (w->table)
+        snprintf(out, PLACE_TEXT, "the tile table of %s", layer);
+    else
+        snprintf(out, PLACE_TEXT, "piece %u of the tokenizer", w->at);
     if (!w->weights) return;
     while (tile_next(&p) && p.at < w->at) continue;
     tile_place_text(out, &p);

@@ -19,7 +19,8 @@ struct want {
     struct hash hash;
     uint32_t bytes; /* exactly */
     uint32_t layer; /* or ARCH_ENDS */
-    uint32_t at;    /* in the layer's table; for sentences */
+    uint32_t at;    /* in the layer's table, or which piece of the tokenizer; for sentences */
+    bool table;     /* it is the layer's table */
     uint32_t cols;
     enum wtype type;
     bool weights; /* numbers, that must be finite */

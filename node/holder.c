@@ -238,9 +238,11 @@ static void on_saved(struct depot_job *j)
 static void on_bad(void *arg, const struct node_id *id, const char *what)
 {
     struct holder *h = arg;
-    struct save *save = calloc(1, sizeof *save);
+    struct save *save;
     char name[NODE_ID_TEXT], text[BAN_WHY];
 
+    if (net_is_banned(h->net, id)) return; /* of several tiles that came together one is enough */
+    save = calloc(1, sizeof *save);
     node_id_text(name, id);
     snprintf(text, sizeof text, "it sent %s", what);
     log_warn("node %s sent %s; it is banned for a day", name, what);
