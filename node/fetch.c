@@ -107,21 +107,37 @@ static bool may_give(const struct fetch *f, const struct entry *e)
            !node_id_equal(&e->id, f->c.me);
 }
 
-/* The directory as it is now: near ones first, from a random place on.  Who is connected stays,
- * whatever it announces, as long as it owes us something. */
-static void refresh_sources(struct fetch *f)
+/* Near ones first, from a random place on; lost: those who could not be reached lately, else those
+ * who could. */
+static void offer_all(struct fetch *f, bool lost, bool named[GATHER_PEERS])
 {
     const struct directory *d = peers_directory(f->c.peers);
+    const struct measured *measured = peers_measured(f->c.peers);
     uint32_t n = directory_n(d), start;
-    bool named[GATHER_PEERS] = { false };
 
     random_bytes(&start, sizeof start);
     for (uint32_t i = 0; i < 2 * n; i++) {
-        const struct entry *e = directory_nth(d, (start % n + i) % n);
-        if (!may_give(f, e) || is_near(f, e) != (i < n)) continue;
+        uint32_t at = (start % n + i) % n;
+        const struct entry *e = directory_nth(d, at);
+        if (!may_give(f, e) || is_near(f, e) != (i < n) || measured[at].lost != lost) continue;
         offer_source(f, e);
-        unsigned at = source_of(f, &e->id);
-        if (at < GATHER_PEERS) named[at] = true;
+        unsigned k = source_of(f, &e->id);
+        if (k < GATHER_PEERS) named[k] = true;
+    }
+}
+
+/* The directory as it is now.  Who is connected stays, whatever it announces, as long as it owes us
+ * something. */
+static void refresh_sources(struct fetch *f)
+{
+    bool named[GATHER_PEERS] = { false }, any = false;
+    uint64_t now = now_ms(f->c.hub);
+
+    offer_all(f, false, named);
+    for (unsigned i = 0; i < GATHER_PEERS; i++) any |= named[i];
+    if (!any && now - f->tried_ms >= SUSPECTS_MS) {
+        f->tried_ms = now;
+        offer_all(f, true, named);
     }
     for (unsigned i = 0; i < GATHER_PEERS; i++)
         if (f->source[i].used && !named[i] && !gather_owes(f->gather, i)) source_gone(f, i);
@@ -408,7 +424,8 @@ static void on_tile(struct fetch *f, struct mail *m)
         keep_arrival(f, m, want);
         return;
     }
-    if (!late) net_strike(f->c.net, &m->from, "a tile that it was not asked for");
+    if (!late && now >= f->c.lenient_ms)
+        net_strike(f->c.net, &m->from, "a tile that it was not asked for");
     m->note.drop(&m->note);
 }
 
@@ -427,6 +444,7 @@ void fetch_on_peer(struct fetch *f, const struct node_id *id, bool up)
     unsigned i = source_of(f, id);
 
     if (!up && i < GATHER_PEERS) source_gone(f, i);
+    if (!up) seek_on_gone(f, id);
     fetch_on_directory(f);
 }
 

@@ -34,6 +34,7 @@ struct fetch_config {
     const struct store_name *known_name; /* there is nothing to seek; both copied */
     bool read_only;      /* the store is open for reading: ERR_DENIED when something is missing */
     uint64_t disk_limit; /* bytes of the whole store; 0: what the disk has */
+    uint64_t lenient_ms; /* until then (now_ms) tiles of an earlier fetch may come: no lies */
     void *arg;
     /* The manifest is known and believed: say what to hold of it.  room: bytes that the disk has
      * for it, whole; also of what is here already. */

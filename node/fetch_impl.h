@@ -10,9 +10,10 @@
 enum {
     FETCH_TICK_MS = 250,
     CANDIDATES_MAX = 8,
+    SUSPECTS_MS = 5000,     /* without any other source: those who were lost are tried again */
     SEEK_ANSWER_MS = 10000, /* for a manifest to come */
     SEEK_SETTLE_MS = 1000,  /* without a name: who else is there */
-    SEEK_REFUSE_MS = 2000,  /* untrusted ones only, for so long: say so */
+    SEEK_REFUSE_MS = 1500,  /* untrusted ones only, for so long: say so */
     SEEK_WORD_MS = 10000,   /* "waiting for ..." */
     BATCH_BYTES = 8 << 20,  /* checked and committed together */
     ARRIVED_MAX = 24 << 20, /* bytes that came and are not stored: nothing more is asked for */
@@ -73,6 +74,7 @@ struct fetch {
     struct wants tables; /* in TILES: what was wanted before; may still come */
     struct gather *gather;
     struct source source[GATHER_PEERS];
+    uint64_t tried_ms; /* when lost ones were tried */
     struct fetched count;
     uint64_t done_bytes, total_bytes;
     /* planning */
@@ -100,7 +102,8 @@ bool fetch_job_done(struct fetch *f);
 
 /* --- fetch_seek.c --- */
 void seek_tick(struct fetch *f, uint64_t now);
-void seek_on_manifest(struct fetch *f, struct mail *m); /* takes m */
+void seek_on_gone(struct fetch *f, const struct node_id *id); /* who was asked may not answer */
+void seek_on_manifest(struct fetch *f, struct mail *m);       /* takes m */
 
 static inline bool entry_is_alive(const struct record_body *b)
 {

@@ -47,22 +47,27 @@ static void count_candidates(struct fetch *f, uint64_t now)
 
 /* --- asking --- */
 
-/* Somebody who announces c's model: from a random place in the directory on. */
+/* Somebody who announces c's model: from a random place in the directory on.  Those who could not
+ * be reached lately come last. */
 static bool pick_node(struct fetch *f, const struct candidate *c, struct node_id *out)
 {
     const struct directory *d = peers_directory(f->c.peers);
+    const struct measured *measured = peers_measured(f->c.peers);
     uint32_t n = directory_n(d), start;
+    bool found = false;
 
     random_bytes(&start, sizeof start);
     for (uint32_t i = 0; i < n; i++) {
-        const struct entry *e = directory_nth(d, (start % n + i) % n);
+        uint32_t at = (start % n + i) % n;
+        const struct entry *e = directory_nth(d, at);
         if (node_id_equal(&e->id, f->c.me) || !may_be_meant(f, &e->body)) continue;
         if (memcmp(e->body.model.p, c->id.b, HASH_BYTES) != 0) continue;
-        if (net_is_banned(f->c.net, &e->id)) continue;
+        if (net_is_banned(f->c.net, &e->id) || (found && measured[at].lost)) continue;
         *out = e->id;
-        return true;
+        found = true;
+        if (!measured[at].lost) break;
     }
-    return false;
+    return found;
 }
 
 static void ask(struct fetch *f, struct candidate *c, uint64_t now)
@@ -113,6 +118,14 @@ void seek_tick(struct fetch *f, uint64_t now)
     if (!c) say_waiting(f, now);
     if (!c || (!f->c.model && now - k->found_ms < SEEK_SETTLE_MS)) return;
     if (!c->asked || now - c->asked_ms > SEEK_ANSWER_MS) ask(f, c, now);
+}
+
+void seek_on_gone(struct fetch *f, const struct node_id *id)
+{
+    struct seek *k = &f->seek;
+
+    for (unsigned i = 0; i < k->n; i++)
+        if (node_id_equal(&k->candidate[i].whom, id)) k->candidate[i].asked = false;
 }
 
 /* --- a manifest, on the depot's thread --- */

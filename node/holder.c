@@ -341,6 +341,7 @@ static enum err start_fetch(struct holder *h)
                                .known = h->manifest,
                                .known_name = &h->name,
                                .read_only = !h->writes,
+                               .lenient_ms = h->over_ms ? h->over_ms + LATE_TILES_MS : 0,
                                .disk_limit = h->c.disk_limit,
                                .arg = h,
                                .choose = on_choose,
@@ -367,6 +368,7 @@ enum err holder_rechoose(struct holder *h, const struct holding *want, struct wh
         return fail(why, ERR_BUSY, "it is here already, or not known yet");
     fetch_close(h->fetch);
     h->fetch = NULL;
+    h->over_ms = now_ms(h->hub);
     h->want = *want;
     return start_fetch(h);
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "store/care.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum {
@@ -511,6 +512,9 @@ void serve_close(struct serve *s)
 {
     if (!s) return;
     s->closing = true;
+    if (s->given.tiles)
+        log_info("gave %" PRIu64 " tiles (%" PRIu64 " KiB) to others", s->given.tiles,
+                 s->given.bytes >> 10);
     while (s->n_askers) asker_remove(s, &s->asker[0]);
     uv_close((uv_handle_t *)s->timer, on_timer_closed);
     if (!s->reading) free(s);

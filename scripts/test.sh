@@ -5,16 +5,17 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES]
+usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES] [--store-kills N]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)
   --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)
+  --store-kills N then kill -9 imports and fetches, N times in all, and look at the store each time
   --soak MINUTES  then ask for so long while nodes die, come back and join"
 
-quick= fuzz=0 llama= chaos= soak=
+quick= fuzz=0 llama= chaos= soak= kills=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
     --chaos) chaos=1 ;;
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
+    --store-kills) [ $# -ge 2 ] || fail "--store-kills needs a number"; kills=$2; shift ;;
     *) fail "unknown option $1 ($usage)" ;;
     esac
     shift
@@ -83,6 +85,11 @@ fi
 if [ -n "$chaos" ]; then
     say "bad lines, all of them"
     "$root/tests/swarm/test_chaos.sh" "$root/build/bin" "$root" all
+fi
+if [ -n "$kills" ]; then
+    say "stores killed $kills times"
+    SWARM_KILLS=$((kills / 2)) "$root/tests/swarm/test_store.sh" "$root/build/bin" "$root"
+    SWARM_KILLS=$((kills - kills / 2)) "$root/tests/swarm/test_fetch.sh" "$root/build/bin" "$root"
 fi
 if [ -n "$soak" ]; then
     say "churn for $soak minutes"

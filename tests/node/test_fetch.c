@@ -260,6 +260,16 @@ static bool computes(void *arg)
     return ((struct fetcher *)arg)->computing;
 }
 
+static enum err choose_all(void *arg, const struct manifest *m, uint64_t room, struct holding *out,
+                           struct why *why)
+{
+    (void)arg;
+    *out = (struct holding){ 0, m->arch.n_layers, true };
+    if (holding_bytes(m, out) <= room) return ERR_OK;
+    snprintf(why->text, sizeof why->text, "not one layer fits");
+    return ERR_DISKFULL;
+}
+
 static void on_held(void *arg, const struct holding *h)
 {
     (void)h;
@@ -305,6 +315,7 @@ static bool fetcher_open(struct fetcher *f, struct hub *hub, const struct wish *
                                .upload = w->upload,
                                .may_fetch = w->may_fetch,
                                .arg = f,
+                               .choose = choose_all,
                                .computes = computes,
                                .on_held = on_held,
                                .on_change = nothing,
@@ -546,6 +557,7 @@ static void test_disk_limit(void **state)
     if (!strstr(f.why.text, "MiB more are needed")) fail_msg("%s", f.why.text);
     clean("f");
     w.has_layers = false;
+    w.disk = 100 << 10;
     f = fetch_from(kind, 1, &w, g, 10000);
     assert_true(f.failed);
     if (!strstr(f.why.text, "not one layer fits")) fail_msg("%s", f.why.text);
