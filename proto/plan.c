@@ -469,7 +469,8 @@ uint64_t plan_first_us(const struct plan *p, uint32_t n_prompt, uint32_t chunk, 
         if (more > slowest) slowest = more;
         through += chunk_us(s, first) + s->hop_us;
     }
-    /* Chunks follow at the pace of the slowest stage, or of the way if few may be under way. */
-    uint64_t by_way = (rest + chunk - 1) / chunk * (through / (steps ? steps : 1));
+    /* Chunks follow at the pace of the slowest stage; or, if few may be under way, in groups of as
+     * many. */
+    uint64_t by_way = (rest + chunk - 1) / chunk / (steps ? steps : 1) * through;
     return p->start_us + open_us(p) + through + (slowest > by_way ? slowest : by_way) + p->head_us;
 }

@@ -2,10 +2,18 @@
 
 #include <stdlib.h>
 
+enum { STEPS_LINE = 200, STEPS_MEAN = 64, CHUNKS_LINE = 16, CHUNK_ROWS_MIN = 8, FEW_MAX = 7 };
+
 /* A running mean: of all values at first, then with the weight of one in `most`. */
 struct mean {
     double value;
     uint32_t n;
+};
+
+/* The last values, of which the middle one counts: an answer that met a busy moment does not. */
+struct few {
+    double last[FEW_MAX]; /* a ring */
+    uint32_t n;           /* ever */
 };
 
 /* A line through points, older ones with less and less weight. */
@@ -25,10 +33,8 @@ struct speed {
 struct speeds {
     struct speed speed[SPEEDS_MAX]; /* [n] */
     uint32_t n;
-    struct mean head, hop, start;
+    struct few head, hop, start; /* of answers */
 };
-
-enum { STEPS_LINE = 200, STEPS_MEAN = 64, CHUNKS_LINE = 16, ANSWERS_MEAN = 4, CHUNK_ROWS_MIN = 8 };
 
 static void add(struct mean *m, double value, uint32_t weight, uint32_t most)
 {
@@ -70,6 +76,23 @@ void speeds_close(struct speeds *s)
     free(s);
 }
 
+static void few_add(struct few *f, double value)
+{
+    f->last[f->n++ % FEW_MAX] = value;
+}
+
+static double few_middle(const struct few *f)
+{
+    double sorted[FEW_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->n && i < FEW_MAX; i++) {
+        uint32_t at = n++;
+        for (; at > 0 && sorted[at - 1] > f->last[i]; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = f->last[i];
+    }
+    return n ? sorted[(n - 1) / 2] : 0;
+}
+
 static const struct speed *find(const struct speeds *s, const struct node_id *id)
 {
     for (uint32_t i = 0; i < s->n; i++)
@@ -109,7 +132,7 @@ void speeds_step(struct speeds *s, const struct node_id *id, const struct speeds
 
 void speeds_head(struct speeds *s, double us)
 {
-    add(&s->head, us, 1, ANSWERS_MEAN);
+    few_add(&s->head, us);
 }
 
 void speeds_hops(struct speeds *s, double token_us, double known_us, uint32_t n_hops)
@@ -118,14 +141,14 @@ void speeds_hops(struct speeds *s, double token_us, double known_us, uint32_t n_
     double us = (token_us - known_us) / n_hops;
     if (us < 1) us = 1;
     if (us > SPEEDS_HOP_MAX_US) us = SPEEDS_HOP_MAX_US;
-    add(&s->hop, us, 1, ANSWERS_MEAN);
+    few_add(&s->hop, us);
 }
 
 void speeds_start(struct speeds *s, double us)
 {
     if (us < 0) us = 0;
     if (us > SPEEDS_START_MAX_US) us = SPEEDS_START_MAX_US;
-    add(&s->start, us, 1, ANSWERS_MEAN);
+    few_add(&s->start, us);
 }
 
 static uint32_t rounded(double v)
@@ -156,15 +179,15 @@ void speeds_tell(const struct speeds *s, const struct directory *d, struct measu
 
 uint32_t speeds_head_us(const struct speeds *s)
 {
-    return s->head.n ? rounded(s->head.value) : 0;
+    return s->head.n ? rounded(few_middle(&s->head)) : 0;
 }
 
 uint32_t speeds_hop_us(const struct speeds *s)
 {
-    return s->hop.n ? rounded(s->hop.value) : 0;
+    return s->hop.n ? rounded(few_middle(&s->hop)) : 0;
 }
 
 uint32_t speeds_start_us(const struct speeds *s)
 {
-    return s->start.n ? rounded(s->start.value) : 0;
+    return s->start.n ? rounded(few_middle(&s->start)) : 0;
 }

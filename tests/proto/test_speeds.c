@@ -95,17 +95,23 @@ static void test_answers(void **state)
     assert_int_equal(speeds_open(&s), ERR_OK);
     assert_true(speeds_head_us(s) == 0 && speeds_hop_us(s) == 0 && speeds_start_us(s) == 0);
     speeds_head(s, 100);
-    speeds_head(s, 200);
-    assert_int_equal(speeds_head_us(s), 150);
+    speeds_head(s, 9000); /* a busy moment */
+    speeds_head(s, 120);
+    assert_int_equal(speeds_head_us(s), 120);
+    for (int i = 0; i < 7; i++) speeds_head(s, 50);
+    assert_int_equal(speeds_head_us(s), 50);
     speeds_hops(s, 1000, 400, 3);
     assert_int_equal(speeds_hop_us(s), 200);
     speeds_hops(s, 1000, 400, 0); /* at home: nothing to learn */
     assert_int_equal(speeds_hop_us(s), 200);
     speeds_hops(s, 1e12, 0, 1);
-    assert_int_equal(speeds_hop_us(s), (200 + SPEEDS_HOP_MAX_US) / 2);
-    speeds_start(s, -5);
+    speeds_hops(s, 1e12, 0, 1);
+    assert_int_equal(speeds_hop_us(s), SPEEDS_HOP_MAX_US);
     speeds_start(s, 1e12);
-    assert_int_equal(speeds_start_us(s), SPEEDS_START_MAX_US / 2);
+    assert_int_equal(speeds_start_us(s), SPEEDS_START_MAX_US);
+    speeds_start(s, -5);
+    speeds_start(s, -5);
+    assert_int_equal(speeds_start_us(s), 1);
     speeds_close(s);
 }
 
