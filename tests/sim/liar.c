@@ -6,6 +6,20 @@
 
 enum { KNOWN_MAX = 16, STAGES_MAX = 8 };
 
+/* How an insider lies. */
+enum habit {
+    OTHER_POSITION,
+    OTHER_WANT,
+    OTHER_COUNT,
+    OTHER_STEP,
+    SWALLOWS_ROWS,
+    SWALLOWS_STEPS,
+    GRANTS_LESS,
+    SWALLOWS_RECORDS,
+    MIXED,
+    HABITS
+};
+
 /* Sessions that were opened last: all that can be known of them. */
 static struct {
     struct secret {
@@ -17,6 +31,7 @@ static struct {
     } of[KNOWN_MAX];
     unsigned n;
     const struct identity *insider;
+    enum habit habit;
     /* borrowed, while there are liars */
     struct liar *liars;
     unsigned n_liars, n_nodes;
@@ -53,30 +68,41 @@ static void overhear(const struct node_id *to, const struct msg *m)
     }
 }
 
+/* false: m is swallowed. */
+static bool twist(enum habit h, struct msg *m)
+{
+    bool is_act = m->type == MSG_ACT, is_done = m->type == MSG_STEP_DONE;
+    switch (h) {
+    case OTHER_POSITION:
+        if (is_act) m->u.ACT.pos += draw_from(FOR_LIES, 1, 3);
+        break;
+    case OTHER_WANT:
+        if (is_act) m->u.ACT.want = m->u.ACT.want ? 0 : 1;
+        break;
+    case OTHER_COUNT:
+        if (is_act) m->u.ACT.rows += 1;
+        break;
+    case OTHER_STEP:
+        if (is_act) m->u.ACT.step += 1;
+        if (is_done) m->u.STEP_DONE.step += draw_is(FOR_LIES, 50) ? 1 : 7;
+        break;
+    case SWALLOWS_ROWS: return !is_act;
+    case SWALLOWS_STEPS: return !is_done;
+    case GRANTS_LESS:
+        if (m->type == MSG_SESS_OK) m->u.SESS_OK.limit = 1;
+        break;
+    default: return m->type != MSG_RECORDS;
+    }
+    return true;
+}
+
 static bool listen_in(struct net *n, const struct node_id *to, struct msg *m)
 {
     overhear(to, m);
     if (!known.insider || net_sim_identity(n) != known.insider || !draw_is(FOR_LIES, 3))
         return true;
-    switch (m->type) {
-    case MSG_ACT:
-        switch (draw_below(FOR_LIES, 5)) {
-        case 0: m->u.ACT.pos += draw_from(FOR_LIES, 1, 3); break;
-        case 1: m->u.ACT.want = m->u.ACT.want ? 0 : 1; break;
-        case 2: m->u.ACT.rows += 1; break;
-        case 3: m->u.ACT.step += 1; break;
-        default: return false;
-        }
-        break;
-    case MSG_STEP_DONE:
-        if (draw_is(FOR_LIES, 50)) return false;
-        m->u.STEP_DONE.step += draw_is(FOR_LIES, 50) ? 1 : 7;
-        break;
-    case MSG_SESS_OK: m->u.SESS_OK.limit = 1; break;
-    case MSG_RECORDS: return draw_is(FOR_LIES, 50);
-    default: break;
-    }
-    return true;
+    enum habit h = known.habit == MIXED ? (enum habit)draw_below(FOR_LIES, MIXED) : known.habit;
+    return twist(h, m);
 }
 
 unsigned liar_open(struct liar *l, unsigned n, unsigned lo, struct sim_node *nodes,
@@ -85,6 +111,7 @@ unsigned liar_open(struct liar *l, unsigned n, unsigned lo, struct sim_node *nod
     unsigned hi = n_nodes;
     memset(&known, 0, sizeof known);
     if (lo >= hi) return 0;
+    known.habit = (enum habit)draw_below(FOR_LIES, HABITS);
     known.liars = l;
     known.n_liars = n;
     known.nodes = nodes;

@@ -498,14 +498,16 @@ static void refresh_end(struct end *e)
     }
 }
 
-/* Letters that were held back go on, as when TCP tries again. */
+/* Letters that were held back go on, as when TCP tries again, and after them those that were sent
+ * later. */
 static void release_held(struct end *to)
 {
     if (!comes_through(to)) return;
     uint64_t extra = 0;
     for (struct letter *l = to->first; l; l = l->next) {
-        if (l->event) continue;
+        if (l->event && !extra) continue;
         if (!extra) extra = draw_from(FOR_NET, 1, 1500 * MS);
+        world_cancel(l->event);
         dispatch(l, extra);
     }
 }
@@ -742,13 +744,21 @@ static void take_letter(struct end *e, const struct letter *l)
     }
 }
 
+/* Is one held back that was sent before? */
+static bool is_behind(const struct end *e, const struct letter *l)
+{
+    const struct letter *k = e->first;
+    while (k != l && k->event) k = k->next;
+    return k != l;
+}
+
 static void on_letter(void *arg)
 {
     struct letter *l = arg;
     struct cable *c = l->cable;
     struct end *e = &c->end[l->to];
     l->event = NULL;
-    if (!comes_through(e)) return; /* held back from now on */
+    if (!comes_through(e) || is_behind(e, l)) return; /* held back from now on */
     unlink_letter(e, l);
     c->busy++;
     if (e->net && !e->net->closing && (e->is_up || l->kind == LETTER_UP)) take_letter(e, l);

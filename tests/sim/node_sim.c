@@ -1,5 +1,7 @@
 #include "tests/sim/node_sim.h"
 
+#include "tests/sim/disk_sim.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -53,6 +55,8 @@ static void on_mail(void *arg, struct mail *m)
     case MSG_SESS_FAIL:
     case MSG_ERROR: pipelines_on_mail(v->pipelines, m); break;
     case MSG_ASK:
+    case MSG_ASK_RESUME:
+    case MSG_ASK_HEARD:
     case MSG_ASK_CANCEL: asks_on_mail(v->asks, m); break;
     default: m->note.drop(&m->note); break;
     }
@@ -121,6 +125,7 @@ static void open_services(struct sim_node *n)
                                   .hub = &n->hub,
                                   .net = n->net,
                                   .peers = n->peers,
+                                  .journal_dir = n->journal_dir[0] ? n->journal_dir : NULL,
                                   .allow = n->allow,
                                   .n_allow = n->n_allow,
                                   .arg = n,
@@ -137,6 +142,7 @@ void sim_node_start(struct sim_node *n)
     trace("starts: layers %u-%u%s", n->lo, n->hi - 1, n->has_ends ? " and the ends" : "");
     n->runs = true;
     n->is_stopping = n->place.off = false;
+    disk_sim_thaw(n->journal_dir);
     if (hub_init(&n->hub)) abort();
     open_net(n);
     open_services(n);
@@ -179,7 +185,9 @@ void sim_node_kill(struct sim_node *n, bool is_silent)
     n->place.off = is_silent;
     n->place.thaw_us = 0;
     net_sim_kill(n->net, is_silent);
+    disk_sim_freeze(n->journal_dir);
     end(n);
+    if (is_silent) disk_sim_pull_plug(n->journal_dir);
     net_sim_refresh();
 }
 

@@ -23,6 +23,7 @@ struct sim_node {
     unsigned patience_s;
     struct link join[4];
     unsigned n_join;
+    char journal_dir[24];
     const struct node_id *allow; /* [n_allow] borrowed */
     unsigned n_allow;
     void *arg;

@@ -1,6 +1,9 @@
 #include "tests/sim/scenario.h"
 
+#include "node/journal.h"
+
 #include "tests/sim/asker.h"
+#include "tests/sim/disk_sim.h"
 #include "tests/sim/liar.h"
 #include "tests/sim/model_sim.h"
 #include "tests/sim/sign_sim.h"
@@ -15,7 +18,8 @@ enum {
     ASKERS_MAX = 4,
     COORDINATORS_MAX = 3,
     SIGN_S = 60,      /* beyond patience: a question without any sign of life */
-    QUIET_S = 240,    /* for open questions to end once nothing goes wrong any more */
+    QUIET_S = 600,    /* for open questions to end once nothing goes wrong any more */
+    SESSION_S = 60,   /* for stages to notice that a session is over */
     STALLED_S = 300,  /* the same where a liar swallows rows: 180 s are a slow stage's */
     CONVERGE_S = 300, /* for the directories */
     SUSPECT_S = 100,  /* until a node that was lost is planned with again, and is connected */
@@ -35,6 +39,7 @@ enum fault {
     FAULT_HALF_OPEN,
     FAULT_SKEW,
     FAULT_CLIENT,
+    FAULT_DISK,
     FAULT_LIE,
     FAULTS
 };
@@ -111,6 +116,8 @@ static void make_nodes(void)
         n->allow = s.allow;
         n->n_allow = ASKERS_MAX;
         n->on_up = on_node_up;
+        if (n->has_ends && draw_is(FOR_WORLD, 80))
+            snprintf(n->journal_dir, sizeof n->journal_dir, "/sim/n%u", i);
         if (i == 0) continue;
         n->n_join = draw_is(FOR_WORLD, 50) && i > 1 ? 2 : 1;
         for (unsigned k = 0; k < n->n_join; k++) {
@@ -127,6 +134,18 @@ static void make_nodes(void)
     }
 }
 
+static void open_asker(struct asker *a, const struct identity *me)
+{
+    char name[12];
+    unsigned i = (unsigned)(a - s.asker);
+    snprintf(name, sizeof name, "ask%u", i);
+    struct sim_node *at = &s.node[draw_below(FOR_WORLD, s.n_coordinators)];
+    unsigned host = draw_is(FOR_WORLD, 70) ? at->place.host : 200 + i;
+    uint32_t patience_ms = draw_is(FOR_WORLD, 20) ? 0 : (uint32_t)draw_from(FOR_WORLD, 5000, 60000);
+    a->n_layers = s.n_layers;
+    sim_asker_open(a, name, host, me, at, patience_ms);
+}
+
 static void make_askers(void)
 {
     s.n_askers = (unsigned)draw_from(FOR_WORLD, 1, ASKERS_MAX);
@@ -134,9 +153,7 @@ static void make_askers(void)
         struct identity me;
         identity_make(&me);
         s.allow[i] = me.id;
-        unsigned host = draw_is(FOR_WORLD, 70) ? i % s.n_coordinators : 200 + i;
-        sim_asker_open(&s.asker[i], i, host, &me);
-        s.asker[i].n_layers = s.n_layers;
+        open_asker(&s.asker[i], &me);
     }
 }
 
@@ -146,10 +163,8 @@ static void on_question(void *arg)
 {
     struct asker *a = arg;
     if (s.is_over) return;
-    struct sim_node *at = &s.node[draw_below(FOR_WORLD, s.n_coordinators)];
-    if (a->place.host < s.n_coordinators) at = &s.node[a->place.host];
-    if (a->state == ASKER_IDLE)
-        sim_asker_ask(a, at, (uint32_t)draw_from(FOR_WORLD, 1, draw_is(FOR_WORLD, 20) ? 700 : 60),
+    if (!a->is_asking)
+        sim_asker_ask(a, (uint32_t)draw_from(FOR_WORLD, 1, draw_is(FOR_WORLD, 20) ? 700 : 60),
                       (uint32_t)draw_from(FOR_WORLD, 1, draw_is(FOR_WORLD, 20) ? 600 : 80));
     else if (draw_is(FOR_WORLD, 5))
         sim_asker_cancel(a);
@@ -226,14 +241,17 @@ static void skew(struct sim_node *n)
 
 static void client_leaves(void)
 {
-    unsigned i = (unsigned)draw_below(FOR_FAULTS, s.n_askers);
-    struct asker *a = &s.asker[i];
+    struct asker *a = &s.asker[draw_below(FOR_FAULTS, s.n_askers)];
     struct identity me = a->me;
-    unsigned host = a->place.host;
-    trace("ask%u leaves and comes back", i);
+    trace("%s leaves and comes back", a->place.name);
     sim_asker_close(a);
-    sim_asker_open(a, i, host, &me);
-    a->n_layers = s.n_layers;
+    open_asker(a, &me);
+}
+
+static void disk_fails(const struct sim_node *n)
+{
+    trace("the disk of %s fails for a while", n->place.name);
+    disk_sim_fail(n->journal_dir, world_us() + draw_from(FOR_FAULTS, 100 * MS, 20 * SECOND));
 }
 
 static void do_fault(enum fault f)
@@ -265,6 +283,7 @@ static void do_fault(enum fault f)
     case FAULT_HALF_OPEN: (void)net_sim_mishap(MISHAP_HALF_OPEN); break;
     case FAULT_SKEW: skew(n); break;
     case FAULT_CLIENT: client_leaves(); break;
+    case FAULT_DISK: disk_fails(n); break;
     case FAULT_LIE: liar_speak(); break;
     default: break;
     }
@@ -317,9 +336,10 @@ static void check_signs(void)
 {
     for (unsigned i = 0; i < s.n_askers; i++) {
         const struct asker *a = &s.asker[i];
-        if (a->state == ASKER_IDLE || place_is_frozen(&a->at->place)) continue;
+        if (!a->is_asking || place_is_frozen(&a->at->place)) continue;
         uint64_t quiet_s = (world_us() - a->sign_us) / SECOND;
-        if (quiet_s > a->at->patience_s + (has_insider() ? STALLED_S : SIGN_S))
+        if (quiet_s >
+            a->at->patience_s + a->patience_ms / 1000 + (has_insider() ? STALLED_S : SIGN_S))
             broken("ask%u has heard nothing of its question for %llu s", i,
                    (unsigned long long)quiet_s);
     }
@@ -360,21 +380,31 @@ static void calm_down(void)
 static bool all_ended(void)
 {
     for (unsigned i = 0; i < s.n_askers; i++)
-        if (s.asker[i].state != ASKER_IDLE) return false;
+        if (s.asker[i].is_asking) return false;
     return true;
 }
 
 static bool no_session(bool is_final)
 {
     for (unsigned i = 0; i < s.n_nodes; i++) {
+        uint32_t n = stage_server_sessions(s.node[i].services.stage);
+        if (n == 0) continue;
+        if (is_final) broken("%s still serves %u sessions", s.node[i].place.name, n);
+        return false;
+    }
+    return true;
+}
+
+/* Nobody came back for them: they are forgotten, and their files go. */
+static bool no_request(bool is_final)
+{
+    for (unsigned i = 0; i < s.n_coordinators; i++) {
         const struct sim_node *n = &s.node[i];
-        const struct services *v = &n->services;
-        uint32_t sessions = stage_server_sessions(v->stage);
-        uint32_t requests = v->coordinator ? coordinator_requests(v->coordinator) : 0;
-        if (sessions == 0 && requests == 0) continue;
+        uint32_t requests = coordinator_requests(n->services.coordinator);
+        unsigned files = disk_sim_files(n->journal_dir);
+        if (requests == 0 && files == 0) continue;
         if (is_final)
-            broken("%s still serves %u sessions and %u requests", n->place.name, sessions,
-                   requests);
+            broken("%s still keeps %u requests and %u journals", n->place.name, requests, files);
         return false;
     }
     return true;
@@ -416,11 +446,13 @@ static void ask_all(void)
 {
     for (unsigned i = 0; i < s.n_coordinators && !world_failed(); i++) {
         struct asker *a = &s.asker[i % s.n_askers];
-        sim_asker_ask(a, &s.node[i], 20, 10);
+        struct identity me = a->me;
+        sim_asker_close(a);
+        sim_asker_open(a, "ask", s.node[i].place.host, &me, &s.node[i], 0);
+        sim_asker_ask(a, 20, 10);
         wait_for(questions_ended, 60);
         if (!world_failed() && a->last_end != ASKED_DONE)
-            broken("%s does not answer though all is well: %s", s.node[i].place.name,
-                   a->last_end == ASKED_REFUSED ? a->last_text : "it cannot be reached");
+            broken("%s does not answer though all is well: %s", s.node[i].place.name, a->last_text);
     }
 }
 
@@ -432,6 +464,7 @@ static void close_all(void)
     for (unsigned i = 0; i < s.n_nodes; i++)
         if (s.node[i].runs) sim_node_stop(&s.node[i]);
     net_sim_end();
+    disk_sim_end();
     world_end();
 }
 
@@ -439,8 +472,7 @@ static void add_up(struct scenario_result *r)
 {
     for (unsigned i = 0; i < s.n_askers; i++) {
         r->n_done += s.asker[i].n_ends[ASKED_DONE];
-        r->n_refused += s.asker[i].n_ends[ASKED_REFUSED];
-        r->n_lost += s.asker[i].n_ends[ASKED_LOST];
+        r->n_failed += s.asker[i].n_ends[ASKED_FAILED];
     }
     r->n_faults = s.n_faults;
 }
@@ -451,6 +483,7 @@ struct scenario_result scenario_run(uint64_t seed, bool is_verbose)
     memset(&s, 0, sizeof s);
     world_begin(seed, is_verbose);
     sign_sim_begin(seed);
+    disk_sim_begin();
     uint64_t began = world_us();
     static const size_t queues[] = { 64 << 20, 64 << 20, 256 << 10, 64 << 10 };
     net_sim_begin(queues[draw_below(FOR_WORLD, 4)], (unsigned)draw_below(FOR_WORLD, 60));
@@ -468,12 +501,13 @@ struct scenario_result scenario_run(uint64_t seed, bool is_verbose)
 
     run_until(s.calm_us);
     if (!world_failed()) calm_down();
-    wait_for(questions_ended, has_insider() ? STALLED_S : QUIET_S);
-    wait_for(no_session, QUIET_S);
+    wait_for(questions_ended, QUIET_S);
+    wait_for(no_session, SESSION_S);
     run_until(s.calm_us + (uint64_t)(s.n_liars ? BANNED_S : SUSPECT_S) * SECOND);
     wait_for(all_known, CONVERGE_S);
     if (!world_failed()) ask_all();
-    wait_for(no_session, QUIET_S);
+    wait_for(no_session, SESSION_S);
+    wait_for(no_request, JOURNAL_KEEP_S + SESSION_S);
 
     r.is_good = !world_failed();
     r.hash = world_hash();

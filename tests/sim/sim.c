@@ -32,7 +32,7 @@ static int usage(void)
 }
 
 static struct total {
-    uint64_t seeds, steps, done, refused, lost, faults;
+    uint64_t seeds, steps, done, failed, faults;
     double seconds;
 } total;
 
@@ -43,8 +43,7 @@ static bool run(uint64_t seed, bool is_verbose)
     total.seeds++;
     total.steps += r.steps;
     total.done += r.n_done;
-    total.refused += r.n_refused;
-    total.lost += r.n_lost;
+    total.failed += r.n_failed;
     total.faults += r.n_faults;
     total.seconds += r.seconds;
     if (is_verbose || !r.is_good)
@@ -57,11 +56,11 @@ static bool run(uint64_t seed, bool is_verbose)
 
 static void say_total(void)
 {
-    printf("%llu seeds, %.1f simulated hours, %llu events, %llu faults; answers: %llu complete, "
-           "%llu refused, %llu lost with their coordinator\n",
+    printf("%llu seeds, %.1f simulated hours, %llu events, %llu faults; %llu answers complete, "
+           "%llu questions refused or given up\n",
            (unsigned long long)total.seeds, total.seconds / 3600, (unsigned long long)total.steps,
            (unsigned long long)total.faults, (unsigned long long)total.done,
-           (unsigned long long)total.refused, (unsigned long long)total.lost);
+           (unsigned long long)total.failed);
 }
 
 /* The same seed twice is the same world. */

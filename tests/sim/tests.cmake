@@ -2,7 +2,7 @@
 # actors are the product's; libuv, sockets, compute and the model are those of this folder, and
 # libuv is not even linked.
 add_library(sim_world OBJECT sim/scenario.c sim/liar.c sim/asker.c sim/node_sim.c sim/net_sim.c
-  sim/uv_sim.c sim/uv_missing.c sim/compute_sim.c sim/model_sim.c sim/sign_sim.c sim/world.c)
+  sim/uv_sim.c sim/uv_missing.c sim/compute_sim.c sim/model_sim.c sim/disk_sim.c sim/sign_sim.c sim/world.c)
 target_include_directories(sim_world PRIVATE
   $<TARGET_PROPERTY:PkgConfig::UV,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:PkgConfig::SODIUM,INTERFACE_INCLUDE_DIRECTORIES>)
@@ -14,7 +14,10 @@ function(sim_program name)
     $<TARGET_PROPERTY:PkgConfig::UV,INTERFACE_INCLUDE_DIRECTORIES>)
   target_link_libraries(${name} PRIVATE $<TARGET_FILE:node> store model proto arch base)
   target_link_options(${name} PRIVATE -Wl,--wrap=time,--wrap=clock_gettime
-    -Wl,--wrap=identity_sign,--wrap=identity_verify)
+    -Wl,--wrap=identity_sign,--wrap=identity_verify
+    -Wl,--wrap=open,--wrap=openat,--wrap=read,--wrap=write,--wrap=close,--wrap=lseek,--wrap=fstat
+    -Wl,--wrap=fsync,--wrap=fdatasync,--wrap=ftruncate,--wrap=unlinkat,--wrap=mkdir
+    -Wl,--wrap=opendir,--wrap=readdir,--wrap=dirfd,--wrap=closedir)
   add_dependencies(${name} node)
 endfunction()
 
