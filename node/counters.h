@@ -20,8 +20,8 @@
     C(ROWS_TAKEN, "rows_taken",  "rows that others computed for us, times layers")                 \
     C(BYTES_IN,   "bytes_in",    "bytes received")                                                 \
     C(BYTES_OUT,  "bytes_out",   "bytes sent")                                                     \
-    C(TILES_GIVEN, "tiles_given", "bytes of weights given to others")                              \
-    C(TILES_TAKEN, "tiles_taken", "bytes of weights taken from others")
+    C(WEIGHTS_GIVEN, "weights_given", "bytes of weights given to others")                          \
+    C(WEIGHTS_TAKEN, "weights_taken", "bytes of weights taken from others")
 /* clang-format on */
 
 enum counter {

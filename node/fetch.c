@@ -327,6 +327,7 @@ static void take_stored(struct fetch *f, const struct arrival *a)
     gather_stored(f->gather, a->want);
     f->count.tiles++;
     f->count.bytes += w->bytes;
+    counters_add(f->c.counters, COUNT_WEIGHTS_TAKEN, w->bytes);
     if (f->state == FETCH_TILES) f->done_bytes += w->bytes;
     if (i == GATHER_PEERS || f->source[i].gave) return;
     f->source[i].gave = true;

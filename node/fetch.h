@@ -15,6 +15,7 @@
 #ifndef NODE_FETCH_H
 #define NODE_FETCH_H
 
+#include "node/counters.h"
 #include "node/depot.h"
 #include "node/fetch_store.h"
 #include "node/peers.h"
@@ -28,6 +29,7 @@ struct fetch_config {
     struct peers *peers;
     struct depot *depot; /* closed after fetch */
     const struct node_id *me;
+    struct counters *counters; /* NULL: nobody counts */
     const struct publishers *publishers;
     const char *model; /* name, or id in hex; NULL: the one that most nodes of the swarm hold */
     const struct manifest *known;        /* NULL; else it is in the store and believed already: */

@@ -336,6 +336,7 @@ static enum err start_fetch(struct holder *h)
                                .peers = h->peers,
                                .depot = h->depot,
                                .me = h->me,
+                               .counters = h->c.counters,
                                .publishers = &h->publishers,
                                .model = h->c.model,
                                .known = h->manifest,
@@ -386,9 +387,12 @@ enum err holder_open(struct holder *h, struct hub *hub, struct net *net, struct 
     if (!h->timer) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     if (uv_timer_init(&hub->loop, h->timer)) abort(); /* it cannot fail */
     h->timer->data = h;
-    struct serve_config sc = {
-        .hub = hub, .net = net, .upload = h->c.upload, .arg = h->c.arg, .computes = h->c.computes
-    };
+    struct serve_config sc = { .hub = hub,
+                               .net = net,
+                               .upload = h->c.upload,
+                               .counters = h->c.counters,
+                               .arg = h->c.arg,
+                               .computes = h->c.computes };
     bans_apply(&h->bans, net, unix_now());
     enum err e = depot_open(&h->depot, hub, h->store);
     sc.depot = h->depot;

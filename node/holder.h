@@ -31,6 +31,7 @@ struct holder_config {
     unsigned n_trust;
     bool may_fetch;  /* there are ways to meet others */
     bool may_change; /* holder_change will be called */
+    struct counters *counters; /* NULL: nobody counts */
     void *arg;
     /* Without has_layers: what to hold. */
     enum err (*choose)(void *arg, const struct manifest *m, uint64_t room, struct holding *out,

@@ -36,11 +36,11 @@ struct node {
     /* what it holds */
     struct identity me;
     struct holder *holder;
-    struct mover *mover;    /* NULL: its user says what it holds */
-    struct holding holding; /* what it serves, or will */
-    bool is_held;           /* all of it is in the store */
-    bool is_moving;         /* it is, and is not served yet: sessions are waited for */
-    uint64_t moving_ms;     /* since when */
+    struct mover *mover;             /* NULL: its user says what it holds */
+    struct holding holding;          /* what it serves, or will */
+    bool is_held;                    /* all of it is in the store */
+    bool is_moving;                  /* it is, and is not served yet: sessions are waited for */
+    uint64_t moving_ms;              /* since when */
     char journal_dir[FILE_PATH_MAX]; /* for services */
 
     /* what it does */
@@ -121,6 +121,7 @@ static enum err find_holding(struct node *n, struct why *why)
                                 .n_trust = c->n_trust,
                                 .may_fetch = may_meet_others(n),
                                 .may_change = c->may_move,
+                                .counters = &n->counters,
                                 .arg = n,
                                 .choose = choose,
                                 .computes = computes,
@@ -552,10 +553,11 @@ static void own_link(const struct node *n, char *out, size_t cap)
 static void describe(void *arg, struct text *out)
 {
     struct node *n = arg;
-    char link[400], reach[800];
+    char link[400], reach[800], progress[200] = "";
     own_link(n, link, sizeof link);
     find_text(n->find, reach, sizeof reach);
     counters_refresh(&n->counters);
+    (void)holder_text(n->holder, progress, sizeof progress);
     struct status_source s = { .me = n->me.id,
                                .name = n->c->name,
                                .state = n->is_draining ? "draining"
@@ -569,6 +571,7 @@ static void describe(void *arg, struct text *out)
                                .peers = n->peers,
                                .services = &n->services,
                                .counters = &n->counters,
+                               .progress = progress,
                                .note = n->join_why.text };
     status_json(out, &s);
 }
@@ -578,11 +581,12 @@ static enum err rehold(void *arg, const struct holding *h, struct why *why)
     return node_rehold(arg, h, why);
 }
 
-/* As SIGTERM does it; the message has been dealt with when the signal arrives. */
+/* As SIGTERM does it; the message has been dealt with when the signal arrives.  (A second SIGTERM
+ * would stop at once.) */
 static void drain(void *arg)
 {
-    (void)arg;
-    (void)uv_kill(uv_os_getpid(), SIGTERM);
+    const struct node *n = arg;
+    if (!n->is_draining) (void)uv_kill(uv_os_getpid(), SIGTERM);
 }
 
 /* swarm-ask and `swarm-node status` of this user find us by this; over loopback when we listen

@@ -143,6 +143,7 @@ static void send_answer(struct serve *s, const struct wanted *w, unsigned refusa
     } else if (!refusal) {
         s->given.tiles += w->type == MSG_TILE_GET;
         s->given.bytes += w->n;
+        counters_add(s->c.counters, COUNT_WEIGHTS_GIVEN, w->n);
     }
 }
 

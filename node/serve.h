@@ -20,6 +20,7 @@
 #ifndef NODE_SERVE_H
 #define NODE_SERVE_H
 
+#include "node/counters.h"
 #include "node/depot.h"
 #include "node/net.h"
 
@@ -35,9 +36,10 @@ struct serve;
 
 struct serve_config {
     struct hub *hub;
-    struct net *net;     /* borrowed until serve_close */
-    struct depot *depot; /* likewise; closed after serve */
-    uint64_t upload;     /* bytes a second; 0: no limit but the line's */
+    struct net *net;           /* borrowed until serve_close */
+    struct depot *depot;       /* likewise; closed after serve */
+    uint64_t upload;           /* bytes a second; 0: no limit but the line's */
+    struct counters *counters; /* NULL: nobody counts */
     void *arg;
     bool (*computes)(void *arg); /* is a session open through this node? */
 };

@@ -13,14 +13,15 @@ struct status_source {
     const char *name;  /* a label, or NULL */
     const char *state; /* "joining", "active", "draining" */
     const char *link;
-    const char *reach; /* where it is reached and whether, in a sentence; NULL: not said */
+    const char *reach;   /* where it is reached and whether, in a sentence; NULL: not said */
     uint64_t started_ms; /* of now_ms */
     const struct hub *hub;
     const struct net *net;
     struct peers *peers;
     const struct services *services; /* NULL or not open: nothing is served yet */
     const struct counters *counters;
-    const char *note; /* what is wrong, in a sentence; NULL or empty: nothing */
+    const char *progress; /* what it fetches; empty: nothing */
+    const char *note;     /* what is wrong, in a sentence; NULL or empty: nothing */
 };
 
 /* At most STATUS_MAX bytes. */

@@ -203,6 +203,12 @@ static void add_range(struct text *line, uint64_t lo, uint64_t hi)
         text_printf(line, "%llu-%llu", (unsigned long long)lo, (unsigned long long)hi - 1);
 }
 
+static void put_sentence(struct screen *s, struct slice text, struct text *line)
+{
+    text_add(line, text.p, text.n);
+    if (text.n) put_line(s, line);
+}
+
 static void put_model(struct screen *s, const struct json *r, struct text *line)
 {
     const struct json *m = json_get(r, "model");
@@ -287,8 +293,8 @@ static void put_counters(struct screen *s, const struct json *r, struct text *li
     put_counter(s, c, "tokens", "tokens of answers", false, line);
     put_counter(s, c, "rows_given", "rows given (x layers)", false, line);
     put_counter(s, c, "rows_taken", "rows taken (x layers)", false, line);
-    put_counter(s, c, "tiles_given", "weights given", true, line);
-    put_counter(s, c, "tiles_taken", "weights taken", true, line);
+    put_counter(s, c, "weights_given", "weights given", true, line);
+    put_counter(s, c, "weights_taken", "weights taken", true, line);
     put_counter(s, c, "bytes_out", "sent", true, line);
     put_counter(s, c, "bytes_in", "received", true, line);
 }
@@ -422,15 +428,6 @@ static void put_peers(struct screen *s, const struct json *r, struct text *line)
     put_line(s, line);
 }
 
-static void put_reach(struct screen *s, const struct json *r, struct text *line)
-{
-    struct slice reach = string(r, "reach");
-
-    if (!reach.n) return;
-    text_add(line, reach.p, reach.n);
-    put_line(s, line);
-}
-
 static void put_warnings(struct screen *s, const struct json *r, struct text *line)
 {
     for (const struct json *w = list(r, "warnings"); w; w = w->next) {
@@ -452,8 +449,9 @@ enum err status_view(struct text *out, struct slice json, const struct view *v)
         struct screen s = { .out = out, .v = v };
         struct text line = { 0 };
         put_head(&s, r, &line);
-        put_reach(&s, r, &line);
+        put_sentence(&s, string(r, "reach"), &line);
         put_model(&s, r, &line);
+        put_sentence(&s, string(r, "progress"), &line);
         put_warnings(&s, r, &line);
         put_counters(&s, r, &line);
         put_holders(&s, r, &line);

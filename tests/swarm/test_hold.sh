@@ -31,6 +31,13 @@ ready a
 read -r lo hi <<<"$(held a)"
 [ "$((hi - lo))" -ge 2 ] && [ "$((hi - lo))" -le 5 ] || die "a holds $lo-$hi: $(cat "$tmp/a.log")"
 
+count() {
+    "$bin/swarm-node" status "${pid[$1]}" --json |
+        python3 -c "import json,sys; print(json.load(sys.stdin)['counters']['$2']['now'])"
+}
+[ "$(count a weights_taken)" -gt 1000000 ] || die "what a fetched is not counted"
+[ "$(count n0 weights_given)" -ge "$(count a weights_taken)" ] || die "what n0 gave is not counted"
+
 # Three more at once: when the first holder leaves, nothing is missing.
 giver b 8M
 giver c 8M
