@@ -165,6 +165,13 @@ static void take_done(struct dialback *d, const struct mail *m)
     if (d->deadline_ms && all) end_round(d);
 }
 
+void dialback_forget(struct dialback *d)
+{
+    d->reach = REACH_UNKNOWN;
+    d->addr_n = 0;
+    d->deadline_ms = 0;
+}
+
 enum verdict dialback_reach(const struct dialback *d)
 {
     return d->reach;

@@ -41,6 +41,8 @@ bool dialback_is_asking(const struct dialback *d);
 void dialback_tick(struct dialback *d);
 void dialback_on_mail(struct dialback *d, struct mail *m); /* DIALBACK, DIALBACK_DONE; takes m */
 
+void dialback_forget(struct dialback *d); /* the network is another: nothing is known */
+
 /* What the last round with an answer said. */
 enum verdict dialback_reach(const struct dialback *d);
 struct slice dialback_addr(const struct dialback *d); /* that was dialled; empty: not known */

@@ -405,7 +405,7 @@ void nets_find(struct nets *out)
     uv_interface_address_t *list;
     int count;
 
-    out->n = 0;
+    memset(out, 0, sizeof *out);
     if (uv_interface_addresses(&list, &count)) return;
     for (int i = 0; i < count && out->n < NETS_MAX; i++) {
         const uv_interface_address_t *a = &list[i];

@@ -54,7 +54,7 @@ struct nets {
         uint8_t addr[16], mask[16], n; /* n: 4 or 16 bytes */
     } net[NETS_MAX];
 };
-void nets_find(struct nets *out);
+void nets_find(struct nets *out);                        /* equal ones are equal bytes */
 bool nets_have(const struct nets *s, struct slice addr); /* addr as on the wire */
 
 #endif

@@ -2,12 +2,14 @@
 
 #include "base/log.h"
 #include "node/dialback.h"
+#include "node/lan.h"
 #include "node/portmap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
+    LOOK_MS = 2000,         /* between looks at the interfaces */
     ASK_FIRST_MS = 2000,    /* after a peer has connected, and its record has come */
     ASK_AGAIN_MS = 1800000, /* when it was answered */
     ASK_RETRY_MS = 20000,   /* when there was nobody, or no answer */
@@ -15,10 +17,11 @@ enum {
 
 struct reach {
     struct reach_config cfg;
-    struct reached own; /* as found at the start */
+    struct reached own; /* as told, or this machine's own */
     struct portmap *portmap;
     struct dialback *dialback;
-    uint64_t ask_ms; /* when next */
+    uint64_t ask_ms, look_ms; /* when next */
+    struct nets nets;         /* that this machine was in at the last look */
 };
 
 static uint64_t now_of(const struct reach *r)
@@ -226,8 +229,51 @@ void reach_on_mail(struct reach *r, struct mail *m)
     dialback_on_mail(r->dialback, m);
 }
 
+/* --- the network changes: a cable, another Wi-Fi --- */
+
+static bool listens_everywhere(const struct reach *r)
+{
+    static const uint8_t zero[16];
+    struct slice a = net_listen_addr(r->cfg.net);
+    return a.n > 2 && memcmp(a.p, zero, a.n - 2) == 0;
+}
+
+/* A router gives ports of its one IPv4 address to machines that have none of their own. */
+static void open_portmap(struct reach *r)
+{
+    bool private_v4 = false;
+
+    for (uint32_t i = 0; i < r->own.n; i++)
+        private_v4 |= r->own.addr[i].n == ADDR_MIN && addr_is_private(nth(&r->own, i));
+    if (r->portmap || !r->cfg.portmap || r->cfg.advertised || !private_v4) return;
+    if (portmap_open(&r->portmap, r->cfg.hub, net_port(r->cfg.net), on_mapping, r))
+        log_warn("the router is not asked to let others in: there is no memory for it");
+}
+
+static void look_at_network(struct reach *r)
+{
+    struct nets now = { .n = 0 };
+    struct reached own;
+
+    r->look_ms = now_of(r) + LOOK_MS;
+    nets_find(&now);
+    if (memcmp(&now, &r->nets, sizeof now) == 0) return;
+    r->nets = now;
+    if (!listens_everywhere(r) || r->cfg.advertised) return;
+    if (reached_interfaces(&own, r->own.port, net_listen_addr(r->cfg.net).n == ADDR_MAX, NULL))
+        return;
+    if (own.n == r->own.n && memcmp(own.addr, r->own.addr, sizeof own.addr) == 0) return;
+    r->own = own;
+    dialback_forget(r->dialback);
+    if (r->ask_ms > now_of(r) + ASK_FIRST_MS) r->ask_ms = now_of(r) + ASK_FIRST_MS;
+    if (r->portmap) portmap_retry(r->portmap);
+    open_portmap(r);
+    rewrite(r);
+}
+
 void reach_tick(struct reach *r)
 {
+    if (now_of(r) >= r->look_ms) look_at_network(r);
     dialback_tick(r->dialback);
     if (now_of(r) < r->ask_ms || dialback_is_asking(r->dialback)) return;
     r->ask_ms = now_of(r) + ASK_RETRY_MS;
@@ -248,17 +294,12 @@ enum err reach_open(struct reach **out, const struct reach_config *c)
         .hub = c->hub, .net = c->net, .peers = c->peers, .arg = r, .on_result = on_result
     };
     enum err e = dialback_open(&r->dialback, &dc);
-    /* A router gives ports of its one IPv4 address to machines that have none of their own. */
-    bool private_v4 = false;
-    for (uint32_t i = 0; i < r->own.n; i++)
-        private_v4 |= r->own.addr[i].n == ADDR_MIN && addr_is_private(nth(&r->own, i));
-    if (!e && c->portmap && !c->advertised && private_v4 && net_port(c->net))
-        e = portmap_open(&r->portmap, c->hub, net_port(c->net), on_mapping, r);
     if (e) {
-        dialback_close(r->dialback);
         free(r);
         return e;
     }
+    nets_find(&r->nets);
+    open_portmap(r);
     *out = r;
     return ERR_OK;
 }

@@ -75,6 +75,14 @@ static void host_from_first(struct reached *r)
         snprintf(r->host, sizeof r->host, "localhost");
 }
 
+enum err reached_interfaces(struct reached *out, uint16_t port, bool also_v6, struct why *why)
+{
+    *out = (struct reached){ .port = port };
+    enum err e = add_interfaces(out, also_v6, why);
+    if (!e) host_from_first(out);
+    return e;
+}
+
 enum err reached_find(struct reached *out, struct hub *hub, const char *advertise_host,
                       uint16_t advertise_port, const char *listen_host, uint16_t listen_port,
                       struct why *why)
@@ -92,8 +100,7 @@ enum err reached_find(struct reached *out, struct hub *hub, const char *advertis
                     uv_strerror(rc));
     enum err e = ERR_OK;
     if (is_any(lookup.addrinfo->ai_addr)) {
-        e = add_interfaces(out, lookup.addrinfo->ai_family == AF_INET6, why);
-        if (!e) host_from_first(out);
+        e = reached_interfaces(out, port, lookup.addrinfo->ai_family == AF_INET6, why);
     } else {
         for (const struct addrinfo *a = lookup.addrinfo; a; a = a->ai_next) add(out, a->ai_addr);
     }

@@ -21,4 +21,8 @@ MUST_CHECK enum err reached_find(struct reached *out, struct hub *hub, const cha
                                  uint16_t advertise_port, const char *listen_host,
                                  uint16_t listen_port, struct why *why);
 
+/* Every interface's addresses as they are now, and the host that goes with them. */
+MUST_CHECK enum err reached_interfaces(struct reached *out, uint16_t port, bool also_v6,
+                                       struct why *why);
+
 #endif

@@ -109,6 +109,22 @@ stop_all
 forget
 for i in 1 2; do in_machine "pc$i" ip addr add "192.168.77.$i/24" dev eth0; done
 
+# A PC whose cable comes later, and that then gets another address.
+in_machine pc1 ip link set eth0 down
+start_on pc1 a "${home[@]}" --layers 0-3 --no-portmap
+start_on pc2 b "${home[@]}" --layers 4-7 --no-ends
+sleep 0.5
+in_machine pc1 ip link set eth0 up
+meets a b
+wait_until 10 said a "reachable on this network at 192.168.77.1:7777" || die "a says $(cat "$tmp/a.log")"
+in_machine pc1 ip addr del 192.168.77.1/24 dev eth0
+in_machine pc1 ip addr add 192.168.77.101/24 dev eth0
+wait_until 10 said a "reachable on this network at 192.168.77.101:7777" || die "a says $(cat "$tmp/a.log")"
+stop_all
+forget
+in_machine pc1 ip addr flush dev eth0 scope global
+in_machine pc1 ip addr add 192.168.77.1/24 dev eth0
+
 # --- the public key: a hint, and a yes
 
 start_on pc1 a --layers 0-3
