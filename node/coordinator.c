@@ -349,6 +349,19 @@ static void on_open(void *arg)
     request_release(r);
 }
 
+/* Who waits is told how long, when it is worth saying. */
+static void say_refill(const struct request *r)
+{
+    enum { WORTH_SAYING_US = 500000 };
+    char text[120];
+    uint64_t us = plan_first_us(pipeline_plan(r->pipeline), request_rows(r), r->chunk,
+                                pipeline_steps_max(r->pipeline));
+    if (us < WORTH_SAYING_US) return;
+    snprintf(text, sizeof text, "computing %u positions again, about %.1f s", request_rows(r),
+             (double)us / 1e6);
+    r->on.on_note(r->on.arg, text);
+}
+
 /* Other stages, which hold nothing yet. */
 static void on_again(void *arg)
 {
@@ -361,6 +374,7 @@ static void on_again(void *arg)
         r->round++;
         r->n_sent = 0;
         r->chunk = request_chunk_rows(r, r->pipeline);
+        say_refill(r);
         request_feed(r);
     }
     request_release(r);

@@ -5,17 +5,20 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES] [--store-kills N]
+usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES]
+               [--kills] [--store-kills N]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)
   --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)
+  --kills         then kill a stage, and the coordinator, at every token of an answer and in each phase,
+                  and measure the pauses (docs/healing.md)
   --store-kills N then kill -9 imports and fetches, N times in all, and look at the store each time
   --soak MINUTES  then ask for so long while nodes die, come back and join"
 
-quick= fuzz=0 llama= chaos= soak= kills=
+quick= fuzz=0 llama= chaos= soak= kills= deaths=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -23,6 +26,7 @@ while [ $# -gt 0 ]; do
     --llama) [ $# -ge 2 ] || fail "--llama needs a Python"; llama=$2; shift ;;
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
     --chaos) chaos=1 ;;
+    --kills) deaths=1 ;;
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
     --store-kills) [ $# -ge 2 ] || fail "--store-kills needs a number"; kills=$2; shift ;;
     *) fail "unknown option $1 ($usage)" ;;
@@ -82,6 +86,13 @@ if [ "$fuzz" -gt 0 ]; then
             "$root/build-fuzz/corpus/$name" "$root/tests/fuzz/corpus/${name#fuzz_}"
     done
 fi
+if [ -n "$deaths" ]; then
+    say "kills at every token and in each phase"
+    "$root/tests/swarm/test_healing.sh" "$root/build/bin" "$root" all
+    "$root/tests/swarm/test_resume.sh" "$root/build/bin" "$root" all
+    "$root/tests/swarm/test_healing.sh" "$root/build/bin" "$root" pauses
+fi
+
 if [ -n "$chaos" ]; then
     say "bad lines, all of them"
     "$root/tests/swarm/test_chaos.sh" "$root/build/bin" "$root" all

@@ -22,7 +22,8 @@ run_node() {
     order "$1" "delay 2"
 }
 for name in a A b B; do run_node "$name"; done
-start n0 --store "$tmp/ends" --layers 0-0 --join "${link[a]}"
+run_n0() { start n0 --store "$tmp/ends" --layers 0-0 --join "${link[a]}"; }
+run_n0
 probe nodes 5
 
 # begin AT:LAYER:SIGNAL...: an answer in the background, and what happens to it.
@@ -82,7 +83,7 @@ ended b
 ! grep -q "^note" "$tmp/answer.err" || die "the only one left in the middle: $(cat "$tmp/answer.err")"
 
 # It does not stay longer than it may, nor when it is told twice.
-tokens=1000
+tokens=300
 run_node b 1
 probe nodes 4
 begin 20:5:15
@@ -94,6 +95,26 @@ begin 20:5:15 25:5:15
 ended b
 run_node b
 wait "$client" || die "after one that was told twice: $(cat "$tmp/answer.err")"
+
+# One is killed where lines are long: who waits is told how long.
+tokens=6
+begin
+wait "$client" || die "a short answer: $(cat "$tmp/answer.err")"
+cp "$tmp/answer" "$tmp/oracle.short"
+run_node B
+stop n0 # the next one measures its round trips anew
+order "a A b B" "delay 200"
+run_n0
+probe nodes 5
+begin 3:5:9
+wait "$client" || die "over long lines: $(cat "$tmp/answer.err")"
+cmp "$tmp/answer" "$tmp/oracle.short" || die "over long lines: another answer"
+grep -Eq "^note computing 1[0-9] positions again, about [0-9.]+ s" "$tmp/answer.err" ||
+    die "a long refill without a word: $(cat "$tmp/answer.err")"
+order "a A b B" "delay 2"
+mapfile -t who < <(hit)
+wait "${pid[${who[0]}]}" 2>/dev/null || true
+unset "pid[${who[0]}]"
 
 # A coordinator finishes its answers, takes no new ones, and is gone.
 tokens=200

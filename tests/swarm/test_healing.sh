@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Stages that are killed, stopped and restarted in the middle of an answer: the answer is the one of
-# a single process.  With "all" as third argument: at every token and in every phase.
+# a single process.  With "all" as third argument: at every token and in every phase (for the tokens
+# from the fourth argument up to the fifth); with "pauses": how long 1,000 tokens of context take to
+# be there again, over so many kills and stops as the next two say.
 . "$(dirname "$0")/lib.sh"
 all=${3:-}
 seed=${HEALING_SEED:-1}
@@ -55,6 +57,31 @@ heal_back() {
 survive short
 survive long
 
+if [ "$all" = pauses ]; then
+    long=$(printf 'Tell me about Japan, and about its neighbours, and theirs. %.0s' {1..62})
+    start one --store "$tmp/store"
+    "$bin/survive" "${link[one]}" 3 $tokens "$long" >"$tmp/long.oracle" 2>/dev/null
+    stop one
+    report() { # WHAT, then pauses in ms on stdin
+        sort -n | awk -v what="$1" '{ p[NR] = $1 } END {
+            printf "%s: %d answers, median pause %d ms, 95th percentile %d ms, longest %d ms\n", what, NR,
+                p[int((NR + 1) / 2)], p[int(NR * 0.95 + 0.999)], p[NR] }'
+    }
+    for number in 9 19; do
+        [ $number -eq 9 ] && n=${4:-48} || n=${5:-12}
+        for ((i = 0; i < n; i++)); do
+            survive long $((RANDOM % tokens)):$((RANDOM % 800)):$((1 + 3 * (i % 3))):$number
+            sed -n 's/^pause //p' "$tmp/answer.err" >>"$tmp/pauses.$number"
+            sed -n 's/^note .*refilled/refilled/p' "$tmp/answer.err" >>"$tmp/notes"
+            heal_back
+        done
+        [ "$n" -eq 0 ] || report "signal $number" <"$tmp/pauses.$number"
+    done
+    sort "$tmp/notes" | uniq -c | sort -rn | head -n 3
+    stop_all
+    exit 0
+fi
+
 # Kills at any moment: first, middle and last stage; while the prompt goes through; two at once.
 pauses=()
 strike() {
@@ -63,11 +90,10 @@ strike() {
     heal_back
 }
 if [ -n "$all" ]; then
-    for ((at = 0; at < tokens; at++)); do
+    for ((at = ${4:-0}; at < ${5:-tokens}; at++)); do
         for layer in 1 4 7; do strike short $at:$((RANDOM % 800)):$layer:9; done
-    done
-    for ((us = 0; us < 60000; us += 2000)); do
-        for layer in 1 4 7; do strike long 0:$us:$layer:9; done
+        [ $((at % 2)) -eq 0 ] || continue # and while the prompt goes through
+        for layer in 1 4 7; do strike long 0:$((at * 1000)):$layer:9; done
     done
 else
     for i in {1..15}; do
@@ -82,6 +108,10 @@ fi
 mapfile -t pauses < <(printf '%s\n' "${pauses[@]}" | sort -n)
 echo "${#pauses[@]} answers survived kills; median pause ${pauses[${#pauses[@]} / 2]} ms, longest ${pauses[-1]} ms"
 [ "${pauses[-1]}" -lt 3000 ] || die "a pause of ${pauses[-1]} ms after a kill"
+if [ -n "$all" ]; then
+    stop_all
+    exit 0
+fi
 
 # Stopped, not killed: noticed by silence.
 for layer in 1 4 7; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A coordinator that is killed in the middle of an answer and started again, and clients whose
 # connection breaks: the answer is the one of a single process, no piece lost, doubled or changed.
-# With "all" as third argument: a kill at every token.
+# With "all" as third argument: a kill at every token (from the fourth up to the fifth).
 . "$(dirname "$0")/lib.sh"
 all=${3:-}
 seed=${RESUME_SEED:-1}
@@ -53,7 +53,10 @@ survive() {
 
 survive
 if [ -n "$all" ]; then
-    for ((at = 0; at < tokens; at++)); do survive $at:$((RANDOM % 800)); done
+    for ((at = ${4:-0}; at < ${5:-tokens}; at++)); do survive $at:$((RANDOM % 800)); done
+    echo "the coordinator was killed $((${5:-tokens} - ${4:-0})) times: the same answers"
+    stop_all
+    exit 0
 else
     for i in {1..6}; do survive $((RANDOM % tokens)):$((RANDOM % 800)); done
 fi
@@ -156,9 +159,9 @@ none_left || die "an old journal stays"
 
 # The coordinator stops properly and comes back; a swarm-ask that does not want to wait says so.
 "$bin/swarm-ask" "${link[n0]}" --temperature 100 --top-p 1 --top-k 0 --min-p 0 --seed 2 \
-    --max-tokens 600 "$question" >"$tmp/whole" 2>"$tmp/whole.err"
+    --max-tokens 200 "$question" >"$tmp/whole" 2>"$tmp/whole.err"
 "$bin/swarm-ask" "${link[n0]}" --temperature 100 --top-p 1 --top-k 0 --min-p 0 --seed 2 \
-    --max-tokens 600 "$question" >"$tmp/again" 2>"$tmp/again.err" &
+    --max-tokens 200 "$question" >"$tmp/again" 2>"$tmp/again.err" &
 client=$!
 background+=("$client")
 wait_until 5 some_left || die "no journal of swarm-ask's question"
