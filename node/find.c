@@ -14,7 +14,7 @@ enum {
     SAY_GAP_MS = 1000,
     SAY_COUNTS_MS = 600000,
 };
-enum { TICK_MS = 500, MET_MAX = 64, RETRY_MAX_MS = 1200000 };
+enum { TICK_MS = 500, MET_MAX = 64, TOLD_MAX = 32, RETRY_MAX_MS = 1200000 };
 
 /* A node that was heard and is not connected. */
 struct met {
@@ -31,6 +31,7 @@ struct find {
     struct lan *lan; /* owned; NULL: off */
     uv_timer_t tick;
     struct met met[MET_MAX];
+    unsigned n_told;
     struct meet *meet;   /* owned */
     struct reach *reach; /* owned */
     /* the line of log */
@@ -128,13 +129,14 @@ static void dial(struct find *f, struct met *m, const char *host, uint16_t port)
 
 /* --- beacons --- */
 
-static void tell_once(struct met *m, const char *host, uint16_t port)
+static void tell_once(struct find *f, struct met *m, const char *host, uint16_t port)
 {
     struct link l = { .id = m->id, .port = port };
     char id[NODE_ID_TEXT], text[400];
 
-    if (m->told) return;
+    if (m->told || f->n_told == TOLD_MAX) return; /* ids are cheap: nobody is to fill the log */
     m->told = true;
+    f->n_told++;
     snprintf(l.host, sizeof l.host, "%s", host);
     node_id_text(id, &m->id);
     link_text(text, sizeof text, &l);
@@ -151,7 +153,7 @@ static void on_heard(void *arg, const struct node_id *id, const char *host, uint
     struct met *m = met_get(f, id);
     if (!m || m->dialing) return;
     if (!f->is_private && !f->cfg.lan_join && !meet_knows(f->meet, id))
-        tell_once(m, host, port);
+        tell_once(f, m, host, port);
     else if (now_of(f) >= m->next_ms && meet_connected(f->meet) < FIND_LINKS)
         dial(f, m, host, port);
 }

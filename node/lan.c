@@ -400,6 +400,14 @@ enum err lan_open(struct lan **out, const struct lan_config *c, struct why *why)
 
 /* --- which addresses are near --- */
 
+/* Overlay networks give a machine one address alone, though others share its prefix: those of
+ * 100.64/10 (Tailscale's, for one) and unique local IPv6 ones count as one network. */
+static void widen(uint8_t *mask, const uint8_t *addr, size_t n)
+{
+    if (n == 4 && addr[0] == 100 && (addr[1] & 0xc0) == 64) memcpy(mask, "\xff\xc0\0\0", 4);
+    if (n == 16 && (addr[0] & 0xfe) == 0xfc) memset(mask + 6, 0, 10);
+}
+
 void nets_find(struct nets *out)
 {
     uv_interface_address_t *list;
@@ -416,10 +424,12 @@ void nets_find(struct nets *out)
                v6 ? (const void *)&a->address.address6.sin6_addr
                   : (const void *)&a->address.address4.sin_addr,
                n);
-        memcpy(out->net[out->n++].mask,
+        memcpy(out->net[out->n].mask,
                v6 ? (const void *)&a->netmask.netmask6.sin6_addr
                   : (const void *)&a->netmask.netmask4.sin_addr,
                n);
+        widen(out->net[out->n].mask, out->net[out->n].addr, n);
+        out->n++;
     }
     uv_free_interface_addresses(list, count);
 }

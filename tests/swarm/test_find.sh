@@ -125,6 +125,20 @@ forget
 in_machine pc1 ip addr flush dev eth0 scope global
 in_machine pc1 ip addr add 192.168.77.1/24 dev eth0
 
+# Why one cannot join, in words.
+start_on pc1 a "${home[@]}" --no-lan --layers 0-3
+start_on pc2 b --swarm-key "$tmp/other.key.swarm" --layers 4-7 --no-ends
+start_on pc3 c "${home[@]}" --no-lan --layers 4-7 --no-ends --join "swarm://$(id b)@192.168.77.1:7777" \
+    --join "swarm://$(id b)@192.168.77.1:9" --join "swarm://$(id b)@no-such-host.invalid:7777" \
+    --join "${link[b]}"
+for words in "$(id b | cut -c 1-9)[.]*[a-z0-9]* was dialled but $(id a | cut -c 1-9)[.]*[a-z0-9]* answered" \
+    'nothing listens there \(connection refused\)' 'the name cannot be resolved' \
+    'it probably uses another swarm key'; do
+    wait_until 20 said c "cannot join swarm://.*$words" || die "c does not say '$words': $(cat "$tmp/c.log")"
+done
+stop_all
+forget
+
 # --- the public key: a hint, and a yes
 
 start_on pc1 a --layers 0-3
