@@ -58,6 +58,7 @@ refused 'say which one' "$node" drain
 wait_until 5 gone "${pid[n0]}" || die "the node is drained, but did not end"
 wait "${pid[n0]}" || die "it ended with an error: $(cat "$tmp/n0.log")"
 unset 'pid[n0]'
+stop n1 # n0 would find it again
 start n0 --store "$tmp/store" --layers 0-4
 [ "$(value n0 's["counters"]["answers"]["total"]')" = 1 ] || die "the answer of its last life is lost"
 [ "$(value n0 's["counters"]["answers"]["now"]')" = 0 ] || die "the answer is counted twice"
