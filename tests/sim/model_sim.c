@@ -153,11 +153,15 @@ enum err weights_open(struct weights *w, struct store *st, const char *model, ui
     (void)model, (void)why;
     memset(w, 0, sizeof *w);
     struct arch *a = &w->manifest.arch;
-    a->n_layers = st->n_layers;
+    a->family = ARCH_GLM4;
+    a->n_layers = a->n_dense = st->n_layers;
     a->hidden = SIM_ROW_BYTES / 2;
     a->exchange = a->kv = FT_F16;
-    a->n_kv = 1;
+    a->n_heads = a->n_kv = 1;
     a->head_dim = SIM_KV_BYTES / 4;
+    a->inter = 160; /* so that a layer is about as large as the ends */
+    a->mlp_parts = 1;
+    for (unsigned i = 0; i < WR_COUNT; i++) a->type[i] = WT_Q80;
     a->vocab = SIM_VOCAB;
     a->context = 4096;
     assert(arch_row_bytes(a) == SIM_ROW_BYTES && arch_kv_bytes(a) == SIM_KV_BYTES);
@@ -166,11 +170,19 @@ enum err weights_open(struct weights *w, struct store *st, const char *model, ui
     w->manifest.eos[0] = SIM_EOS;
     w->manifest.tokenizer_bytes = 1;
     snprintf(w->name.name, sizeof w->name.name, "hashes");
-    memset(w->name.id.b, 0x5a, HASH_BYTES);
+    memset(w->name.id.b, SIM_MODEL_BYTE, HASH_BYTES);
     w->lo = lo;
     w->hi = hi;
     if (with_ends) w->ends.t = &none;
     return ERR_OK;
+}
+
+const struct manifest *sim_manifest(uint32_t n_layers)
+{
+    static struct weights w;
+    struct store st = { n_layers };
+    if (weights_open(&w, &st, NULL, 0, 0, false, NULL)) abort();
+    return &w.manifest;
 }
 
 void weights_close(struct weights *w)

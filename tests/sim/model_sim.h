@@ -15,12 +15,15 @@
 #include "model/sampler.h"
 #include "node/weights.h"
 
-enum { SIM_VOCAB = 256, SIM_EOS = 3, SIM_ROW_BYTES = 16, SIM_KV_BYTES = 32 };
+enum { SIM_VOCAB = 256, SIM_EOS = 3, SIM_ROW_BYTES = 16, SIM_KV_BYTES = 32, SIM_MODEL_BYTE = 0x5a };
 
 /* What services.c opens in the place of a store. */
 struct store {
     uint32_t n_layers; /* of the model */
 };
+
+/* What the product takes of it for choosing; static. */
+const struct manifest *sim_manifest(uint32_t n_layers);
 
 /* Rows [n] in place; the kv's length grows.  ERR_RANGE as stage_forward. */
 MUST_CHECK enum err sim_layers(struct kv *kv, uint32_t lo, uint32_t hi, uint32_t pos, uint32_t n,

@@ -9,38 +9,47 @@ static const struct swarm_key swarm = { { 7 } };
 
 /* --- as node/node.c --- */
 
-static void announce(void *arg)
+static void describe_services(const struct sim_node *n, struct record_body *r)
+{
+    const struct services *v = &n->services;
+    r->state = n->hold.is_moving || n->is_leaving ? RECORD_DRAINING : RECORD_ACTIVE;
+    r->ends = v->coordinator != NULL;
+    if (n->lo == n->hi) return;
+    r->layers = (struct uints){ .n = 2, .p = { n->lo, n->hi } };
+    if (n->hold.is_moving)
+        r->coming = (struct uints){ .n = 2, .p = { n->hold.want.lo, n->hold.want.hi } };
+    r->layer_us = v->pace.layer_us;
+    r->prefill = v->pace.prefill;
+    r->kv_tokens = stage_server_free_tokens(v->stage);
+    r->context = v->context;
+    r->sessions = stage_server_sessions(v->stage);
+}
+
+void sim_node_announce(void *arg)
 {
     struct sim_node *n = arg;
-    const struct services *v = &n->services;
-    uint8_t addr[ADDR_MIN];
-    if (n->is_stopping || !n->peers || !services_are_open(v)) return;
-    struct record_body r = { .state = RECORD_ACTIVE, .ends = v->coordinator != NULL };
+    const struct holding *w = &n->hold.want;
+    uint8_t addr[ADDR_MIN], model[ID_BYTES];
+    if (n->is_stopping || !n->peers) return;
+    struct record_body r = { .state = RECORD_JOINING };
     r.addrs.p[r.addrs.n++] = net_sim_addr(n->place.host, SIM_PORT, addr);
-    r.model = slice_of(v->weights.name.id.b, HASH_BYTES);
-    r.model_name = slice_str(v->weights.name.name);
-    r.layers = (struct uints){ .n = 2, .p = { n->lo, n->hi } };
-    r.layer_us = v->pace.layer_us;
-    r.prefill = v->pace.prefill;
-    r.kv_tokens = stage_server_free_tokens(v->stage);
-    r.context = v->context;
-    r.sessions = stage_server_sessions(v->stage);
+    memset(model, SIM_MODEL_BYTE, sizeof model);
+    r.model = slice_of(model, sizeof model);
+    r.model_name = slice_str("hashes");
+    if (services_are_open(&n->services)) {
+        describe_services(n, &r);
+    } else {
+        r.ends = w->ends;
+        if (w->lo < w->hi) r.layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
+    }
     r.agent = slice_str("sim");
     r.rtts = trips_list(&n->trips);
     if (peers_announce(n->peers, &r)) abort();
 }
 
-static void on_mail(void *arg, struct mail *m)
+static void on_service_mail(struct services *v, struct mail *m)
 {
-    struct sim_node *n = arg;
-    struct services *v = &n->services;
-    if (n->is_stopping) {
-        m->note.drop(&m->note);
-        return;
-    }
     switch (m->m.type) {
-    case MSG_RECORDS:
-    case MSG_RECORDS_GET: peers_on_mail(n->peers, m); break;
     case MSG_ACT:
         if (m->m.rid == 0)
             stage_server_on_mail(v->stage, m);
@@ -62,12 +71,29 @@ static void on_mail(void *arg, struct mail *m)
     }
 }
 
+static void on_mail(void *arg, struct mail *m)
+{
+    struct sim_node *n = arg;
+    struct services *v = &n->services;
+    if (n->is_stopping) {
+        m->note.drop(&m->note);
+        return;
+    }
+    if (m->m.type == MSG_RECORDS || m->m.type == MSG_RECORDS_GET)
+        peers_on_mail(n->peers, m);
+    else if (services_are_open(v))
+        on_service_mail(v, m);
+    else
+        m->note.drop(&m->note);
+}
+
 static void on_peer(void *arg, const struct node_id *id, bool up, const char *why)
 {
     struct sim_node *n = arg;
     struct services *v = &n->services;
     if (n->is_stopping) return;
     peers_on_peer(n->peers, id, up);
+    if (!services_are_open(v)) return;
     pipelines_on_peer(v->pipelines, id, up, why);
     stage_server_on_peer(v->stage, id, up, why);
     asks_on_peer(v->asks, id, up);
@@ -129,8 +155,24 @@ static void open_services(struct sim_node *n)
                                   .allow = n->allow,
                                   .n_allow = n->n_allow,
                                   .arg = n,
-                                  .on_change = announce };
+                                  .on_change = sim_node_announce };
     if (services_load(&n->services, &sc, NULL) || services_open(&n->services, NULL)) abort();
+}
+
+void sim_node_serve(struct sim_node *n, const struct holding *h)
+{
+    n->lo = h->lo;
+    n->hi = h->hi;
+    n->has_ends = h->ends;
+    trace("serves layers %u-%u%s", n->lo, n->hi - 1, n->has_ends ? " and the ends" : "");
+    open_services(n);
+    sim_node_announce(n);
+}
+
+void sim_node_unserve(struct sim_node *n)
+{
+    services_stop(&n->services);
+    services_close(&n->services);
 }
 
 /* --- life --- */
@@ -144,10 +186,17 @@ void sim_node_start(struct sim_node *n)
     n->is_stopping = n->place.off = false;
     disk_sim_thaw(n->journal_dir);
     if (hub_init(&n->hub)) abort();
+    n->is_leaving = false;
+    memset(&n->services, 0, sizeof n->services);
+    uv_timer_init(&n->hub.loop, &n->timer);
+    n->timer.data = n;
     open_net(n);
-    open_services(n);
-    trips_start(&n->trips, &n->hub, n->net, n->peers, n->me.id, announce, n);
-    announce(n);
+    if (n->hold.is_own_choice)
+        sim_hold_start(n);
+    else
+        open_services(n);
+    trips_start(&n->trips, &n->hub, n->net, n->peers, n->me.id, sim_node_announce, n);
+    sim_node_announce(n);
     (void)world_enter(before);
     if (n->on_up) n->on_up(n->arg, n);
 }
@@ -164,7 +213,9 @@ static void end(struct sim_node *n)
 {
     struct place *before = world_enter(&n->place);
     n->is_stopping = true;
-    services_stop(&n->services);
+    if (services_are_open(&n->services)) services_stop(&n->services);
+    sim_hold_end(n);
+    uv_close((uv_handle_t *)&n->timer, NULL);
     trips_stop(&n->trips);
     peers_leave(n->peers);
     peers_close(n->peers);
@@ -189,6 +240,39 @@ void sim_node_kill(struct sim_node *n, bool is_silent)
     end(n);
     if (is_silent) disk_sim_pull_plug(n->journal_dir);
     net_sim_refresh();
+}
+
+static void on_left(void *arg)
+{
+    struct sim_node *n = arg;
+    if (n->runs && n->is_leaving) sim_node_stop(n);
+}
+
+static void on_leave_timer(uv_timer_t *t)
+{
+    struct sim_node *n = t->data;
+    if (world_us() >= n->leave_until_us || services_are_idle(&n->services)) {
+        uv_timer_stop(t);
+        (void)world_at(NULL, world_us(), on_left, n); /* not from inside its own timer */
+    }
+}
+
+void sim_node_leave(struct sim_node *n)
+{
+    enum { LOOK_MS = 20, LIMIT_US = 10 * SECOND };
+    if (n->is_leaving) return;
+    struct place *before = world_enter(&n->place);
+    if (!services_are_open(&n->services) || services_are_idle(&n->services)) {
+        sim_node_stop(n);
+    } else {
+        trace("leaves");
+        n->is_leaving = true;
+        n->leave_until_us = world_us() + LIMIT_US;
+        services_drain(&n->services);
+        sim_node_announce(n);
+        uv_timer_start(&n->timer, on_leave_timer, LOOK_MS, LOOK_MS);
+    }
+    (void)world_enter(before);
 }
 
 void sim_node_stop(struct sim_node *n)

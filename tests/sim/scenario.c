@@ -31,6 +31,7 @@ enum {
 enum fault {
     FAULT_CRASH,
     FAULT_PLUG,
+    FAULT_LEAVE,
     FAULT_FREEZE,
     FAULT_SLOW,
     FAULT_PARTITION,
@@ -181,7 +182,10 @@ static struct sim_node *any_node(void)
 static void on_restart(void *arg)
 {
     struct sim_node *n = arg;
-    if (!n->runs) sim_node_start(n);
+    if (n->runs && n->is_leaving && !s.is_over)
+        (void)world_at(NULL, world_us() + SECOND, on_restart, n); /* once it has left */
+    else if (!n->runs)
+        sim_node_start(n);
 }
 
 /* At once, after a while, or only when all is over. */
@@ -189,9 +193,9 @@ static void restart_later(struct sim_node *n)
 {
     uint64_t us;
     switch (draw_below(FOR_FAULTS, 4)) {
-    case 0: us = draw_below(FOR_FAULTS, 200 * MS); break;
-    case 1: us = draw_below(FOR_FAULTS, 5 * SECOND); break;
-    case 2: us = draw_below(FOR_FAULTS, 60 * SECOND); break;
+    case 0: us = draw_from(FOR_FAULTS, 20 * MS, 200 * MS); break;
+    case 1: us = draw_from(FOR_FAULTS, 20 * MS, 5 * SECOND); break;
+    case 2: us = draw_from(FOR_FAULTS, 20 * MS, 60 * SECOND); break;
     default: return;
     }
     (void)world_at(NULL, world_us() + us, on_restart, n);
@@ -262,6 +266,11 @@ static void do_fault(enum fault f)
     case FAULT_PLUG:
         if (!n->runs) return;
         sim_node_kill(n, f == FAULT_PLUG);
+        restart_later(n);
+        break;
+    case FAULT_LEAVE:
+        if (!n->runs) return;
+        sim_node_leave(n);
         restart_later(n);
         break;
     case FAULT_FREEZE:
@@ -367,6 +376,9 @@ static void calm_down(void)
     trace("from now on nothing goes wrong");
     s.is_over = true;
     liar_close();
+    for (unsigned i = 0; i < s.n_nodes; i++)
+        if (s.node[i].runs && s.node[i].is_leaving) sim_node_stop(&s.node[i]);
+    run_until(world_us() + 50 * MS); /* as a program takes to start */
     for (unsigned i = 0; i < s.n_nodes; i++) {
         struct place *p = &s.node[i].place;
         p->group = 0;
