@@ -82,6 +82,7 @@ static void on_done(void *arg, const struct msg_ASK_DONE *d)
         broken("the answer has %u tokens and its end says %u", n, (unsigned)d->n_tokens);
     else if (d->reason == 2 && !a->is_cancelled)
         broken("an answer was cancelled that nobody cancelled");
+    if (a->on_stats) a->on_stats(a->stats_arg, d->stats);
     end(a, ASKED_DONE);
 }
 

@@ -24,6 +24,8 @@ struct asker {
     int32_t oracle[2048];
     int32_t digits;             /* of a token whose text has not come whole */
     uint64_t asked_us, sign_us; /* when it asked; when it last heard of its question */
+    void (*on_stats)(void *arg, struct slice json); /* of an answer; NULL is fine */
+    void *stats_arg;
     unsigned n_ends[ASKED_ENDS];
     enum asked_end last_end;
     char last_text[304]; /* why it failed */

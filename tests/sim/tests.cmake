@@ -9,7 +9,7 @@ target_include_directories(sim_world PRIVATE
 
 # sim_program(NAME SOURCES...): what SOURCES define stands in for the same of the product.
 function(sim_program name)
-  add_executable(${name} sim/sim.c ${ARGN} $<TARGET_OBJECTS:sim_world>)
+  add_executable(${name} ${ARGN} $<TARGET_OBJECTS:sim_world>)
   target_include_directories(${name} PRIVATE
     $<TARGET_PROPERTY:PkgConfig::UV,INTERFACE_INCLUDE_DIRECTORIES>)
   target_link_libraries(${name} PRIVATE $<TARGET_FILE:node> store model proto arch base)
@@ -21,7 +21,8 @@ function(sim_program name)
   add_dependencies(${name} node)
 endfunction()
 
-sim_program(sim)
+sim_program(sim sim/sim.c)
+sim_program(sim_day sim/day.c)
 foreach(shard 1 2)
   add_test(NAME sim_${shard} COMMAND sim --seeds ${shard}-2000 --step 2)
 endforeach()
@@ -35,7 +36,7 @@ function(sim_mutant name file mistake)
   add_custom_command(OUTPUT ${made} DEPENDS ${CMAKE_SOURCE_DIR}/${file} VERBATIM
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/mutants
     COMMAND sed ${mistake} ${CMAKE_SOURCE_DIR}/${file} > ${made})
-  sim_program(sim_mutant_${name} ${made})
+  sim_program(sim_mutant_${name} sim/sim.c ${made})
   target_compile_options(sim_mutant_${name} PRIVATE -Wno-error)
   add_test(NAME sim_mutant_${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/test_mutant.sh
     $<TARGET_FILE:sim_mutant_${name}> ${SEEDS} ${CMAKE_SOURCE_DIR}/${file} ${made})

@@ -17,7 +17,7 @@ enum { SECOND = 1000000, MS = 1000 }; /* in the unit of the world's clock: micro
 
 /* A process.  Several on one host reach each other over loopback. */
 struct place {
-    char name[12];
+    char name[16];
     unsigned host;
     unsigned group;   /* hosts of different groups do not reach each other */
     int64_t skew_s;   /* of its wall clock */
