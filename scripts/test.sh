@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES]
-               [--kills] [--store-kills N]
+               [--kills] [--store-kills N] [--sim MINUTES] [--sim-day PCS]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
@@ -16,9 +16,11 @@ usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--cha
   --kills         then kill a stage, and the coordinator, at every token of an answer and in each phase,
                   and measure the pauses (docs/healing.md)
   --store-kills N then kill -9 imports and fetches, N times in all, and look at the store each time
-  --soak MINUTES  then ask for so long while nodes die, come back and join"
+  --soak MINUTES  then ask for so long while nodes die, come back and join
+  --sim MINUTES   then as many simulated swarms as fit (docs/simulator.md)
+  --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024"
 
-quick= fuzz=0 llama= chaos= soak= kills= deaths=
+quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -28,6 +30,8 @@ while [ $# -gt 0 ]; do
     --chaos) chaos=1 ;;
     --kills) deaths=1 ;;
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
+    --sim) [ $# -ge 2 ] || fail "--sim needs minutes"; sim=$2; shift ;;
+    --sim-day) [ $# -ge 2 ] || fail "--sim-day needs a number of PCs"; sim_day=$2; shift ;;
     --store-kills) [ $# -ge 2 ] || fail "--store-kills needs a number"; kills=$2; shift ;;
     *) fail "unknown option $1 ($usage)" ;;
     esac
@@ -105,5 +109,19 @@ fi
 if [ -n "$soak" ]; then
     say "churn for $soak minutes"
     "$root/tests/swarm/test_soak.sh" "$root/build/bin" "$root" $((soak * 60))
+fi
+if [ -n "$sim" ]; then
+    say "simulated swarms, $sim minutes on each of $jobs cores"
+    pids=()
+    for ((i = 1; i <= jobs; i++)); do
+        "$root/build/bin/sim" --minutes "$sim" --from "$i" --step "$jobs" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid"; done
+fi
+
+if [ -n "$sim_day" ]; then
+    say "a simulated day of $sim_day home PCs"
+    "$root/build/bin/sim_day" "$sim_day" 25
 fi
 say "all tests passed"
