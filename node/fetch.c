@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* --- jobs, and the end --- */
@@ -176,6 +177,33 @@ static void ask_all(struct fetch *f)
 
 static void plan(struct fetch *f);
 
+static void keep_holding(struct store_pin *keep, const struct holding *h)
+{
+    for (uint32_t l = h->lo; l < h->hi; l++) keep->layer[l] = true;
+    keep->ends |= h->ends;
+}
+
+/* Layers of this model that are neither served nor wanted make room, if others have them.  true:
+ * some did. */
+static bool make_room(struct fetch *f, struct store *s)
+{
+    struct store_pin keep = { .ends = false };
+    struct why why;
+    uint64_t freed, need = disk_need(f->planned.room), room = disk_room(s, f->c.disk_limit);
+
+    keep_holding(&keep, &f->holding);
+    keep_holding(&keep, &f->serving);
+    for (uint32_t l = 0; l < GROUP_ENDS; l++) keep.layer[l] |= !f->elsewhere[l];
+    keep.ends |= !f->elsewhere[GROUP_ENDS];
+    if (store_trim(s, &f->name.id, &keep, need - room, &freed, &why)) {
+        log_warn("no room could be made: %s", why.text);
+        return false;
+    }
+    if (freed)
+        log_info("%" PRIu64 " KiB of layers that are no longer held were taken out", freed >> 10);
+    return freed > 0;
+}
+
 static void on_plan(struct depot_job *j, struct store *s)
 {
     struct fetch *f = (struct fetch *)(void *)((char *)j - offsetof(struct fetch, plan_job));
@@ -184,7 +212,10 @@ static void on_plan(struct depot_job *j, struct store *s)
     wants_fini(&f->planned);
     f->plan_err = tables ? wants_tables(&f->planned, s, f->manifest, &f->holding, &f->plan_why)
                          : wants_tiles(&f->planned, s, f->manifest, &f->holding, &f->plan_why);
-    if (!f->plan_err) f->plan_err = disk_check(s, f->c.disk_limit, f->planned.room, &f->plan_why);
+    if (f->plan_err) return;
+    f->plan_err = disk_check(s, f->c.disk_limit, f->planned.room, &f->plan_why);
+    if (f->plan_err && !f->c.read_only && make_room(f, s))
+        f->plan_err = disk_check(s, f->c.disk_limit, f->planned.room, &f->plan_why);
 }
 
 static void all_here(struct fetch *f)
@@ -248,6 +279,16 @@ static void on_planned(struct depot_job *j)
 
 static void plan(struct fetch *f)
 {
+    const struct directory *d = peers_directory(f->c.peers);
+    bool has[GATHER_GROUPS];
+
+    memset(f->elsewhere, 0, sizeof f->elsewhere);
+    for (uint32_t i = 0; i < directory_n(d); i++) {
+        const struct entry *e = directory_nth(d, i);
+        if (!may_give(f, e)) continue;
+        groups_of(&e->body, has);
+        for (uint32_t l = 0; l < GATHER_GROUPS; l++) f->elsewhere[l] |= has[l];
+    }
     fetch_job(f, &f->plan_job, on_plan, on_planned);
 }
 
@@ -490,6 +531,7 @@ enum err fetch_open(struct fetch **out, const struct fetch_config *c)
     }
     f->c = *c;
     f->last = &f->first;
+    if (c->serving) f->serving = *c->serving;
     if (c->known) {
         *f->manifest = *c->known;
         f->name = *c->known_name;

@@ -82,6 +82,8 @@ struct fetch {
     enum err plan_err;
     struct why plan_why;
     struct wants planned;
+    struct holding serving;
+    bool elsewhere[GATHER_GROUPS]; /* layers that others give, when it was planned */
     /* storing */
     struct arrival *first, **last; /* owned: that wait */
     struct arrival *batch;         /* the depot's */

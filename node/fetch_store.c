@@ -188,12 +188,17 @@ uint64_t disk_room(struct store *s, uint64_t limit)
     return limit && limit - used < room ? limit - used : room;
 }
 
+uint64_t disk_need(uint64_t bytes)
+{
+    return bytes ? bytes + bytes / 100 + SPARE : 0;
+}
+
 enum err disk_check(struct store *s, uint64_t limit, uint64_t need, struct why *why)
 {
     uint64_t room = disk_room(s, limit);
 
-    if (need == 0 || need + need / 100 + SPARE <= room) return ERR_OK;
-    uint64_t more = (need + need / 100 + SPARE) >> 20;
+    if (disk_need(need) <= room) return ERR_OK;
+    uint64_t more = disk_need(need) >> 20;
     return fail(why, ERR_DISKFULL,
                 "%llu MiB more are needed, and %llu MiB may be used (%s); free some, or hold fewer "
                 "layers: --layers A-B",

@@ -54,6 +54,8 @@ uint64_t holding_bytes(const struct manifest *m, const struct holding *h);
 /* Bytes that may yet be written: within limit (0: none) for the whole store, and so that of the
  * file system 5 %, but at most 2 GiB, stay free. */
 uint64_t disk_room(struct store *s, uint64_t limit);
+/* What new tiles of so many bytes want of it: LMDB has pages of its own. */
+uint64_t disk_need(uint64_t bytes);
 /* ERR_DISKFULL with why: what is wanted does not fit, and what to do. */
 MUST_CHECK enum err disk_check(struct store *s, uint64_t limit, uint64_t need, struct why *why);
 

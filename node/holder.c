@@ -33,7 +33,8 @@ struct holder {
     struct manifest *manifest; /* owned; NULL: not known yet */
     struct store_name name;
     char model[HASH_TEXT]; /* its id in hex; empty: not known */
-    struct holding want;   /* of has_manifest or of a change */
+    struct holding want;   /* what is to be held: found, chosen, or told to holder_change */
+    struct holding served; /* what was wanted before, and is still served */
     bool missing;
     uint32_t gives[RANGES_MAX], n_gives;
     bool gives_ends;
@@ -169,6 +170,7 @@ enum err holder_find(struct holder **out, const struct holder_config *c, bool *c
     if (e) return e;
     take_gives(h);
     if (h->manifest) hash_text(h->model, &h->name.id);
+    h->served = h->want;
     *complete = !h->missing;
     *held = h->want;
     return ERR_OK;
@@ -310,6 +312,7 @@ static void on_timer(uv_timer_t *t)
     if (!h->err) {
         h->missing = false;
         look(h, NULL);
+        h->served = h->want;
         h->c.on_held(h->c.arg, &h->want);
     } else {
         h->c.on_fail(h->c.arg, h->err, h->why.text);
@@ -342,6 +345,7 @@ static enum err start_fetch(struct holder *h)
                                .known = h->manifest,
                                .known_name = &h->name,
                                .read_only = !h->writes,
+                               .serving = h->missing ? NULL : &h->served,
                                .lenient_ms = h->over_ms ? h->over_ms + LATE_TILES_MS : 0,
                                .disk_limit = h->c.disk_limit,
                                .arg = h,

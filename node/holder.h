@@ -65,7 +65,7 @@ void holder_on_directory(struct holder *h);
  * fetch is under way; ERR_RANGE: the model has no such layers. */
 MUST_CHECK enum err holder_change(struct holder *h, const struct holding *want, struct why *why);
 
-/* While what was chosen at first is fetched: fetch this instead; what came already stays.  ERR_BUSY:
+/* While what was chosen at first is fetched: fetch this instead; what came already stays. ERR_BUSY:
  * too late.  Not from a callback of ours. */
 MUST_CHECK enum err holder_rechoose(struct holder *h, const struct holding *want, struct why *why);
 
@@ -77,7 +77,7 @@ struct store *holder_store(struct holder *h);
 /* Jobs that touch the store while the loop runs. */
 struct depot *holder_depot(struct holder *h);
 const struct hash *holder_id(const struct holder *h); /* the model's; known to choose and later */
-const char *holder_model(const struct holder *h); /* for store_find_model */
+const char *holder_model(const struct holder *h);     /* for store_find_model */
 /* "fetching layers 3-5 of atlas:q80: 41 %"; false: nothing is fetched. */
 bool holder_text(const struct holder *h, char *out, size_t cap);
 struct serve_given holder_given(const struct holder *h);

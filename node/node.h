@@ -31,12 +31,12 @@ struct node_config {
     unsigned n_allow;
     const char *model; /* NULL: the only one */
     bool has_layers;
-    uint32_t lo, hi;   /* [lo, hi), with has_layers */
-    uint32_t threads;  /* 0: every core */
-    uint32_t context;  /* 0: the model's */
-    uint64_t kv_bytes; /* 0: a quarter of the memory */
+    uint32_t lo, hi;      /* [lo, hi), with has_layers */
+    uint32_t threads;     /* 0: every core */
+    uint32_t context;     /* 0: the model's */
+    uint64_t kv_bytes;    /* 0: a quarter of the memory */
     uint32_t drain_limit; /* seconds to hand over and finish what is under way; 0: none */
-    uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
+    uint32_t patience;    /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
     bool ends;           /* with has_layers: fetch the ends too, if they are missing */
@@ -48,9 +48,9 @@ struct node_config {
     /* Bytes of weights that are here, of all that are fetched; 0, 0: over.  NULL: say nothing. */
     void (*progress)(uint64_t done, uint64_t total);
     bool no_lan, lan_join, no_portmap; /* see find.h */
-    const char *identity;  /* file; NULL: identity.key in the store */
-    const char *swarm_key; /* see keys.h */
-    const char *name;      /* a label, or NULL */
+    const char *identity;              /* file; NULL: identity.key in the store */
+    const char *swarm_key;             /* see keys.h */
+    const char *name;                  /* a label, or NULL */
 };
 
 /* Run a node until SIGINT or SIGTERM; when it is ready its link goes to stdout, a word on a line of
@@ -60,9 +60,9 @@ MUST_CHECK enum err node_run(const struct node_config *c, struct why *why);
 /* Hold and serve something else from now on: on the loop.  What of it is missing is fetched while
  * the node serves what it has; then it announces itself as draining, waits until no session and no
  * request is open (NODE_MOVE_MS at most), and opens services for the new.  The tiles that it no
- * longer serves stay in the store.  ERR_BUSY: it is moving already; ERR_RANGE.  What goes wrong
- * later (the store is open for reading and lacks something; the disk is full) is logged, and it
- * stays as it is. */
+ * longer serves stay in the store until room is needed.  ERR_BUSY: it is moving already; ERR_RANGE.
+ * What goes wrong later (the store is open for reading and lacks something; the disk is full) is
+ * logged, and it stays as it is. */
 enum { NODE_MOVE_MS = 10 * 60 * 1000 };
 struct node;
 MUST_CHECK enum err node_rehold(struct node *n, const struct holding *h, struct why *why);

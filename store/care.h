@@ -111,6 +111,12 @@ struct store_removed {
 MUST_CHECK enum err store_remove(struct store *s, const struct hash *id,
                                  void (*progress)(void *arg, uint64_t done, uint64_t total),
                                  void *arg, struct store_removed *out, struct why *why);
+/* Take the layers (and ends) of a model out that keep does not name, of those that are here, from
+ * the last on, until need bytes are free for new tiles; what other models use stays.  The handle
+ * may have lent pointers into what is kept: that does not move.  *freed: bytes of tiles taken out.
+ */
+MUST_CHECK enum err store_trim(struct store *s, const struct hash *id, const struct store_pin *keep,
+                               uint64_t need, uint64_t *freed, struct why *why);
 /* Take out one name and leave the model.  ERR_NOTFOUND. */
 MUST_CHECK enum err store_remove_name(struct store *s, const char *name, struct why *why);
 /* Take out every tile that no model uses: what interrupted work has left. */

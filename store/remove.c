@@ -243,6 +243,57 @@ enum err store_remove(struct store *s, const struct hash *id,
     return e;
 }
 
+/* Hashes of what is kept of m too: a tile may belong to two layers. */
+static enum err keep_layers(struct store *s, struct manifest *m, const struct store_pin *keep,
+                            struct hash_set *set, struct why *why)
+{
+    struct using_ u = { s, set, NULL, m, ERR_OK, why };
+
+    for (uint32_t l = 0; l < arch_all_layers(&m->arch); l++)
+        if (keep->layer[l]) use_layer(&u, l);
+    if (keep->ends) use_layer(&u, ARCH_ENDS);
+    for (uint32_t i = 0; i < m->n_tokenizer && keep->ends && !u.err; i++)
+        u.err = hash_set_add(set, &m->tokenizer[i], NULL);
+    return u.err;
+}
+
+static enum err drop_others(struct batch *b, const struct manifest *m, const struct store_pin *keep,
+                            uint64_t need)
+{
+    for (uint32_t l = arch_all_layers(&m->arch); l-- > 0 && !b->err && b->out->bytes < need;)
+        if (!keep->layer[l]) (void)!drop_layer(b, m, l);
+    if (!keep->ends && !b->err && b->out->bytes < need) {
+        (void)!drop_layer(b, m, ARCH_ENDS);
+        for (uint32_t i = 0; i < m->n_tokenizer && !b->err; i++) drop(b, &m->tokenizer[i]);
+    }
+    return flush(b);
+}
+
+enum err store_trim(struct store *s, const struct hash *id, const struct store_pin *keep,
+                    uint64_t need, uint64_t *freed, struct why *why)
+{
+    struct hash_set used;
+    struct hash mine = *id;
+    struct store_removed out = { 0 };
+    struct manifest *m = calloc(1, sizeof *m);
+    struct batch *b = calloc(1, sizeof *b);
+
+    *freed = 0;
+    enum err e = m && b ? store_commit(s, why) : fail(why, ERR_NOMEM, "out of memory");
+    if (!e) e = store_manifest(s, &mine, m, NULL, why);
+    if (!e) e = used_tiles(s, &used, &mine, why);
+    if (!e) {
+        *b = (struct batch){ s, &used, .out = &out, .why = why };
+        e = keep_layers(s, m, keep, &used, why);
+        if (!e) e = drop_others(b, m, keep, need);
+        hash_set_fini(&used);
+    }
+    *freed = out.bytes;
+    free(m);
+    free(b);
+    return e;
+}
+
 static int delete_name(struct store *s, MDB_txn *txn, void *arg)
 {
     const char *name = arg;

@@ -52,6 +52,7 @@ struct giver {
     struct peers *peers;
     enum kind kind;
     unsigned asked, manifests;
+    bool only_ends;
 };
 
 static struct identity publisher, stranger;
@@ -192,20 +193,25 @@ static struct peers *open_peers(struct box *b, const struct link *join, uint32_t
     return p;
 }
 
-static void giver_open(struct giver *g, struct hub *hub, enum kind kind)
+static void giver_announce(struct giver *g)
 {
     uint8_t addr[6];
     struct record_body r = { .state = RECORD_ACTIVE, .gives_ends = 1 };
 
-    *g = (struct giver){ .box = { .on_mail = giver_mail, .on_peer = giver_peer }, .kind = kind };
-    box_open(&g->box, hub);
-    g->peers = open_peers(&g->box, NULL, 0, nothing, NULL);
     r.addrs.n = 1;
     r.addrs.p[0] = loopback_addr(addr, net_port(g->box.net));
     r.model = slice_of(model_id.b, HASH_BYTES);
     r.model_name = slice_str(NAME);
-    r.gives = (struct uints){ .n = 2, .p = { 0, model.arch.n_layers } };
+    r.gives = (struct uints){ .n = g->only_ends ? 0 : 2, .p = { 0, model.arch.n_layers } };
     assert_int_equal(peers_announce(g->peers, &r), ERR_OK);
+}
+
+static void giver_open(struct giver *g, struct hub *hub, enum kind kind)
+{
+    *g = (struct giver){ .box = { .on_mail = giver_mail, .on_peer = giver_peer }, .kind = kind };
+    box_open(&g->box, hub);
+    g->peers = open_peers(&g->box, NULL, 0, nothing, NULL);
+    giver_announce(g);
 }
 
 static void giver_close(struct giver *g)
@@ -289,7 +295,7 @@ struct wish {
     bool has_layers;
     struct holding layers;
     uint64_t disk, upload;
-    bool may_fetch;
+    bool may_fetch, may_change;
 };
 
 static bool fetcher_open(struct fetcher *f, struct hub *hub, const struct wish *w,
@@ -314,6 +320,7 @@ static bool fetcher_open(struct fetcher *f, struct hub *hub, const struct wish *
                                .disk_limit = w->disk,
                                .upload = w->upload,
                                .may_fetch = w->may_fetch,
+                               .may_change = w->may_change,
                                .arg = f,
                                .choose = choose_all,
                                .computes = computes,
@@ -384,7 +391,7 @@ static void end_hub(struct hub *h)
     free(h);
 }
 
-static const struct wish all_of_it = { "f", NAME, true, { 0, 3, true }, 0, 0, true };
+static const struct wish all_of_it = { "f", NAME, true, { 0, 3, true }, 0, 0, true, false };
 
 /* Fetch from givers of these kinds; the fetcher as it is at the end, closed. */
 static struct fetcher fetch_from(const enum kind *kind, unsigned n, const struct wish *w,
@@ -414,7 +421,7 @@ static void clean(const char *name)
 static void test_honest(void **state)
 {
     static const enum kind kind[] = { HONEST, HONEST };
-    static const struct wish some = { "f", NAME, true, { 1, 3, false }, 0, 0, true };
+    static const struct wish some = { "f", NAME, true, { 1, 3, false }, 0, 0, true, false };
     struct giver g[2];
     struct fetcher f = fetch_from(kind, 2, &some, g, 10000);
     (void)state;
@@ -440,7 +447,7 @@ static void test_without_names(void **state)
     static const enum kind kind[] = { HONEST };
     struct giver g[1];
     char id[HASH_TEXT];
-    struct wish w = { "f", NULL, false, { 0, 0, false }, 0, 0, true };
+    struct wish w = { "f", NULL, false, { 0, 0, false }, 0, 0, true, false };
     (void)state;
 
     struct fetcher f = fetch_from(kind, 1, &w, g, 10000); /* whatever the swarm has, all of it */
@@ -569,6 +576,64 @@ static void test_disk_limit(void **state)
     clean("f");
 }
 
+/* Without room, layers that are neither served nor wanted go, if others have them. */
+static uint64_t limit_for(const struct holding *want, uint64_t too_little)
+{
+    char dir[PATH_BYTES];
+    struct store *s;
+    struct store_usage u;
+    struct wants w;
+    struct why why = { "" };
+
+    path_of(dir, "f");
+    assert_int_equal(store_open(&s, dir, STORE_READ, &why), ERR_OK);
+    assert_int_equal(store_usage(s, &u, &why), ERR_OK);
+    assert_int_equal(wants_tables(&w, s, &model, want, &why), ERR_OK);
+    uint64_t need = w.bytes;
+    wants_fini(&w);
+    store_close(s);
+    need += store_value_bytes(holding_bytes(&model, want));
+    return u.file_bytes - u.free_bytes + disk_need(need) - too_little;
+}
+
+static void test_makes_room(void **state)
+{
+    static const enum kind kind[] = { HONEST };
+    static const struct holding ends = { 0, 1, true };
+    struct wish w = { "f", NAME, true, { 0, 3, false }, 0, 0, true, false };
+    struct giver g[1];
+    struct why why;
+    (void)state;
+
+    struct fetcher f = fetch_from(kind, 1, &w, g, 10000);
+    assert_true(f.held);
+    for (unsigned others = 0; others < 2; others++) {
+        struct hub *hub = new_hub();
+        w.layers.hi = 1;
+        w.may_change = true;
+        w.disk = limit_for(&(struct holding){ 0, 0, true }, 30 << 10);
+        giver_open(&g[0], hub, HONEST);
+        g[0].only_ends = !others;
+        giver_announce(&g[0]);
+        assert_true(fetcher_open(&f, hub, &w, g, 1));
+        run_for(hub, 1500); /* until it has heard what others give */
+        assert_int_equal(holder_change(f.holder, &ends, &why), ERR_OK);
+        assert_true(run_until(hub, is_over, &f, 10000));
+        if (others != f.held) fail_msg("%s", f.why.text);
+        fetcher_close(&f);
+        giver_close(&g[0]);
+        end_hub(hub);
+        holder_free(f.closed);
+    }
+    struct store *s;
+    assert_int_equal(store_open(&s, f.dir, STORE_READ, &why), ERR_OK);
+    assert_true(store_holds_layer(s, &model, 0) && store_holds_layer(s, &model, ARCH_ENDS));
+    assert_false(store_holds_layer(s, &model, 2)); /* the last goes first, and that was enough */
+    assert_true(store_holds_layer(s, &model, 1));
+    store_close(s);
+    clean("f");
+}
+
 /* --- giving --- */
 
 /* A peer that asks for what it likes, and counts. */
@@ -619,7 +684,7 @@ static uint64_t ms_for(struct hub *hub, struct asker *a, const struct fetcher *f
 
 static void test_giving(void **state)
 {
-    static const struct wish full = { "full", NAME, true, { 0, 3, true }, 0, 4 << 20, false };
+    static const struct wish full = { "full", NAME, true, { 0, 3, true }, 0, 4 << 20, false, false };
     struct hub *hub = new_hub();
     struct fetcher f;
     struct asker a = { .box = { .on_mail = asker_mail } };
@@ -715,10 +780,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_honest),    cmocka_unit_test(test_without_names),
-        cmocka_unit_test(test_liars),     cmocka_unit_test(test_ban_is_kept),
-        cmocka_unit_test(test_manifests), cmocka_unit_test(test_disk_limit),
-        cmocka_unit_test(test_giving),
+        cmocka_unit_test(test_honest),     cmocka_unit_test(test_without_names),
+        cmocka_unit_test(test_liars),      cmocka_unit_test(test_ban_is_kept),
+        cmocka_unit_test(test_manifests),  cmocka_unit_test(test_disk_limit),
+        cmocka_unit_test(test_makes_room), cmocka_unit_test(test_giving),
     };
     if (proto_init()) return 2;
     return cmocka_run_group_tests(tests, set_up, tear_down);
