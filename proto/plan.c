@@ -159,7 +159,9 @@ static void note_trips(struct search *s, uint32_t i)
         const uint8_t *us = r.p + at + RTT_BYTES - 4;
         uint32_t j = by_prefix(s, r.p + at);
         if (j < s->n && j != i)
-            note_trip(s, i, j, (double)((uint32_t)us[0] << 24 | us[1] << 16 | us[2] << 8 | us[3]));
+            note_trip(s, i, j,
+                      (double)((uint32_t)us[0] << 24 | (uint32_t)us[1] << 16 |
+                               (uint32_t)us[2] << 8 | us[3]));
     }
 }
 

@@ -139,8 +139,8 @@ static void attack(void **state)
     static const char *const names[] = {
         "\033[2J\033[H\033]0;owned\007",
         "\n\n\n! all is well\n",
-        "\xc2\x9b"
-        "2J",
+        ("\xc2\x9b"
+         "2J"),
         "%s%n%s%n",
         "\xe2\x80\xae\xe2\x80\xae\xe2\x81\xa6",
         "\"},{\"id\":\"x\"",
@@ -175,8 +175,8 @@ static void nonsense(void **state)
         "\"x\"",
         "{}",
         "{\"model\":3,\"peers\":{},\"counters\":[],\"warnings\":7}",
-        "{\"model\":{\"holders\":[\"x\",{}],\"name\":4},\"peers\":[1,[],{\"layers\":[1]},"
-        "{\"same_model\":true,\"layers\":[5,1,{},2]}],\"warnings\":[{},3]}",
+        ("{\"model\":{\"holders\":[\"x\",{}],\"name\":4},\"peers\":[1,[],{\"layers\":[1]},"
+         "{\"same_model\":true,\"layers\":[5,1,{},2]}],\"warnings\":[{},3]}"),
         "{\"uptime_s\":18446744073709551615,\"memory\":-1,\"peers_known\":99999999999999999999}",
     };
     (void)state;
