@@ -16,7 +16,9 @@ enum {
     BATCH_SHORT_US = 150000, /* and one that took less, larger */
     MEASURE_US = 200000,     /* for compute_measure */
     MEASURE_ROUNDS = 64,
+    MEASURE_LEAST = 3,        /* so that one that waited for the disk does not count */
     MEASURE_ROWS = 64,        /* of a prompt's batch */
+    MEASURE_BYTES = 64 << 20, /* layers that are larger are not measured so */
     TURNS_MAX = 8,            /* parts of our layers whose turn is remembered */
     SCRATCH_BYTES = 40 << 20, /* wide models compute fewer rows at once: 256 of GLM-4.5-Air */
 };
@@ -602,7 +604,7 @@ static uint32_t time_rows(struct compute *c, uint32_t lo, uint32_t hi, uint32_t 
     if (kv_open(&kv, c->c.arch, lo, hi, n * MEASURE_ROUNDS)) return 0;
 
     uint64_t start = now_ns();
-    while (rounds < MEASURE_ROUNDS && (rounds == 0 || us_since(start) < limit_us)) {
+    while (rounds < MEASURE_ROUNDS && (rounds < MEASURE_LEAST || us_since(start) < limit_us)) {
         struct nonfinite bad;
         for (uint32_t i = 0; i < n; i++) c->rows[i] = (struct row){ kv, rounds * n + i };
         fill_rows(c, n);
@@ -626,7 +628,9 @@ static void measure_layers(struct compute *c, struct pace *p)
     if (us * n < MEASURE_US / 8) us = (double)time_rows(c, k->lo, k->hi, 1, MEASURE_US / 2) / n;
     p->layer_us = us < 1 ? 1 : (uint32_t)(us + 0.5);
 
-    if (us * MEASURE_ROWS > MEASURE_US || c->rows_max < MEASURE_ROWS) return;
+    /* Many rows touch all experts: on a cold disk that would take long. */
+    bool is_small = arch_bytes(k->arch, k->hi - 1) <= MEASURE_BYTES;
+    if (!is_small || us * MEASURE_ROWS > MEASURE_US || c->rows_max < MEASURE_ROWS) return;
     double batch = time_rows(c, k->hi - 1, k->hi, MEASURE_ROWS, MEASURE_US / 2) * average_layer(k);
     if (batch > 0) p->prefill = (uint32_t)(MEASURE_ROWS * 1e6 / batch);
 }

@@ -284,7 +284,8 @@ void pipeline_learn_start(struct pipeline *p, int64_t late_us)
     const struct plan *plan = &p->plan;
     if (p->heals.n > 0) return;
     for (uint32_t i = 0; i < plan->n; i++)
-        if (!plan->stage[i].is_connected || !plan->stage[i].hop_known) return;
+        if (!plan->stage[i].is_connected || !plan->stage[i].hop_known || !plan->stage[i].rows_known)
+            return;
     speeds_start(p->all->speeds, (double)late_us + plan->start_us);
 }
 

@@ -44,7 +44,8 @@ static void set_rows(struct candidate *c, const struct record_body *b, const str
 {
     c->chunk_us = m->chunk_us;
     c->row_ns = m->row_ns;
-    if (m->chunk_us || m->row_ns) return;
+    c->rows_known = m->chunk_us || m->row_ns;
+    if (c->rows_known) return;
     c->row_ns = saturated(b->prefill ? UINT64_C(1000000000) / b->prefill
                                      : layer_us * 1000 / PLAN_BATCH_GAIN);
 }
@@ -278,6 +279,7 @@ static void write_stage(struct plan *out, const struct search *s, uint32_t node,
         .rtt_us = c->rtt_us,
         .hop_known = is_first ? c->is_connected : s->known[(size_t)last * s->n + node],
         .is_connected = c->is_connected,
+        .rows_known = c->rows_known,
     };
 }
 

@@ -74,6 +74,7 @@ struct plan_stage {
     uint32_t rtt_us;   /* from the coordinator */
     bool hop_known;    /* measured, and not taken from the coordinator's round trips */
     bool is_connected; /* to the coordinator */
+    bool rows_known;   /* chunk_us and row_ns are the coordinator's own measurement */
     /* Who takes over when it is lost: spares [spare, spare + n_spares) of the plan, in order. */
     uint32_t spare, n_spares;
     uint32_t spare_token_us; /* time of a token then */

@@ -20,6 +20,7 @@ struct candidate {
     uint32_t rtt_us, layer_us;
     uint32_t chunk_us, row_ns; /* as in plan_stage */
     bool is_connected;
+    bool rows_known; /* chunk_us and row_ns were measured */
     uint64_t held[PLAN_MASK_WORDS]; /* bit per layer */
 };
 
