@@ -83,6 +83,9 @@ struct traffic {
     uint64_t in, out;
 };
 struct traffic net_traffic(const struct net *n, const struct node_id *id);
+/* The slowest line to a connected peer on which bytes had to wait, kbit/s; 0: not known, or so fast
+ * that it does not matter (1 Gbit/s). */
+uint32_t net_uplink_kbit(const struct net *n);
 /* Milliseconds since bytes of it arrived; 0 for ourselves, UINT64_MAX when not connected. */
 uint64_t net_silent_ms(const struct net *n, const struct node_id *id);
 /* Ask it for a sign of life now; it shows in net_silent_ms. */

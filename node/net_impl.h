@@ -4,6 +4,7 @@
  *     net_sock.c   one TCP connection: options, bytes in, bytes out, its end
  *     net_dial.c   names to addresses, addresses to connections, one after the other
  *     net_peer.c   who is reached over which connection; what waits for whom
+ *     net_flow.c   how fast bytes leave
  *     net_guard.c  how often an address may knock
  *
  *     struct sock    CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSING (freed by libuv's
@@ -76,6 +77,7 @@ struct sock {
     uv_shutdown_t shutdown;
     struct conn *conn;
     uint8_t *out; /* [NET_WRITE_BYTES] what libuv is writing; NULL until needed */
+    size_t write_n;
     struct sock *prev, *next;
     /* borrowed */
     struct dial *dial; /* that waits for this connection; NULL for accepted ones and once told */
@@ -90,6 +92,8 @@ struct sock {
     uint64_t ping_stamp, ping_ns, ping_ms;
     unsigned ping_strikes;
     uint64_t finish_ms;
+    uint64_t flow_ns, flow_bytes; /* of a busy time; 0: it is none */
+    bool flow_is_first;
     enum err end;
     struct why why;
 };
@@ -125,6 +129,8 @@ struct peer {
     uint64_t ban_until_ms;
     uint32_t rtt_us, rtt_last_us;    /* the middle one of the last: */
     uint32_t trip_us[NET_TRIPS_MAX]; /* a ring */
+    uint32_t uplink_kbit;            /* bytes to it that had to wait left so fast; 0: unknown */
+    uint64_t flow_bytes, flow_ns;    /* of that */
     unsigned n_trips;                /* ever, on this connection */
     uint64_t seen_ms;
     struct traffic traffic;
@@ -251,6 +257,11 @@ bool tally_full(const struct tally *t);
 bool tally_low(const struct tally *t);
 struct tally *tally_new(void);
 void tally_release(struct tally *t);
+
+/* --- net_flow.c --- */
+void flow_full(struct sock *s);           /* the socket takes no more */
+void flow_took(struct sock *s, size_t n); /* it took n bytes */
+void flow_empty(struct sock *s);          /* nothing waits */
 
 /* --- net_guard.c --- */
 /* May this address start another handshake now? */

@@ -204,6 +204,7 @@ static void on_written(uv_write_t *req, int status)
     s->writing = false;
     s->progress_ms = net_now(s->net);
     if (s->state == SOCK_CLOSING) return;
+    if (!status) flow_took(s, s->write_n);
     if (status)
         sock_drop(s, ERR_CLOSED, "the connection was lost");
     else
@@ -229,6 +230,8 @@ static void write_later(struct sock *s, struct slice p)
         return;
     }
     s->writing = true;
+    s->write_n = n;
+    flow_full(s);
     conn_sent(s->conn, n);
     count_out(s, n);
 }
@@ -238,6 +241,7 @@ void sock_flush(struct sock *s)
     while (!s->writing && s->state != SOCK_CLOSING && s->state != SOCK_CONNECTING) {
         struct slice p = conn_pending(s->conn);
         if (!p.n) {
+            flow_empty(s);
             if (s->state == SOCK_FINISHING) send_fin(s);
             return;
         }
@@ -248,6 +252,7 @@ void sock_flush(struct sock *s)
             s->said = true;
             conn_sent(s->conn, (size_t)took);
             count_out(s, (size_t)took);
+            flow_took(s, (size_t)took);
         } else if (took == UV_EAGAIN) {
             write_later(s, p);
         } else {

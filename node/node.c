@@ -204,6 +204,7 @@ static void announce(void *arg)
     if (serves) describe_services(n, &r);
     r.agent = slice_str("swarm-node " SWARM_VERSION);
     r.rtts = trips_list(&n->trips);
+    r.uplink = trips_uplink(&n->trips);
     if (n->c->name) r.name = slice_str(n->c->name);
     enum err e = peers_announce(n->peers, &r);
     if (e) log_warn("this node cannot announce itself: %s", err_text(e));

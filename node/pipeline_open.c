@@ -72,6 +72,7 @@ static void make_query(struct plan_query *q, struct pipelines *ps, const struct 
                               .avoid = avoid,
                               .n_avoid = p->n_avoid,
                               .row_bytes = (uint32_t)ps->c.row_bytes,
+                              .uplink = net_uplink_kbit(ps->c.net),
                               .head_us = speeds_head_us(ps->speeds),
                               .hop_us = speeds_hop_us(ps->speeds),
                               .start_us = speeds_start_us(ps->speeds) };

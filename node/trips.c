@@ -83,11 +83,14 @@ static void on_tick(uv_timer_t *timer)
     struct trips *t = timer->data;
     struct trip trip[RTTS_MAX];
     uint32_t n = gather(t, trip);
-    bool has_news = false;
+    uint32_t uplink = net_uplink_kbit(t->net);
+    uint32_t change = uplink > t->uplink ? uplink - t->uplink : t->uplink - uplink;
+    bool has_news = change > t->uplink / 4;
 
     for (uint32_t i = 0; i < n; i++) has_news |= is_news(t, &trip[i]);
     if (!has_news) return;
     write_list(t, trip, n);
+    t->uplink = uplink;
     t->on_change(t->arg);
 }
 
@@ -110,4 +113,9 @@ void trips_stop(struct trips *t)
 struct slice trips_list(const struct trips *t)
 {
     return slice_of(t->list, t->n);
+}
+
+uint32_t trips_uplink(const struct trips *t)
+{
+    return t->uplink;
 }

@@ -1,9 +1,11 @@
-/* trips.h - the round trips that a node announces, so that others know the hops between two nodes.
+/* trips.h - the round trips and the uplink that a node announces, so that others know the hops
+ * between two nodes.
  *
  * Every TRIPS_TICK_MS the connected nodes of the directory are looked at: those that hold layers,
  * nearest first, at most RTTS_MAX.  The list changes, and on_change is called, when a node comes
  * that was not in it, or a round trip differs by a quarter and a millisecond; one that went stays
- * until something else changes.  So a steady swarm announces nothing new. */
+ * until something else changes.  So a steady swarm announces nothing new.  The
+ * uplink is news when it differs by a quarter. */
 #ifndef NODE_TRIPS_H
 #define NODE_TRIPS_H
 
@@ -22,6 +24,7 @@ struct trips {
     void (*on_change)(void *arg);
     uint8_t list[RTTS_MAX * RTT_BYTES]; /* as announced */
     size_t n;                           /* bytes */
+    uint32_t uplink;                    /* kbit/s, as announced */
 };
 
 /* net and peers are borrowed until trips_stop. */
@@ -29,7 +32,8 @@ void trips_start(struct trips *t, struct hub *hub, struct net *net, struct peers
                  struct node_id me, void (*on_change)(void *arg), void *arg);
 void trips_stop(struct trips *t); /* also when it was never started */
 
-/* The record's field; borrowed until the next tick. */
+/* The record's fields; the list is borrowed until the next tick. */
 struct slice trips_list(const struct trips *t);
+uint32_t trips_uplink(const struct trips *t);
 
 #endif

@@ -114,15 +114,27 @@ static void prune(struct search *s, uint32_t room)
 
 /* --- costs --- */
 
-static uint32_t transfer_us(const struct search *s, const struct candidate *from)
+/* One row through an uplink of so many kbit/s (0: no time). */
+static uint32_t row_ns(const struct search *s, uint32_t kbit)
 {
-    uint64_t kbit = from->b ? from->b->uplink : 0;
-    return kbit ? saturated((uint64_t)s->row_bytes * 8000 / kbit) : 0;
+    return kbit ? saturated((uint64_t)s->row_bytes * 8000000 / kbit) : 0;
+}
+
+static uint32_t uplink_of(const struct candidate *c)
+{
+    return c->b ? (uint32_t)c->b->uplink : 0;
 }
 
 uint32_t plan_home_us(const struct search *s, const struct candidate *c)
 {
-    return c->rtt_us == 0 ? 0 : saturated((uint64_t)c->rtt_us / 2 + s->hop_us + transfer_us(s, c));
+    if (c->rtt_us == 0) return 0;
+    return saturated((uint64_t)c->rtt_us / 2 + s->hop_us + row_ns(s, uplink_of(c)) / 1000);
+}
+
+uint32_t plan_out_us(const struct search *s, const struct candidate *c)
+{
+    if (c->rtt_us == 0) return 0;
+    return saturated((uint64_t)c->rtt_us / 2 + s->hop_us + row_ns(s, s->uplink) / 1000);
 }
 
 uint32_t plan_hop_us(const struct search *s, uint32_t i, uint32_t j)
@@ -176,7 +188,7 @@ static void connect(struct search *s, uint32_t i, uint32_t j)
         s->known[at] = a->is_connected && b->is_connected;
     else if (s->known[at])
         us = (uint32_t)s->hop[at];
-    s->hop[at] = plan_key((uint64_t)us / 2 + s->hop_us + transfer_us(s, a)) + 1;
+    s->hop[at] = plan_key((uint64_t)us / 2 + s->hop_us + row_ns(s, uplink_of(a)) / 1000) + 1;
 }
 
 static void connect_all(struct search *s)
@@ -189,8 +201,10 @@ static void connect_all(struct search *s)
 
 void plan_enter_home(struct search *s)
 {
-    for (uint32_t j = 0; j < s->n; j++)
-        s->enter[j] = s->leave[j] = plan_key(plan_home_us(s, &s->c[j]));
+    for (uint32_t j = 0; j < s->n; j++) {
+        s->enter[j] = plan_key(plan_out_us(s, &s->c[j]));
+        s->leave[j] = plan_key(plan_home_us(s, &s->c[j]));
+    }
 }
 
 /* --- opening --- */
@@ -243,7 +257,8 @@ enum err plan_open(struct search *s, const struct plan_query *q, const struct ca
                           .hop_us = q->hop_us ? q->hop_us : PLAN_HOP_US,
                           .head_us = q->head_us,
                           .start_us = q->start_us,
-                          .row_bytes = q->row_bytes };
+                          .row_bytes = q->row_bytes,
+                          .uplink = q->uplink };
     if (q->n_layers == 0 || q->n_layers > LAYER_MAX)
         return fail(why, ERR_RANGE, "a model of %u layers cannot be planned", q->n_layers);
     s->c = calloc(directory_n(q->d) + 1, sizeof *s->c);
@@ -275,7 +290,9 @@ static void write_stage(struct plan *out, const struct search *s, uint32_t node,
         .layer_us = c->layer_us,
         .chunk_us = c->chunk_us,
         .row_ns = c->row_ns,
-        .hop_us = is_first ? plan_home_us(s, c) : plan_hop_us(s, last, node),
+        .hop_us = is_first ? plan_out_us(s, c) : plan_hop_us(s, last, node),
+        .way_ns =
+            is_first ? (c->rtt_us ? row_ns(s, s->uplink) : 0) : row_ns(s, uplink_of(&s->c[last])),
         .rtt_us = c->rtt_us,
         .hop_known = is_first ? c->is_connected : s->known[(size_t)last * s->n + node],
         .is_connected = c->is_connected,
@@ -358,8 +375,8 @@ static void enter_stage(struct search *s, const struct plan *p, uint32_t i)
     uint32_t before = i > 0 ? find_candidate(s, &p->stage[i - 1].id) : s->n;
     uint32_t after = i + 1 < p->n ? find_candidate(s, &p->stage[i + 1].id) : s->n;
     for (uint32_t j = 0; j < s->n; j++) {
-        double home = plan_key(plan_home_us(s, &s->c[j]));
-        s->enter[j] = before < s->n ? s->hop[(size_t)before * s->n + j] - 1 : home;
+        double out = plan_key(plan_out_us(s, &s->c[j])), home = plan_key(plan_home_us(s, &s->c[j]));
+        s->enter[j] = before < s->n ? s->hop[(size_t)before * s->n + j] - 1 : out;
         s->leave[j] = after < s->n ? s->hop[(size_t)j * s->n + after] : home;
     }
 }
@@ -468,13 +485,14 @@ uint64_t plan_first_us(const struct plan *p, uint32_t n_prompt, uint32_t chunk, 
 
     for (uint32_t i = 0; i < p->n; i++) {
         const struct plan_stage *s = &p->stage[i];
-        uint64_t more = rest / chunk * chunk_us(s, chunk);
+        uint64_t more = rest / chunk * chunk_us(s, chunk), way = (uint64_t)rest * s->way_ns / 1000;
         if (rest % chunk) more += chunk_us(s, rest % chunk);
         if (more > slowest) slowest = more;
-        through += chunk_us(s, first) + s->hop_us;
+        if (way > slowest) slowest = way;
+        through += chunk_us(s, first) + s->hop_us + (uint64_t)(first - 1) * s->way_ns / 1000;
     }
-    /* Chunks follow at the pace of the slowest stage; or, if few may be under way, in groups of as
-     * many. */
+    /* Chunks follow at the pace of the slowest stage or line; or, if few may be under way, in
+     * groups of as many. */
     uint64_t by_way = (rest + chunk - 1) / chunk / (steps ? steps : 1) * through;
     return p->start_us + open_us(p) + through + (slowest > by_way ? slowest : by_way) + p->head_us;
 }

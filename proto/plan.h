@@ -59,6 +59,7 @@ struct plan_query {
     const struct node_id *avoid; /* [n_avoid] never to be used */
     uint32_t n_avoid;
     uint32_t row_bytes; /* of a hidden row; for uplinks */
+    uint32_t uplink;    /* of the coordinator, kbit/s; 0: unknown or fast */
     uint32_t head_us;   /* head and sampler at the coordinator, for one token */
     uint32_t hop_us;    /* measured cost of a hop beside the round trip; 0: PLAN_HOP_US */
     uint32_t start_us;  /* measured cost of a beginning beside the round trip */
@@ -70,7 +71,8 @@ struct plan_stage {
     uint32_t layer_us; /* used in the prediction, load included */
     uint32_t chunk_us; /* rows of a prompt through one layer: chunk_us + row_ns for each, */
     uint32_t row_ns;   /* but never less than layer_us */
-    uint32_t hop_us;   /* to reach this stage */
+    uint32_t hop_us;   /* to reach this stage, with one row */
+    uint32_t way_ns;   /* each further row needs so much longer */
     uint32_t rtt_us;   /* from the coordinator */
     bool hop_known;    /* measured, and not taken from the coordinator's round trips */
     bool is_connected; /* to the coordinator */

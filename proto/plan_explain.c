@@ -203,10 +203,11 @@ static bool best_stage(const struct ways *w, const struct candidate *c, uint32_t
 {
     const struct search *s = w->s;
     double hop[PLAN_NODES_MAX], before[LAYER_MAX], after[LAYER_MAX], best = PLAN_NEVER;
-    double home = plan_key(plan_home_us(s, c)), own = plan_key(c->layer_us);
+    double out = plan_key(plan_out_us(s, c)), home = plan_key(plan_home_us(s, c)),
+           own = plan_key(c->layer_us);
     hops_of(s, c, hop);
     for (uint32_t l = 0; l < s->n_layers; l++) {
-        before[l] = l == 0 ? home : PLAN_NEVER;
+        before[l] = l == 0 ? out : PLAN_NEVER;
         for (uint32_t i = 0; l > 0 && i < s->n; i++)
             if (to_row(w, l - 1)[i] + hop[i] < before[l]) before[l] = to_row(w, l - 1)[i] + hop[i];
         after[l] = l + 1 == s->n_layers ? home : best_after(w, l, hop);
@@ -264,8 +265,8 @@ static enum err one_more(struct plan_explanation *x, const struct plan_query *q,
         plan_close(&with);
     }
     /* A hundredth is nothing that anybody would buy a PC for. */
-    bool is_faster = x->more.token_us &&
-                     (x->plan.n == 0 || x->more.token_us < x->plan.token_us / 100 * 99);
+    bool is_faster =
+        x->more.token_us && (x->plan.n == 0 || x->more.token_us < x->plan.token_us / 100 * 99);
     if (!is_faster && lonely_stage(&x->plan, x->more.n_layers, &lo, &hi))
         x->more.token_us = x->plan.token_us;
     else if (!is_faster)

@@ -20,7 +20,7 @@ struct candidate {
     uint32_t rtt_us, layer_us;
     uint32_t chunk_us, row_ns; /* as in plan_stage */
     bool is_connected;
-    bool rows_known; /* chunk_us and row_ns were measured */
+    bool rows_known;                /* chunk_us and row_ns were measured */
     uint64_t held[PLAN_MASK_WORDS]; /* bit per layer */
 };
 
@@ -30,7 +30,7 @@ struct sub;
 struct search {
     uint32_t n, n_layers;
     uint32_t holders; /* active nodes that hold layers of the model, usable or not */
-    uint32_t hop_us, head_us, start_us, row_bytes;
+    uint32_t hop_us, head_us, start_us, row_bytes, uplink;
     struct candidate *c;                  /* [n] owned, by id */
     double *hop;                          /* [n][n] owned: keys; 0 to itself */
     uint8_t *known;                       /* [n][n] owned: the round trip was announced */
@@ -63,8 +63,9 @@ static inline uint64_t plan_us(double key)
     return (uint64_t)(key / PLAN_KEY_UNIT);
 }
 
-/* Between the coordinator and c; nothing when c is the coordinator. */
+/* From c to the coordinator, and from there to c; nothing when c is the coordinator. */
 uint32_t plan_home_us(const struct search *s, const struct candidate *c);
+uint32_t plan_out_us(const struct search *s, const struct candidate *c);
 /* From candidate i to j. */
 uint32_t plan_hop_us(const struct search *s, uint32_t i, uint32_t j);
 

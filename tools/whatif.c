@@ -239,6 +239,7 @@ static enum err explain(struct whatif *w, const struct directory *d, struct why 
                             .n_layers = w->arch.n_layers,
                             .max_tokens = 1,
                             .row_bytes = (uint32_t)arch_row_bytes(&w->arch),
+                            .uplink = w->pc[0].mbit > 0 ? rounded(w->pc[0].mbit * 1000) : 0,
                             .head_us = rounded(head) };
     for (uint32_t i = 0; i < w->n; i++)
         m[i] = (struct measured){ .rtt_us = i > 0 ? rounded(w->pc[i].rtt_ms * 1000) : 0 };

@@ -940,6 +940,43 @@ static void test_far_away(void **state)
     proxy_stop(&p);
 }
 
+static bool all_came(void *arg)
+{
+    const struct big *g = arg;
+    return g->good == 24;
+}
+
+/* A line of 8 MB/s: what is sent says how fast it is, once the buffers on the way are full. */
+static void test_slow_line(void **state)
+{
+    (void)state;
+    enum { BYTES = 1 << 20, TIMES = 24 };
+    struct hub hub;
+    struct box b[2];
+    struct answer a;
+    struct proxy p;
+    uint8_t *x = malloc(BYTES);
+    struct big g = { x, BYTES, 0, 0 };
+
+    random_bytes(x, BYTES);
+    open_two(&hub, b);
+    assert_int_equal(net_uplink_kbit(b[0].net), 0);
+    proxy_start(&p, net_port(b[1].net));
+    proxy_order(&p, "rate 8000000");
+    assert_int_equal(dial_wait(&b[0], &b[1].me.id, "127.0.0.1", p.port, &a), ERR_OK);
+    b[1].on_mail = check_big;
+    b[1].user = &g;
+    struct msg m = act(0, x, BYTES);
+    for (int i = 0; i < TIMES; i++) assert_int_equal(net_send(b[0].net, &b[1].me.id, &m), ERR_OK);
+    assert_true(run_until(&hub, all_came, &g, 30000));
+    print_message("a line of 64000 kbit/s is measured as %u\n", net_uplink_kbit(b[0].net));
+    assert_in_range(net_uplink_kbit(b[0].net), 64000 / 5, 64000 * 2);
+    assert_int_equal(net_uplink_kbit(b[1].net), 0);
+    close_two(&hub, b);
+    proxy_stop(&p);
+    free(x);
+}
+
 static bool neither_up(void *arg)
 {
     struct box *b = arg;
@@ -1101,7 +1138,8 @@ int main(void)
         cmocka_unit_test(test_junk),          cmocka_unit_test(test_strikes),
         cmocka_unit_test(test_guard),         cmocka_unit_test(test_bad_messages),
         cmocka_unit_test(test_hoard),         cmocka_unit_test(test_far_away),
-        cmocka_unit_test(test_damage),        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_slow_line),     cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_silence),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -17,7 +17,7 @@ struct node {
     uint64_t held; /* bit per layer, below 64 */
     uint32_t layer_us, rtt_us, measured_us, sessions, kv, context, state;
     uint32_t trip_us[TRIPS]; /* it announces to the nodes of these numbers; 0: nothing */
-    uint32_t prefill, own_chunk_us, own_row_ns;
+    uint32_t prefill, own_chunk_us, own_row_ns, uplink;
     bool banned, lost, with_load, other_model;
 };
 
@@ -73,6 +73,7 @@ static void announce(struct directory *d, uint32_t number, const struct node *n)
                              .layer_us = n->layer_us,
                              .sessions = n->sessions,
                              .prefill = n->prefill,
+                             .uplink = n->uplink,
                              .rtts = trips_of(trips, n),
                              .kv_tokens = n->kv,
                              .context = n->context };
@@ -91,9 +92,11 @@ static void announce(struct directory *d, uint32_t number, const struct node *n)
 static struct plan_query query_of(const struct directory *d, const struct measured *measured,
                                   uint32_t n_layers, uint32_t max_tokens)
 {
-    struct plan_query q = {
-        .d = d, .measured = measured, .n_layers = n_layers, .max_tokens = max_tokens
-    };
+    struct plan_query q = { .d = d,
+                            .measured = measured,
+                            .n_layers = n_layers,
+                            .max_tokens = max_tokens,
+                            .row_bytes = 1000 };
     memcpy(q.model, model, ID_BYTES);
     return q;
 }
@@ -707,6 +710,14 @@ static void test_first_token(void **state)
     /* Three more chunks, paced by the slower stage; or by the way there and back. */
     assert_int_equal(plan_first_us(&p, 256, 64, 4), opened + 12000 + hops + 3 * UINT64_C(8000));
     assert_int_equal(plan_first_us(&p, 256, 64, 1), opened + 4 * (12000 + hops));
+
+    /* The first node sends a row in 1 ms; more rows than one delay each chunk, and pace it. */
+    n[0].uplink = 8000;
+    assert_int_equal(plan_nodes(&p, n, 2, 8, 1, 0, NULL, NULL), ERR_OK);
+    assert_int_equal(p.token_us, 400 + 800 + hops + 1000);
+    assert_int_equal(plan_first_us(&p, 64, 64, 4), opened + 12000 + hops + 64000);
+    assert_int_equal(plan_first_us(&p, 256, 64, 4), opened + 12000 + hops + 256000);
+    n[0].uplink = 0;
 
     /* Not connected: three and a half round trips more, of what is taken for one. */
     n[1].rtt_us = UINT32_MAX;
