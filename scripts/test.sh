@@ -38,7 +38,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-install_packages "${packages[@]}" iproute2 python3
+install_packages "${packages[@]}" iproute2 nftables python3
 jobs=$(nproc)
 
 run_ctest() { ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"; }

@@ -238,19 +238,38 @@ wait_until 5 routed "upnp del 7777" || die "the mapping is left behind"
 router_stops
 forget
 
-# --- others try whether one is reached
+# --- others try whether one is reached: directly, at a wrong address, and behind a real NAT
 
 add_machine near
 plug near internet eth0 198.51.100.3/24
+nat=
+if command -v nft >/dev/null; then
+    in_machine router sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward && nft add table ip nat &&
+        nft "add chain ip nat out { type nat hook postrouting priority 100; }" &&
+        nft add rule ip nat out oifname outside masquerade' && nat=yes
+fi
 start_on far b --layers 4-7 --no-ends --no-lan
 start_on near a --layers 0-3 --no-lan --join "${link[b]}"
-wait_until 15 said a "reachable at 198.51.100.3:7777 \(directly; 1 peer connected" ||
+start_on near c --listen 0.0.0.0:7778 --layers 0-3 --no-lan --join "${link[b]}" --advertise 198.51.100.3:9
+if [ -n "$nat" ]; then start_on inner d --layers 0-3 --no-lan --join "${link[b]}"; fi
+wait_until 20 said a "reachable at 198.51.100.3:7777 \(directly; [0-9]* peers? connected" ||
     die "a says $(cat "$tmp/a.log")"
-stop a
-rm "$tmp/a.log"
-start_on near a --layers 0-3 --no-lan --join "${link[b]}" --advertise 198.51.100.3:9
-wait_until 20 said a "not reachable from the internet: 198.51.100.3:9: nothing listens there .*let TCP port 9 through" ||
-    die "a says $(cat "$tmp/a.log")"
+closed="let TCP port [0-9]* through to this PC"
+wait_until 20 said c "not reachable from the internet: 198.51.100.3:9: nothing listens there .*$closed" ||
+    die "c says $(cat "$tmp/c.log")"
+if [ -n "$nat" ]; then
+    wait_until 20 said d "not reachable from the internet: 198.51.100.1:7777: nothing listens there .*$closed" ||
+        die "d says $(cat "$tmp/d.log")"
+    stop d c
+    router --speak natpmp
+    start_on inner d --layers 0-3 --no-lan
+    wait_until 20 said d "reachable at 198.51.100.1:7777 \(mapped by NAT-PMP; [0-9]* peers? connected" ||
+        die "d says $(cat "$tmp/d.log")"
+    paris inner d
+    router_stops
+else
+    echo "not tested for want of nft: a real NAT"
+fi
 stop_all
 forget
 
