@@ -134,11 +134,11 @@ for fault in cut flip; do
     wait_until 5 grep -q : "$tmp/proxy.out" || die "no proxy"
     XDG_RUNTIME_DIR=$tmp/elsewhere "$bin/survive" "${link[n0]%:*}:$(sed 's/.*://;1q' "$tmp/proxy.out")" \
         2 1000 "$question" >"$tmp/answer" 2>"$tmp/answer.err" || die "$fault: $(cat "$tmp/answer.err")"
-    exec 3>&- # the proxy ends
     cmp "$tmp/answer" "$tmp/long.oracle" || die "$fault: another answer"
     n=$(grep -c "^note it is back, and the answer goes on" "$tmp/answer.err" || true)
     [ "$n" -ge 1 ] || die "$fault: the line never broke: $(cat "$tmp/answer.err")"
     wait_until 5 none_left || die "$fault: a journal stays"
+    exec 3>&- # the proxy ends, and not before it has passed on that the answer was heard
     echo "the client's line broke $n times ($fault): the same answer"
 done
 
