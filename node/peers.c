@@ -16,6 +16,8 @@ enum {
     JOIN_MAX_MS = 60000,
     GET_GAP_MS = 5000,     /* everything we know is up to 8 MiB: not more often for one peer */
     SUSPECT_MS = 300000,   /* a node that was lost is not planned with, unless heard of again */
+    RETRIES = 3,           /* to reach it meanwhile: perhaps only the line was bad */
+    RETRY_MS = 1000,       /* after the loss; then after 4, after 16 times as long */
     SUBSTITUTE_MS = 10000, /* while a join link fails: between tries of other known nodes */
     SUBSTITUTE_SLOW_MS = 60000,
     LINKS_GOOD = 4,
@@ -44,7 +46,9 @@ struct known {
     bool loopback; /* its record came over loopback (or is ours) */
     struct hearsay hearsay;
     struct bucket budget;
-    uint64_t lost_ms; /* when it was found unreachable; 0: it was not */
+    uint64_t lost_ms;  /* when it was found unreachable; 0: it was not */
+    uint64_t retry_ms; /* when it is tried again */
+    unsigned retries;
 };
 
 struct join {
@@ -468,7 +472,13 @@ static void neighbour_up(struct peers *p, const struct node_id *id)
 void peers_suspect(struct peers *p, const struct node_id *id)
 {
     struct known *k = known_get(p, id);
-    if (k) k->lost_ms = now_ms(p->cfg.hub);
+    uint64_t now = now_ms(p->cfg.hub);
+    if (!k) return;
+    if (!k->lost_ms || now - k->lost_ms >= SUSPECT_MS) {
+        k->retries = 0;
+        k->retry_ms = now + RETRY_MS;
+    }
+    k->lost_ms = now;
 }
 
 static void neighbour_down(struct peers *p, const struct node_id *id)
@@ -545,9 +555,28 @@ static bool some_join_fails(const struct peers *p)
     return false;
 }
 
-static bool suspect(const struct known *k, uint64_t now)
+/* Lost, and silent since. */
+static bool suspect(const struct peers *p, const struct known *k, uint64_t now)
 {
-    return k && k->lost_ms && now - k->lost_ms < SUSPECT_MS;
+    if (!k || !k->lost_ms || now - k->lost_ms >= SUSPECT_MS) return false;
+    return net_silent_ms(p->cfg.net, &k->id) >= now - k->lost_ms;
+}
+
+/* Those that were lost and did not say that they leave: nobody plans with them, so nobody else
+ * would find out that they are well. */
+static void retry_suspects(struct peers *p, uint64_t now)
+{
+    for (uint32_t i = 0; i < p->n_known; i++) {
+        struct known *k = &p->known[i];
+        if (!k->lost_ms || k->retries == RETRIES || now < k->retry_ms) continue;
+        k->retry_ms = now + RETRY_MS;
+        if (!suspect(p, k, now)) continue;
+        const struct entry *e = directory_find(p->directory, &k->id);
+        struct msg get = { .type = MSG_RECORDS_GET };
+        if (!e || e->body.state == RECORD_GONE) continue;
+        if (net_send(p->cfg.net, &k->id, &get)) continue; /* dialled a moment ago, or no address */
+        k->retry_ms = now + ((uint64_t)RETRY_MS << (2 * ++k->retries));
+    }
 }
 
 /* Is a link to this node worth having?  While a node that we joined by is away, a swarm can fall
@@ -557,7 +586,7 @@ static bool is_wanted(struct peers *p, const struct entry *e, bool join_fails, u
 {
     const struct known *k = known_find(p, &e->id);
 
-    if (e->body.state == RECORD_GONE || net_is_up(p->cfg.net, &e->id) || suspect(k, now))
+    if (e->body.state == RECORD_GONE || net_is_up(p->cfg.net, &e->id) || suspect(p, k, now))
         return false;
     if (join_fails) return true;
     if (!p->is_public || !k || k->loopback) return false;
@@ -604,6 +633,7 @@ static void on_tick(uv_timer_t *timer)
     join_all(p, now);
     if (p->announce_due_ms && now >= p->announce_due_ms) (void)publish(p);
     if (!p->closing) expire(p, now);
+    if (!p->closing) retry_suspects(p, now);
     if (!p->closing) substitute(p, now);
 }
 
@@ -623,7 +653,7 @@ struct measured *peers_measured(struct peers *p)
         p->measured[i] = (struct measured){
             .rtt_us = net_rtt_us(p->cfg.net, id),
             .banned = net_is_banned(p->cfg.net, id),
-            .lost = suspect(known_find(p, id), now),
+            .lost = suspect(p, known_find(p, id), now),
         };
     }
     return p->measured;

@@ -13,6 +13,7 @@ enum {
     STEP_WAIT_MS = 180000, /* without any sign of progress while steps are under way */
     TICK_MS = 250,
     TRIES = 2,        /* pipelines that are tried before a refusal is final */
+    TRIES_LOST = 8,   /* the same for a stage that is lost before it answered */
     AVOID_MAX = 16,   /* nodes that one pipeline remembers */
     HEALS_MAX = 64,   /* a pipeline that loses more stages is given up */
     STEPS_RING = 128, /* remembered: more than can be under way */
@@ -76,6 +77,8 @@ struct pipeline {
     uint32_t rid;
     uint32_t tokens; /* reserved */
     uint32_t tries;
+    struct why lost;        /* a stage before it answered; empty: none */
+    uint64_t lost_until_ms; /* another, or itself, is waited for */
     struct avoided avoid[AVOID_MAX];
     uint32_t n_avoid;
     uint64_t deadline_ms; /* of the state */

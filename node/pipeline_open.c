@@ -205,7 +205,9 @@ void pipeline_try_plan(struct pipeline *p)
         return;
     }
     if (e) {
-        pipeline_end(p, e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_PIPELINE, why.text);
+        struct why all;
+        fail(&all, e, "%.250s%s%.200s", p->lost.text, p->lost.text[0] ? "; now " : "", why.text);
+        pipeline_end(p, e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_PIPELINE, all.text);
         return;
     }
     p->tries++;
@@ -233,31 +235,53 @@ static void refused_healing(struct pipeline *p, uint32_t i, enum avoid_kind kind
         pipeline_try_plan(p);
 }
 
+/* Nobody else holds the layers of a stage that was lost before the answer began.  Often it is back
+ * in a moment: the tick plans again. */
+static void wait_for_lost(struct pipeline *p, const struct why *said)
+{
+    struct why text;
+    log_info("%s; waiting", said->text);
+    if (!p->lost_until_ms) {
+        p->lost_until_ms = pipelines_now(p->all) + p->all->c.heal_ms;
+        fail(&text, ERR_CLOSED, "waiting; %s", said->text);
+        p->on.on_note(p->on.arg, text.text);
+    }
+    p->lost = *said;
+    p->deadline_ms = p->lost_until_ms;
+}
+
 void pipeline_refused(struct pipeline *p, uint32_t i, enum avoid_kind kind, enum wire_error code,
                       const char *text)
 {
-    const struct plan_stage *s = &p->plan.stage[i];
+    const struct plan_stage s = p->plan.stage[i]; /* the plan is made anew */
     struct why said, why;
     struct words who;
-    words_stage(&who, &s->id, s->lo, s->hi);
-    fail(&said, ERR_DENIED, "%s refused: %s", who.text, text);
+    words_stage(&who, &s.id, s.lo, s.hi);
+    bool is_lost = kind != AVOID_REFUSED && p->on.on_again;
+    fail(&said, ERR_DENIED, "%s %s: %s", who.text, is_lost ? "is lost" : "refused", text);
     if (p->healing.is_on) {
         refused_healing(p, i, kind, code, said.text);
         return;
     }
-    if (p->tries >= TRIES) {
+    if (p->tries >= (is_lost ? TRIES_LOST : TRIES)) {
         pipeline_end(p, code, said.text);
         return;
     }
     pipeline_close_sessions(p);
     p->state = PLANNING;
-    heal_avoid(p, &s->id, kind);
-    if (plan_for(p->all, p, p->wish.min_tokens, &p->plan, &why)) {
+    heal_avoid(p, &s.id, kind);
+    bool is_alone = plan_for(p->all, p, p->wish.min_tokens, &p->plan, &why) != ERR_OK;
+    if (is_alone && !is_lost) {
         pipeline_end(p, code,
                      said.text); /* nobody else holds these layers: the first reason counts */
         return;
     }
-    log_info("%s; trying without it", said.text);
+    if (is_alone) {
+        if (kind == AVOID_GONE) heal_avoid(p, &s.id, AVOID_UNREACHED);
+        wait_for_lost(p, &said);
+        return;
+    }
     p->deadline_ms = pipelines_now(p->all);
+    log_info("%s; trying without it", said.text);
     pipeline_try_plan(p);
 }

@@ -40,7 +40,7 @@ survive() {
     local kind=$1 n=$2 name deed options=() question="Tell me about Japan." with=2
     shift 2
     for name in "${!pid[@]}"; do
-        options+=(--node "$(id "$name")=${pid[$name]}=$tmp/$name.orders")
+        options+=(--node "$(id "$name")=${pid[$name]}=$tmp/${everywhere:-$name}.orders")
     done
     for deed in "$@"; do options+=(--do "$deed"); done
     [ "$kind" = short ] || { question=$long with=3; }
@@ -48,6 +48,14 @@ survive() {
         >"$tmp/answer" 2>"$tmp/answer.err" || die "$did: $(cat "$tmp/answer.err")"
     cmp -s "$tmp/answer" "$tmp/$kind.$n" || die "$did: another answer: $(cat "$tmp/answer")"
 }
+
+# What is written here all stages' proxies obey: who of two nodes dialled the other, and so through
+# whose proxy they talk, changes when connections are lost.
+mkfifo "$tmp/stages.orders"
+while read -r line; do
+    for name in $stages; do echo "$line" >"$tmp/$name.orders"; done
+done <>"$tmp/stages.orders" &
+background+=($!)
 
 calm=("delay 0" "jitter 0" "rate 0" "split 0" "loss 0" "cut 0" "flip 0" "blackhole 0" "only both"
     "garble 0")
@@ -108,7 +116,7 @@ others() {
 # order may come after the answer: then once more.
 flips() { cat "$tmp"/*.line.err | wc -l; }
 garbled() {
-    local before try
+    local before try everywhere=stages
     for try in 1 2 3; do
         before=$(flips)
         profile "a bit flips at token ${1%%:*}" "delay 2" "${3:-short}" "${4:-64}" "$1:$2:garble 1"
@@ -119,7 +127,7 @@ garbled() {
     grep -q '^note .*refilled' "$tmp/answer.err" || die "$did: nobody noticed"
 }
 
-# Nobody can replace what is cut off: the answer ends within patience with one sentence.
+# Nobody can replace who falls silent: the answer ends within patience with one sentence.
 # hopeless DEED...: so does one to whose stage for layers 3-5 this is done.
 hopeless() {
     local begun=$SECONDS status=0
@@ -129,10 +137,20 @@ hopeless() {
     [ "$(grep -c '^failed: ' "$tmp/answer.err")" -eq 1 ] || die "it said $(cat "$tmp/answer.err")"
     [ $((SECONDS - begun)) -le $((5 * (patience + 3))) ] || die "it took $((SECONDS - begun)) s"
     sed -n 's/^failed: //p' "$tmp/answer.err"
-    order a "blackhole 0" drop
+    kill -CONT "${pid[a]}"
     probe nodes 4
     did="after that"
     survive short 64
+}
+
+# Lines that are reset while an answer is being prepared, some before they are open.
+begin_badly() {
+    local ms
+    for ms in ${all:+10 20 40 50 70 80} 30 60; do
+        (sleep 0.0$ms && for name in $stages; do echo drop >"$tmp/$name.orders"; done) &
+        profile "all lines are reset after $ms ms" "delay 10" short 8
+        wait $!
+    done
 }
 
 if [ -z "$all" ]; then
@@ -140,14 +158,19 @@ if [ -z "$all" ]; then
     others
     garbled "$(at)" "$(stage)"
     garbled 0:$((RANDOM % 20000)) 7 long 12
+    begin_badly
 else
-    for _ in {1..10}; do delays; others; done
+    for _ in {1..10}; do
+        delays
+        others
+    done
     for ((t = 0; t < 64; t++)); do garbled $t:$((RANDOM % 800)) "$(stage)"; done
+    for _ in {1..10}; do begin_badly; done
 fi
 stop A
-hopeless --do "$(at):4:blackhole 1"
+hopeless --do "$(at):4:19"
 if [ -n "$all" ]; then
-    order a "blackhole 1"
+    kill -STOP "${pid[a]}"
     hopeless
 fi
 probe sessions 0
