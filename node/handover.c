@@ -75,6 +75,7 @@ uint32_t handover_rows(const struct request *r)
 bool handover_is_due(const struct request *r)
 {
     if (!r->heir || r->heir_chunk == 0 || r->is_embedding) return false;
+    if (!pipeline_has_room(r->heir)) return false; /* it has lost a stage itself */
     bool has_all = r->heir_sent == request_rows(r);
     return has_all && (pipeline_under_way(r->heir) == 0 ||
                        (pipeline_under_way(r->heir) == 1 && r->embed.n <= NEARLY_ROWS));
