@@ -530,7 +530,8 @@ static void on_next(struct request *r)
     if (is_waited_for && !ends_answer(r, j->token, r->n_tokens + 1)) {
         if (handover_is_due(r)) handover_switch(r);
         r->n_sent++;
-        if (pipeline_is_home(r->pipeline))
+        /* An heir that has taken over may still have a step under way. */
+        if (pipeline_is_home(r->pipeline) && pipeline_under_way(r->pipeline) == 0)
             decode(r, r->n_tokens + 1);
         else
             pipeline_send(r->pipeline, request_rows(r), 1, j->x, 1);
