@@ -343,7 +343,9 @@ static void heard_of_ourselves(struct peers *p, const struct record_body *b, str
         log_debug("peers: a false record in our name");
     directory_close(scratch);
     if (!ours) return;
-    p->seq = b->seq;
+    uint32_t step; /* random: that life may have counted on, and nobody has told us yet */
+    random_bytes(&step, sizeof step);
+    p->seq = b->seq + step;
     if (p->announces && !p->left) p->announce_due_ms = now_ms(p->cfg.hub);
 }
 

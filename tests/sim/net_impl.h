@@ -112,10 +112,11 @@ struct net {
     uint16_t port;
     bool is_killed, closing;
     uint64_t instance;
-    struct peer **peers; /* [n_peers] sorted by id, owned */
+    struct peer **peers; /* [n_peers] owned */
     uint32_t n_peers, cap_peers;
-    struct task *tasks; /* owned */
-    uv_timer_t tick;    /* holds the loop, as the real one's sockets do */
+    struct peer **table; /* [2 * cap_peers] by the first bytes of the id; owned */
+    struct task *tasks;  /* owned */
+    uv_timer_t tick;     /* holds the loop, as the real one's sockets do */
     void (*done)(void *arg);
     void *done_arg;
 };

@@ -24,43 +24,43 @@ uint64_t unix_now(void)
 }
 /* --- peers --- */
 
-static uint32_t lower_bound(const struct net *n, const struct node_id *id)
+/* Where id is in the table, or would be. */
+static struct peer **place_of(const struct net *n, const struct node_id *id)
 {
-    uint32_t lo = 0, hi = n->n_peers;
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-        if (memcmp(n->peers[mid]->id.b, id->b, ID_BYTES) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    uint64_t first;
+    memcpy(&first, id->b, sizeof first);
+    uint32_t size = 2 * n->cap_peers, i = (uint32_t)(first % size);
+    while (n->table[i] && !node_id_equal(&n->table[i]->id, id)) i = i + 1 == size ? 0 : i + 1;
+    return &n->table[i];
 }
 
 struct peer *sim_peer_find(const struct net *n, const struct node_id *id)
 {
-    uint32_t i = lower_bound(n, id);
-    return i < n->n_peers && node_id_equal(&n->peers[i]->id, id) ? n->peers[i] : NULL;
+    return n->cap_peers ? *place_of(n, id) : NULL;
+}
+
+static void grow(struct net *n)
+{
+    n->cap_peers = n->cap_peers ? 2 * n->cap_peers : 16;
+    n->peers = realloc(n->peers, n->cap_peers * sizeof *n->peers);
+    free(n->table);
+    n->table = calloc(2 * n->cap_peers, sizeof *n->table);
+    if (!n->peers || !n->table) abort();
+    for (uint32_t i = 0; i < n->n_peers; i++) *place_of(n, &n->peers[i]->id) = n->peers[i];
 }
 
 struct peer *sim_peer_get(struct net *n, const struct node_id *id)
 {
     struct peer *p = sim_peer_find(n, id);
     if (p) return p;
-    if (n->n_peers == n->cap_peers) {
-        n->cap_peers = n->cap_peers ? 2 * n->cap_peers : 16;
-        n->peers = realloc(n->peers, n->cap_peers * sizeof *n->peers);
-        if (!n->peers) abort();
-    }
+    if (n->n_peers == n->cap_peers) grow(n);
     p = calloc(1, sizeof *p);
     if (!p) abort();
     p->id = *id;
     p->last = &p->first;
     p->rtt_us = p->rtt_last_us = UINT32_MAX;
-    uint32_t at = lower_bound(n, id);
-    memmove(&n->peers[at + 1], &n->peers[at], (n->n_peers - at) * sizeof *n->peers);
-    n->peers[at] = p;
-    n->n_peers++;
+    n->peers[n->n_peers++] = p;
+    *place_of(n, id) = p;
     return p;
 }
 
@@ -402,6 +402,7 @@ static void on_tick_closed(uv_handle_t *h)
         free(n->peers[i]);
     }
     free(n->peers);
+    free(n->table);
     free(n);
     if (done) done(arg);
 }
