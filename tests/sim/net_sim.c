@@ -241,13 +241,6 @@ struct slice net_addr(const struct net *n, const struct node_id *id)
     return net_sim_addr(o->place->host, 4000, addr);
 }
 
-/* Nothing ever waits long enough here to tell. */
-uint32_t net_uplink_kbit(const struct net *n)
-{
-    (void)n;
-    return 0;
-}
-
 uint32_t net_rtt_us(const struct net *n, const struct node_id *id)
 {
     if (node_id_equal(id, &n->cfg.me->id)) return 0;
@@ -318,6 +311,12 @@ struct traffic net_traffic(const struct net *n, const struct node_id *id)
 {
     (void)n, (void)id;
     return (struct traffic){ lines.count.bytes, lines.count.bytes };
+}
+
+/* Known from the start here. */
+uint32_t net_uplink_kbit(const struct net *n)
+{
+    return n->place->up_kb_s >= 125000 ? 0 : n->place->up_kb_s * 8;
 }
 
 uint32_t net_probe_us(struct net *n, const struct node_id *id)

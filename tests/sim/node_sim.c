@@ -44,6 +44,7 @@ void sim_node_announce(void *arg)
     }
     r.agent = slice_str("sim");
     r.rtts = trips_list(&n->trips);
+    r.uplink = trips_uplink(&n->trips);
     if (peers_announce(n->peers, &r)) abort();
 }
 
