@@ -22,7 +22,8 @@ static struct directory *open_directory(uint32_t n)
         size_t len;
         bool news;
         identity_from_seed(&me, seed);
-        assert_int_equal(record_make(&me, swarm_key_public(), &b, record, sizeof record, &len), ERR_OK);
+        assert_int_equal(record_make(&me, swarm_key_public(), &b, record, sizeof record, &len),
+                         ERR_OK);
         assert_int_equal(directory_offer(d, slice_of(record, len), NOW_S, &news, NULL), ERR_OK);
     }
     return d;
