@@ -228,7 +228,8 @@ void seek_on_manifest(struct fetch *f, struct mail *m)
     struct seek *k = &f->seek;
     const struct msg_MANIFEST *b = &m->m.u.MANIFEST;
     struct candidate *c = candidate_of(k, b->model.p);
-    bool asked = f->state == FETCH_SEEK && c && c->asked && node_id_equal(&c->whom, &m->from);
+    bool may_answer = c && node_id_equal(&c->whom, &m->from); /* perhaps late */
+    bool asked = f->state == FETCH_SEEK && may_answer && c->asked;
 
     if (asked && (b->refusal || !b->body.n)) {
         c->asked_ms = now_ms(f->c.hub) - SEEK_ANSWER_MS + 1000; /* another, in a second */
@@ -237,5 +238,7 @@ void seek_on_manifest(struct fetch *f, struct mail *m)
         fetch_job(f, &k->job, on_look, on_looked);
         return;
     }
+    if (!may_answer && now_ms(f->c.hub) >= f->c.lenient_ms)
+        net_strike(f->c.net, &m->from, "a manifest that it was not asked for");
     m->note.drop(&m->note);
 }
