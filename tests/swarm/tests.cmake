@@ -16,6 +16,9 @@ set_tests_properties(swarm_find swarm_line PROPERTIES SKIP_RETURN_CODE 77) # whe
 set_tests_properties(swarm_bench_swarm PROPERTIES RUN_SERIAL TRUE) # it looks at times
 
 # Swarms under bad conditions.
+add_executable(flood swarm/flood.c)
+add_test(NAME swarm_flood
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_flood.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 add_test(NAME swarm_chaos
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_chaos.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 set(soak_s 120)
