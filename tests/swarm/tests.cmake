@@ -13,7 +13,7 @@ foreach(name splits ask chat status hold trouble healing resume drain find fetch
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
 set_tests_properties(swarm_find swarm_line PROPERTIES SKIP_RETURN_CODE 77) # where namespaces are not allowed
-set_tests_properties(swarm_bench_swarm PROPERTIES RUN_SERIAL TRUE) # it looks at times
+set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # they look at times
 
 # Swarms under bad conditions.
 add_executable(flood swarm/flood.c)
