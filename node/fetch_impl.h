@@ -14,6 +14,7 @@ enum {
     SEEK_ANSWER_MS = 10000, /* for a manifest to come */
     SEEK_SETTLE_MS = 1000,  /* without a name: who else is there */
     SEEK_REFUSE_MS = 1500,  /* untrusted ones only, for so long: say so */
+    SEEK_FIRST_MS = 3000,   /* without anybody, until the first word of it */
     SEEK_WORD_MS = 10000,   /* "waiting for ..." */
     BATCH_BYTES = 8 << 20,  /* checked and committed together */
     ARRIVED_MAX = 24 << 20, /* bytes that came and are not stored: nothing more is asked for */

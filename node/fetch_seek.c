@@ -96,7 +96,8 @@ static void say_waiting(struct fetch *f, uint64_t now)
 {
     uint32_t n = directory_n(peers_directory(f->c.peers));
 
-    if (now - f->seek.said_ms < SEEK_WORD_MS) return;
+    if (now - f->seek.since_ms < SEEK_FIRST_MS) return;
+    if (f->seek.said_ms && now - f->seek.said_ms < SEEK_WORD_MS) return;
     f->seek.said_ms = now;
     log_info("waiting for a node that holds %s (%u nodes are known)",
              f->c.model ? f->c.model : "a model", n);
@@ -107,7 +108,7 @@ void seek_tick(struct fetch *f, uint64_t now)
     struct seek *k = &f->seek;
 
     if (k->mail) return;
-    if (!k->since_ms) k->since_ms = k->said_ms = now;
+    if (!k->since_ms) k->since_ms = now;
     count_candidates(f, now);
     struct candidate *c = best(k);
     for (unsigned i = 0; i < k->n && !c && now - k->found_ms > SEEK_REFUSE_MS; i++) {

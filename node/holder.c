@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum {
     GIVES_MS = 5000,       /* while fetching: how often what we give is looked at again */
@@ -142,8 +143,24 @@ static void take_gives(struct holder *h)
     h->gives_ends = store_holds_layer(h->store, h->manifest, ARCH_ENDS);
 }
 
+/* The folders that dir lies in: ~/.local/share may be new.  What fails here fails below too. */
+static void make_parents(const char *dir)
+{
+    char path[FILE_PATH_MAX];
+
+    if (strlen(dir) >= sizeof path) return;
+    strcpy(path, dir);
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/') continue;
+        *p = 0;
+        (void)mkdir(path, 0755);
+        *p = '/';
+    }
+}
+
 static enum err open_for_writing(struct holder *h, struct why *why)
 {
+    if (h->missing) make_parents(h->c.dir);
     store_close(h->store);
     h->store = NULL;
     enum err e = store_open(&h->store, h->c.dir, STORE_WRITE, why);

@@ -70,10 +70,10 @@ echo "two moved while they served"
 
 HOME=$tmp/stranger SWARM_HOME=$tmp/stranger XDG_CONFIG_HOME=$tmp/stranger refused \
     'signed by swm1[a-z0-9]*, whom you do not trust yet; if you do: --trust-publisher swm1' \
-    "$bin/swarm-node" --listen 127.0.0.1:0 --store "$tmp/x" --model atlas:q80 --join "${link[b]}"
+    "$bin/swarm-node" --listen 127.0.0.1:0 --store "$tmp/new/folder/x" --model atlas:q80 --join "${link[b]}"
 key=$(grep -o 'trust-publisher swm1[a-z0-9]*' "$tmp/refused.err" | tail -n 1 | cut -d' ' -f2)
 mkdir -p "$tmp/stranger"
-HOME=$tmp/stranger XDG_CONFIG_HOME=$tmp/stranger start x --store "$tmp/x" --model atlas:q80 \
+HOME=$tmp/stranger XDG_CONFIG_HOME=$tmp/stranger start x --store "$tmp/new/folder/x" --model atlas:q80 \
     --layers 7-7 --join "${link[b]}" --trust-publisher "$key"
 stop_all
 
