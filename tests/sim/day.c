@@ -1,7 +1,7 @@
 /* day.c - a swarm of home PCs for a simulated day: who is there when, what they hold, what a person
  * who asks notices of it; docs/simulator.md.
  *
- *     day NODES HOURS [SEED]
+ *     sim_day NODES HOURS [SEED]      (interrupted, it reports what it has measured)
  *
  * Of the PCs 15 % are always on (and restart once a day), 60 % are on in the evening, half of those
  * in the morning too, 25 % in the hours of work.  One in twelve hours something ends a session
@@ -14,6 +14,7 @@
 
 #include "base/json.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -344,6 +345,7 @@ static double part(unsigned percent)
 
 static void report(void)
 {
+    fprintf(stderr, "\n");
     double hours_measured = (double)(world_us() - d.measured_us) / (double)HOUR;
     double up_h = (double)up_us() / (double)HOUR;
     struct net_sim_count c = net_sim_counts();
@@ -377,13 +379,31 @@ static void report(void)
            (unsigned long long)world_hash());
 }
 
+/* A line now and then, for who waits. */
+static void say_where(double at)
+{
+    unsigned holders[LAYERS + 1], on, none = 0;
+    count_holders(holders, &on);
+    for (unsigned l = 0; l <= LAYERS; l++) none += holders[l] == 0;
+    fprintf(stderr, "\r%5.1f h: %3u on, %u of %u without holder, %u moves, %u answers ", at, on,
+            none, LAYERS + 1, moves(), d.n_answers);
+}
+
+static volatile sig_atomic_t is_enough;
+
+static void on_signal(int number)
+{
+    (void)number;
+    is_enough = 1;
+}
+
 int main(int argc, char **argv)
 {
     unsigned long long seed = 1;
     double h;
     if (argc < 3 || sscanf(argv[1], "%u", &d.n) != 1 || sscanf(argv[2], "%lf", &h) != 1 ||
         d.n < 20 || d.n > SIM_NODES_MAX || h <= WARM_UP_S / 3600.0) {
-        fprintf(stderr, "usage: day NODES HOURS [SEED]   NODES 20 to %d, HOURS more than 1\n",
+        fprintf(stderr, "usage: sim_day NODES HOURS [SEED]   NODES 20 to %d, HOURS more than 1\n",
                 SIM_NODES_MAX);
         return 2;
     }
@@ -400,15 +420,13 @@ int main(int argc, char **argv)
     make_all();
     (void)world_at(NULL, world_us() + 50 * 60 * (uint64_t)SECOND, on_askers, NULL);
     (void)world_at(NULL, world_us() + WARM_UP_S * (uint64_t)SECOND, on_measure, NULL);
-    for (double at = 0.5; at < h && !world_failed(); at += 0.5) {
-        unsigned holders[LAYERS + 1], on, none = 0;
-        world_run(d.began_us + (uint64_t)(at * (double)HOUR));
-        count_holders(holders, &on);
-        for (unsigned l = 0; l <= LAYERS; l++) none += holders[l] == 0;
-        fprintf(stderr, "%5.1f h: %u on, %u of %u without holder, %u moves, %u answers\n", at, on,
-                none, LAYERS + 1, moves(), d.n_answers);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    for (double at = 0.1; at < h + 0.1 && !world_failed() && !(is_enough && d.is_measured);
+         at += 0.1) {
+        world_run(d.began_us + (uint64_t)((at < h ? at : h) * (double)HOUR));
+        say_where(at);
     }
-    world_run(d.began_us + (uint64_t)(h * (double)HOUR));
     report();
     return world_failed();
 }

@@ -16,7 +16,7 @@ static void describe_services(const struct sim_node *n, struct record_body *r)
     r->ends = v->coordinator != NULL;
     if (n->lo == n->hi) return;
     r->layers = (struct uints){ .n = 2, .p = { n->lo, n->hi } };
-    if (n->hold.is_moving)
+    if (n->hold.is_moving || n->hold.fetch)
         r->coming = (struct uints){ .n = 2, .p = { n->hold.want.lo, n->hold.want.hi } };
     r->layer_us = v->pace.layer_us;
     r->prefill = v->pace.prefill;
