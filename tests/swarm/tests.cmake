@@ -17,6 +17,9 @@ set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # 
 
 # Swarms under bad conditions.
 add_executable(flood swarm/flood.c)
+add_test(NAME swarm_lines
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_lines.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+set_tests_properties(swarm_lines PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME swarm_flood
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_flood.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 add_test(NAME swarm_chaos
