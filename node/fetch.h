@@ -34,12 +34,12 @@ struct fetch_config {
     const char *model; /* name, or id in hex; NULL: the one that most nodes of the swarm hold */
     const struct manifest *known;        /* NULL; else it is in the store and believed already: */
     const struct store_name *known_name; /* there is nothing to seek; both copied */
-    const struct holding
-        *serving;        /* NULL: nothing; layers that have to stay; copied.  When there is
-                            no room others of the model are taken out, if peers have them */
+    /* Layers that have to stay (copied); NULL: none.  Without room others of the model are taken
+     * out, if peers have them. */
+    const struct holding *serving;
     bool read_only;      /* the store is open for reading: ERR_DENIED when something is missing */
     uint64_t disk_limit; /* bytes of the whole store; 0: what the disk has */
-    uint64_t lenient_ms;       /* until then (now_ms) tiles of an earlier fetch may come: no lies */
+    uint64_t lenient_ms; /* until then (now_ms) tiles of an earlier fetch may come: no lies */
     void *arg;
     /* The manifest is known and believed: say what to hold of it.  room: bytes that the disk has
      * for it, whole; also of what is here already. */
