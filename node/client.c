@@ -189,7 +189,7 @@ static void send_question(struct client *c)
         m.u.ASK_RESUME.heard = c->n_heard;
     } else {
         m.u.ASK = c->question;
-        m.u.ASK.request = slice_of(c->request, REQUEST_BYTES);
+        if (c->c.patience_ms > 0) m.u.ASK.request = slice_of(c->request, REQUEST_BYTES);
     }
     enum err e = net_send(c->net, &c->c.link.id, &m);
     if (e == ERR_RANGE)
@@ -258,6 +258,7 @@ static void on_error(struct client *c, const struct msg_ERROR *e)
 static void say_heard(struct client *c)
 {
     struct msg m = { .type = MSG_ASK_HEARD };
+    if (c->c.patience_ms == 0) return;
     m.u.ASK_HEARD.request = slice_of(c->request, REQUEST_BYTES);
     enum err e = net_send(c->net, &c->c.link.id, &m);
     if (e) log_debug("the end of the answer is not acknowledged: %s", err_text(e));

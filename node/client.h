@@ -15,7 +15,7 @@ struct client_config {
     const struct identity *me;     /* borrowed until client_close */
     const struct swarm_key *swarm; /* likewise */
     struct link link;
-    uint32_t patience_ms; /* for a coordinator to come back; 0: not at all */
+    uint32_t patience_ms; /* for a coordinator to come back; 0: not at all, so nobody keeps the answer */
     void *arg;
     void (*on_plan)(void *arg, struct slice json);
     /* index: tokens of the answer that have been made by now */

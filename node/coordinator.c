@@ -356,9 +356,10 @@ static void say_refill(const struct request *r)
     char text[120];
     uint64_t us = plan_first_us(pipeline_plan(r->pipeline), request_rows(r), r->chunk,
                                 pipeline_steps_max(r->pipeline));
-    if (us < WORTH_SAYING_US) return;
     snprintf(text, sizeof text, "computing %u positions again, about %.1f s", request_rows(r),
              (double)us / 1e6);
+    log_info("%s", text);
+    if (us < WORTH_SAYING_US) return;
     r->on.on_note(r->on.arg, text);
 }
 

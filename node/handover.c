@@ -75,10 +75,11 @@ uint32_t handover_rows(const struct request *r)
 bool handover_is_due(const struct request *r)
 {
     if (!r->heir || r->heir_chunk == 0 || r->is_embedding) return false;
-    if (!pipeline_has_room(r->heir)) return false; /* it has lost a stage itself */
-    bool has_all = r->heir_sent == request_rows(r);
-    return has_all && (pipeline_under_way(r->heir) == 0 ||
-                       (pipeline_under_way(r->heir) == 1 && r->embed.n <= NEARLY_ROWS));
+    if (!pipeline_has_room(r->heir)) return false; /* it may have lost a stage itself */
+    uint32_t n = pipeline_under_way(r->heir);
+    if (r->heir_sent != request_rows(r)) return false;
+    if (pipeline_is_home(r->heir)) return n == 0; /* tokens made at home wait for no step */
+    return n == 0 || (n == 1 && r->embed.n <= NEARLY_ROWS);
 }
 
 static bool is_stage(const struct plan *plan, const struct node_id *id)

@@ -115,6 +115,7 @@ void heal_lost(struct pipeline *p, uint32_t i, enum avoid_kind kind, enum wire_e
     heal_miss(p, i, kind);
     if (kind == AVOID_SILENT) peers_suspect(p->all->c.peers, &s->id);
     p->heals.n++;
+    if (pipeline_keep_others(p)) return;
     pipeline_close_sessions(p);
     p->state = PLANNING;
     pipeline_try_plan(p);
@@ -196,6 +197,11 @@ void heal_on_step(struct pipeline *p)
     text_add(&t, "", 1);
     h->is_on = false;
     p->heals.rows += p->rows_end;
+    for (uint32_t i = 0; i < p->plan.n; i++) {
+        uint32_t held = p->stage[i].held < p->rows_end ? p->stage[i].held : p->rows_end;
+        uint64_t n_layers = p->plan.stage[i].hi - p->plan.stage[i].lo;
+        p->heals.layer_rows += n_layers * (p->rows_end - held);
+    }
     p->heals.ms += ms;
     if (!t.failed) log_info("%s", t.p);
     if (!t.failed) p->on.on_note(p->on.arg, t.p);

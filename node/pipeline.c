@@ -358,6 +358,7 @@ static void on_granted(struct pipeline *p, uint32_t i, const struct msg_SESS_OK 
         return;
     }
     p->stage[i].granted = true;
+    p->stage[i].held = (uint32_t)ok->held;
     for (uint32_t k = 0; k < p->plan.n; k++)
         if (!p->stage[k].granted) return;
     p->state = OPEN;

@@ -38,8 +38,8 @@ struct pipelines_config {
     uint8_t model[ID_BYTES];
     uint32_t n_layers;
     size_t row_bytes;
-    uint32_t head_us;     /* for one token here, measured at the start */
-    uint32_t patience_ms; /* for announcements that cover the model */
+    uint32_t head_us;          /* for one token here, measured at the start */
+    uint32_t patience_ms;      /* for announcements that cover the model */
     struct counters *counters; /* NULL: nobody counts */
     uint32_t heal_ms;          /* for others who hold the layers of a stage that was lost */
 };
@@ -75,8 +75,8 @@ struct pipeline_events {
 
 struct pipeline_wish {
     uint32_t min_tokens, max_tokens; /* as many positions of this range as a plan exists for */
-    bool is_modest; /* when max_tokens do not fit: leave half of what does to others */
-    bool plan_only; /* on_open when there is a plan; no session is opened */
+    bool is_modest;   /* when max_tokens do not fit: leave half of what does to others */
+    bool plan_only;   /* on_open when there is a plan; no session is opened */
     uint32_t resumes; /* rows of an answer that has begun, 0: none has; then the swarm is waited for
                        * as for a lost stage, and on_again comes first */
 };
@@ -135,7 +135,8 @@ struct stage_time pipeline_time(const struct pipeline *p, uint32_t stage);
 
 /* Losses that were healed, and how long the owner waited for that. */
 struct heal_count {
-    uint32_t n, rows; /* rows that were computed again */
+    uint32_t n, rows;    /* rows that were sent again, */
+    uint64_t layer_rows; /* and computed again, times the layers that did */
     uint64_t ms;
 };
 struct heal_count pipeline_heals(const struct pipeline *p);

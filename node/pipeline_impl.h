@@ -21,6 +21,8 @@ enum {
 _Static_assert(STEPS_RING >= PLAN_STAGES_MAX + PLAN_STEPS_EXTRA,
                "the ring holds every step under way");
 
+_Static_assert(PLAN_STAGES_MAX <= 64, "a bit for every stage");
+
 enum state { PLANNING, PLANNED, OPENING, OPEN, FAILED, CLOSED };
 
 /* Why a node is not planned with, and until when. */
@@ -38,6 +40,7 @@ struct avoided {
 
 struct peer_stage {
     bool granted;
+    uint32_t held; /* positions that it need not compute again */
     uint32_t steps_done; /* STEP_DONE received */
     struct stage_time time;
 };
@@ -74,6 +77,8 @@ struct pipeline {
     /* live state */
     enum state state;
     uint8_t session[SESSION_BYTES]; /* fresh for every try */
+    uint8_t former[SESSION_BYTES];  /* while sessions are opened: what kept stages go on with */
+    uint64_t kept;                  /* likewise: stage i of the plan has bit i */
     uint32_t rid;
     uint32_t tokens; /* reserved */
     uint32_t tries;
@@ -110,6 +115,9 @@ void pipeline_end(struct pipeline *p, enum wire_error code, const char *text);
 
 /* --- pipeline_open.c --- */
 void pipeline_close_sessions(struct pipeline *p);
+/* Put spares in the place of stages that p avoids, and let the others go on with the sessions they
+ * have; false: that cannot be, nothing has happened. */
+bool pipeline_keep_others(struct pipeline *p);
 /* Plan, and open what was planned.  Missing layers may still be announced until the deadline. */
 void pipeline_try_plan(struct pipeline *p);
 /* Is there a plan for what p needs, without the nodes it avoids? */

@@ -20,6 +20,7 @@ static void send_close(struct pipeline *p, const struct plan_stage *s)
 
 void pipeline_close_sessions(struct pipeline *p)
 {
+    p->kept = 0;
     if (p->state != OPENING && p->state != OPEN) return;
     for (uint32_t i = 0; i < p->plan.n; i++) send_close(p, &p->plan.stage[i]);
 }
@@ -49,6 +50,7 @@ static enum err send_open(struct pipeline *p, uint32_t i)
         o->next_id = slice_of(after->id.b, ID_BYTES);
         o->next_addr = addr_of(ps, &after->id);
     }
+    if (p->kept >> i & 1) o->adopts = slice_of(p->former, SESSION_BYTES);
     struct slice addr = addr_of(ps, &s->id);
     if (addr.n) net_hint(ps->c.net, &s->id, addr);
     return net_send(ps->c.net, &s->id, &m);
@@ -188,6 +190,71 @@ static void open_sessions(struct pipeline *p)
                          e == ERR_NOTFOUND ? "it cannot be reached from here" : err_text(e));
         return;
     }
+}
+
+/* --- stages that are kept --- */
+
+static bool is_avoided(const struct pipeline *p, const struct node_id *id)
+{
+    for (uint32_t i = 0; i < p->n_avoid; i++)
+        if (node_id_equal(&p->avoid[i].id, id)) return true;
+    return false;
+}
+
+static bool is_in(const struct plan *plan, const struct node_id *id)
+{
+    for (uint32_t i = 0; i < plan->n; i++)
+        if (node_id_equal(&plan->stage[i].id, id)) return true;
+    return false;
+}
+
+/* out: the stages of p's plan, with spares where it avoids the node; kept: which of out's are p's.
+ */
+static bool replace(const struct pipeline *p, const struct plan *with, struct plan *out,
+                    uint64_t *kept)
+{
+    *out = *with;
+    out->n = 0;
+    *kept = 0;
+    for (uint32_t i = 0; i < with->n; i++) {
+        const struct plan_stage *s = &with->stage[i];
+        bool is_kept = !is_avoided(p, &s->id);
+        uint32_t n = is_kept ? 1 : s->n_spares;
+        if (n == 0 || out->n + n > PLAN_STAGES_MAX) return false;
+        if (!is_kept) out->token_us = s->spare_token_us;
+        if (is_kept) *kept |= UINT64_C(1) << out->n;
+        for (uint32_t k = 0; k < n; k++) {
+            struct plan_stage *to = &out->stage[out->n];
+            const struct plan_spare *spare = is_kept ? NULL : &with->spare[s->spare + k];
+            if (spare && (is_in(out, &spare->id) || is_in(with, &spare->id))) return false;
+            *to = *s;
+            if (spare) to->id = spare->id, to->lo = spare->lo, to->hi = spare->hi;
+            out->n++;
+        }
+    }
+    return true;
+}
+
+bool pipeline_keep_others(struct pipeline *p)
+{
+    struct plan_query q;
+    struct node_id avoid[AVOID_MAX];
+    struct plan with = p->plan, plan;
+    uint64_t kept;
+    make_query(&q, p->all, p, p->tokens, avoid);
+    if (plan_add_spares(&with, &q) || !replace(p, &with, &plan, &kept) || kept == 0) return false;
+    for (uint32_t i = 0; i < p->plan.n; i++)
+        if (is_avoided(p, &p->plan.stage[i].id)) send_close(p, &p->plan.stage[i]);
+    p->plan = plan;
+    p->tries++;
+    q.max_tokens = 1; /* those that are kept have the room */
+    if (plan_price(&p->plan, &q)) log_debug("what a stage costs is no longer known");
+    add_spares(p);
+    memcpy(p->former, p->session, SESSION_BYTES);
+    p->kept = kept;
+    open_sessions(p);
+    p->kept = 0;
+    return true;
 }
 
 void pipeline_try_plan(struct pipeline *p)

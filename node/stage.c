@@ -1,13 +1,14 @@
 #include "node/stage.h"
 
 #include "base/log.h"
+#include "node/sent.h"
 #include "node/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { NOTE_COMPUTED = 1, NOTE_DECODED };
-enum { TICK_MAX_MS = 10000 };
+enum { TICK_MAX_MS = 10000, BROKEN_MS = 60000 /* for a coordinator to adopt a session */ };
 
 struct session {
     /* identity */
@@ -27,6 +28,11 @@ struct session {
     uint32_t tokens;   /* positions granted */
     uint32_t accepted; /* positions given to the compute thread */
     uint32_t n_jobs;   /* on the compute thread */
+    struct sent sent;  /* what went on */
+    uint32_t held;     /* positions [0, held) are answered from it */
+    uint32_t round;    /* grows when the session is adopted; jobs of before send nothing on */
+    bool is_broken;    /* its next stage is lost: it computes nothing, and may be adopted */
+    bool is_adopted;   /* and not yet granted: jobs of before are still under way */
     uint64_t used_ms;  /* when somebody last wanted something of it */
     bool is_over;      /* unlinked from the world; freed when the last job is back */
 };
@@ -36,6 +42,7 @@ struct session {
 struct step_job {
     struct rows_job rows; /* first */
     struct session *session;
+    uint32_t round;
     struct mail *mail; /* owned */
 };
 
@@ -48,6 +55,7 @@ struct stage_server {
     uint32_t n_sessions;   /* not over */
     uint32_t n_jobs;
     uint64_t kv_used; /* bytes */
+    size_t sent_used; /* bytes */
     bool stopping, draining;
 };
 
@@ -79,6 +87,7 @@ static void free_session(struct session *x)
     *at = x->next;
     s->kv_used -= x->cost;
     kv_close(x->kv);
+    sent_forget(&x->sent, &s->sent_used);
     free(x);
     s->c.on_change(s->c.arg);
 }
@@ -94,8 +103,7 @@ static void end_session(struct session *x)
         free_session(x);
 }
 
-/* End it and tell the coordinator why. */
-static void fail_session(struct session *x, enum wire_error code, const char *text)
+static void say_failed(struct session *x, enum wire_error code, const char *text)
 {
     struct msg m = { .type = MSG_SESS_FAIL, .rid = x->rid };
     m.u.SESS_FAIL.session = slice_of(x->id, SESSION_BYTES);
@@ -105,7 +113,22 @@ static void fail_session(struct session *x, enum wire_error code, const char *te
     m.u.SESS_FAIL.text = words_for_wire(&words, text);
     answer(x->server, &x->coordinator, &m);
     log_info("a session ended: %s", text);
+}
+
+/* End it and tell the coordinator why. */
+static void fail_session(struct session *x, enum wire_error code, const char *text)
+{
+    say_failed(x, code, text);
     end_session(x);
+}
+
+/* It cannot go on as it is, but what it holds is still good. */
+static void break_session(struct session *x, enum wire_error code, const char *text)
+{
+    if (x->is_broken) return;
+    say_failed(x, code, text);
+    x->is_broken = true;
+    x->used_ms = now_ms(x->server->c.hub);
 }
 
 static struct session *find(struct stage_server *s, struct slice id)
@@ -176,6 +199,20 @@ static unsigned check_open(struct stage_server *s, const struct msg_SESS_OPEN *o
     return 0;
 }
 
+/* Who sends to x, and to whom it sends; m is the opening. */
+static void place(struct session *x, const struct mail *m)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    memcpy(x->id, o->session.p, SESSION_BYTES);
+    memcpy(x->prev.b, o->prev_id.p, ID_BYTES);
+    x->rid = m->m.rid;
+    x->epoch = (uint32_t)o->epoch;
+    x->coordinator = x->following = m->from;
+    x->is_last = o->next_id.n == 0;
+    if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
+    x->used_ms = now_ms(x->server->c.hub);
+}
+
 static enum err make_session(struct stage_server *s, const struct mail *m, struct why *why)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
@@ -194,19 +231,12 @@ static enum err make_session(struct stage_server *s, const struct mail *m, struc
         free(x);
         return fail(why, ERR_NOMEM, "no memory for a conversation of %u positions", tokens);
     }
-    memcpy(x->id, o->session.p, SESSION_BYTES);
-    memcpy(x->prev.b, o->prev_id.p, ID_BYTES);
     x->server = s;
-    x->rid = m->m.rid;
-    x->epoch = (uint32_t)o->epoch;
-    x->coordinator = x->following = m->from;
-    x->is_last = o->next_id.n == 0;
-    if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
+    place(x, m);
     x->lo = lo;
     x->hi = hi;
     x->cost = cost;
     x->tokens = tokens;
-    x->used_ms = now_ms(s->c.hub);
     x->next = s->first;
     s->first = x;
     s->n_sessions++;
@@ -234,6 +264,49 @@ static void reach_next(struct stage_server *s, const struct session *x, struct s
     net_dial(s->c.net, &x->following, host, port, on_dialled, s);
 }
 
+static void grant(struct stage_server *s, const struct session *x)
+{
+    struct msg ok = { .type = MSG_SESS_OK, .rid = x->rid };
+    ok.u.SESS_OK.session = slice_of(x->id, SESSION_BYTES);
+    ok.u.SESS_OK.epoch = x->epoch;
+    ok.u.SESS_OK.held = x->held;
+    ok.u.SESS_OK.limit = x->tokens;
+    answer(s, &x->coordinator, &ok);
+    s->c.on_change(s->c.arg);
+}
+
+/* No job of x is under way: it goes on from what it holds. */
+static void finish_adoption(struct stage_server *s, struct session *x)
+{
+    x->is_adopted = false;
+    x->held = x->sent.n;
+    x->accepted = 0;
+    kv_trim(x->kv, x->held);
+    grant(s, x);
+}
+
+/* The session that m is to go on with, of the same coordinator for the same; NULL: there is none,
+ * and m is an opening like any other. */
+static struct session *to_adopt(struct stage_server *s, const struct mail *m)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    struct session *x = o->adopts.n == SESSION_BYTES ? find(s, o->adopts) : NULL;
+    bool is_same = x && node_id_equal(&x->coordinator, &m->from) && x->lo == o->layer_lo &&
+                   x->hi == o->layer_hi && x->tokens == o->max_tokens &&
+                   memcmp(o->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
+    return is_same ? x : NULL;
+}
+
+static void adopt(struct stage_server *s, struct session *x, const struct mail *m)
+{
+    place(x, m);
+    x->round++;
+    x->is_broken = false;
+    x->is_adopted = true;
+    reach_next(s, x, m->m.u.SESS_OPEN.next_addr);
+    if (x->n_jobs == 0) finish_adoption(s, x);
+}
+
 static void on_open(struct stage_server *s, const struct mail *m)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
@@ -247,6 +320,11 @@ static void on_open(struct stage_server *s, const struct mail *m)
         send_error(s, m, WIRE_NOT_ALLOWED, "a session of that id is open");
         return;
     }
+    struct session *heritage = to_adopt(s, m);
+    if (heritage && !s->stopping) {
+        adopt(s, heritage, m);
+        return;
+    }
     unsigned code = check_open(s, o, &why);
     if (!code) {
         enum err e = make_session(s, m, &why);
@@ -256,15 +334,8 @@ static void on_open(struct stage_server *s, const struct mail *m)
         send_error(s, m, (enum wire_error)code, why.text);
         return;
     }
-    struct session *x = s->first;
-    reach_next(s, x, o->next_addr);
-
-    struct msg ok = { .type = MSG_SESS_OK, .rid = x->rid };
-    ok.u.SESS_OK.session = o->session;
-    ok.u.SESS_OK.epoch = x->epoch;
-    ok.u.SESS_OK.limit = x->tokens;
-    answer(s, &m->from, &ok);
-    s->c.on_change(s->c.arg);
+    reach_next(s, s->first, o->next_addr);
+    grant(s, s->first);
 }
 
 /* --- rows --- */
@@ -307,36 +378,6 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
     return false;
 }
 
-/* Takes m when it returns true. */
-static bool on_act(struct stage_server *s, struct mail *m)
-{
-    const struct msg_ACT *a = &m->m.u.ACT;
-    struct session *x = find(s, a->session);
-    if (!x || !check_act(s, x, m)) return false; /* no session: it was closed on the way */
-
-    struct step_job *j = calloc(1, sizeof *j);
-    if (!j) {
-        fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
-        return false;
-    }
-    j->rows.job.note = (struct note){ .kind = NOTE_COMPUTED, .drop = drop_step };
-    j->rows.job.to = &s->actor;
-    j->rows.lo = x->lo;
-    j->rows.hi = x->hi;
-    j->rows.kv = x->kv;
-    j->rows.pos = (uint32_t)a->pos;
-    j->rows.n = (uint32_t)a->rows;
-    j->rows.x = m->bytes + (a->x.p - m->bytes);
-    j->session = x;
-    j->mail = m;
-    x->accepted += (uint32_t)a->rows;
-    x->used_ms = now_ms(s->c.hub);
-    x->n_jobs++;
-    s->n_jobs++;
-    compute_rows(s->c.compute, &j->rows);
-    return true;
-}
-
 /* The result goes on: all rows to the next stage, or those wanted to the coordinator. */
 static enum err send_on(struct stage_server *s, const struct session *x, const struct mail *in)
 {
@@ -354,16 +395,73 @@ static enum err send_on(struct stage_server *s, const struct session *x, const s
     return net_send(s->c.net, &x->following, &m);
 }
 
-static void send_step_done(struct stage_server *s, const struct session *x,
-                           const struct step_job *j)
+static void send_step_done(struct stage_server *s, const struct session *x, const struct mail *in,
+                           const struct job *j)
 {
     struct msg m = { .type = MSG_STEP_DONE };
     m.u.STEP_DONE.session = slice_of(x->id, SESSION_BYTES);
     m.u.STEP_DONE.epoch = x->epoch;
-    m.u.STEP_DONE.step = j->mail->m.u.ACT.step;
-    m.u.STEP_DONE.compute_us = j->rows.job.compute_us;
-    m.u.STEP_DONE.wait_us = j->rows.job.wait_us;
+    m.u.STEP_DONE.step = in->m.u.ACT.step;
+    m.u.STEP_DONE.compute_us = j ? j->compute_us : 0;
+    m.u.STEP_DONE.wait_us = j ? j->wait_us : 0;
     answer(s, &x->coordinator, &m);
+}
+
+/* The rows of in are what they are to be; j: of their computing, NULL: there was none. */
+static void pass_on(struct stage_server *s, struct session *x, const struct mail *in,
+                    const struct job *j)
+{
+    char id[NODE_ID_SHORT], text[160];
+    enum err e = send_on(s, x, in);
+    if (!e) {
+        send_step_done(s, x, in, j);
+        return;
+    }
+    node_id_short(id, &x->following);
+    snprintf(text, sizeof text, "the next stage %s %s", id,
+             e == ERR_FULL ? "reads too slowly" : "cannot be reached");
+    break_session(x, e == ERR_FULL ? WIRE_BUSY : WIRE_LOST_STAGE, text);
+}
+
+/* Takes m when it returns true. */
+static bool on_act(struct stage_server *s, struct mail *m)
+{
+    const struct msg_ACT *a = &m->m.u.ACT;
+    struct session *x = find(s, a->session);
+    if (!x || x->is_broken || x->is_adopted) return false; /* it was closed on the way */
+    if (!check_act(s, x, m)) return false;
+    uint32_t pos = (uint32_t)a->pos, n = (uint32_t)a->rows;
+    uint32_t known = x->held > pos ? x->held - pos : 0;
+    uint8_t *rows = m->bytes + (a->x.p - m->bytes);
+    if (known > n) known = n;
+    if (known > 0) memcpy(rows, x->sent.p + pos * s->row_bytes, known * s->row_bytes);
+    x->accepted += n;
+    x->used_ms = now_ms(s->c.hub);
+    if (known == n) {
+        pass_on(s, x, m, NULL);
+        return false;
+    }
+
+    struct step_job *j = calloc(1, sizeof *j);
+    if (!j) {
+        fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
+        return false;
+    }
+    j->rows.job.note = (struct note){ .kind = NOTE_COMPUTED, .drop = drop_step };
+    j->rows.job.to = &s->actor;
+    j->rows.lo = x->lo;
+    j->rows.hi = x->hi;
+    j->rows.kv = x->kv;
+    j->rows.pos = pos + known;
+    j->rows.n = n - known;
+    j->rows.x = rows + known * s->row_bytes;
+    j->session = x;
+    j->round = x->round;
+    j->mail = m;
+    x->n_jobs++;
+    s->n_jobs++;
+    compute_rows(s->c.compute, &j->rows);
+    return true;
 }
 
 static void on_failed_step(struct session *x, const struct job *j)
@@ -406,21 +504,19 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
 {
     struct session *x = j->session;
     if (!is_back(s, x)) return;
-    if (j->rows.job.err) {
+    bool is_old = j->round != x->round; /* what fails then fails again, when it is sent again */
+    if (j->rows.job.err && !is_old) {
         on_failed_step(x, &j->rows.job);
         return;
     }
-    count_rows(s, x, j->rows.n);
-    enum err e = send_on(s, x, j->mail);
-    if (e) {
-        char id[NODE_ID_SHORT], text[160];
-        node_id_short(id, &x->following);
-        snprintf(text, sizeof text, "the next stage %s %s", id,
-                 e == ERR_FULL ? "reads too slowly" : "cannot be reached");
-        fail_session(x, e == ERR_FULL ? WIRE_BUSY : WIRE_LOST_STAGE, text);
+    if (j->rows.job.err) {
+        if (x->is_adopted && x->n_jobs == 0) finish_adoption(s, x);
         return;
     }
-    send_step_done(s, x, j);
+    count_rows(s, x, j->rows.n);
+    sent_add(&x->sent, &s->sent_used, j->rows.pos, j->rows.n, j->rows.x, s->row_bytes);
+    if (!is_old && !x->is_broken) pass_on(s, x, j->mail, &j->rows.job);
+    if (x->is_adopted && x->n_jobs == 0) finish_adoption(s, x);
 }
 
 /* --- steps at home --- */
@@ -493,6 +589,8 @@ static void on_trim(struct stage_server *s, const struct mail *m)
         send_error(s, m, WIRE_OUT_OF_ORDER, "steps of the session are under way");
     } else {
         kv_trim(x->kv, (uint32_t)t->len);
+        sent_trim(&x->sent, (uint32_t)t->len);
+        if (x->held > t->len) x->held = (uint32_t)t->len;
         x->accepted = (uint32_t)t->len;
     }
 }
@@ -532,7 +630,7 @@ void stage_server_on_peer(struct stage_server *s, const struct node_id *id, bool
         if (node_id_equal(&x->coordinator, id))
             end_session(x);
         else if (node_id_equal(&x->following, id))
-            fail_session(x, WIRE_LOST_STAGE, text);
+            break_session(x, WIRE_LOST_STAGE, text);
     }
 }
 
@@ -542,7 +640,10 @@ static void on_tick(uv_timer_t *t)
     uint64_t now = now_ms(s->c.hub);
     for (struct session *x = s->first, *next; x; x = next) {
         next = x->next;
-        if (!x->is_over && x->n_jobs == 0 && now - x->used_ms > s->c.idle_ms)
+        if (x->is_over || x->n_jobs > 0) continue;
+        if (x->is_broken && now - x->used_ms > BROKEN_MS)
+            end_session(x);
+        else if (now - x->used_ms > s->c.idle_ms)
             fail_session(x, WIRE_TIMEOUT, "nobody used the session for too long");
     }
 }
@@ -599,6 +700,7 @@ void stage_server_close(struct stage_server *s)
         struct session *x = s->first;
         s->first = x->next;
         kv_close(x->kv);
+        sent_forget(&x->sent, &s->sent_used);
         free(x);
     }
     uv_close((uv_handle_t *)s->timer, on_timer_closed);

@@ -7,6 +7,10 @@
  *     the end   -> SESS_CLOSE; the coordinator's connection is gone; idle for too long; or
  * SESS_FAIL, which names the reason in one sentence
  *
+ * When its next stage is lost, a session says SESS_FAIL and waits a minute for its coordinator to
+ * adopt it: SESS_OPEN with another id for the same layers goes on with its K and V.  Rows that come
+ * a second time are not computed then, but answered with those that were sent on before (sent.h).
+ *
  * A session belongs to the id that opened it.  Its K and V live until the last job of it is back
  * from the compute thread.  model/forward.h calls the layers' scratch `struct stage`; here is the
  * server around it. */

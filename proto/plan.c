@@ -444,6 +444,21 @@ enum err plan_add_spares(struct plan *p, const struct plan_query *q)
     return ERR_OK;
 }
 
+enum err plan_price(struct plan *p, const struct plan_query *q)
+{
+    struct search s;
+    enum err e = plan_open(&s, q, NULL, NULL);
+    if (e) return e;
+    for (uint32_t i = 0; i < p->n && !e; i++) {
+        uint32_t node = find_candidate(&s, &p->stage[i].id);
+        if (node == s.n) e = ERR_NOTFOUND;
+        for (uint32_t l = p->stage[i].lo; l < p->stage[i].hi; l++) s.best[l] = (uint16_t)node;
+    }
+    if (!e) plan_write(p, &s);
+    plan_close(&s);
+    return e;
+}
+
 /* --- the first token --- */
 
 uint32_t plan_chunk(uint32_t n_stages, uint32_t n_prompt, size_t row_bytes)

@@ -111,6 +111,10 @@ MUST_CHECK enum err plan_make(struct plan *out, const struct plan_query *q, stru
  * possible; a stage that nobody can replace has n_spares 0. */
 MUST_CHECK enum err plan_add_spares(struct plan *p, const struct plan_query *q);
 
+/* What is predicted of these stages by what is known now; p has no spares then.  ERR_NOTFOUND: one
+ * of them is unknown, avoided or without room for q->max_tokens; p is as it was. */
+MUST_CHECK enum err plan_price(struct plan *p, const struct plan_query *q);
+
 /* Rows of one step of a prompt: few enough that every stage has work at the same time, many enough
  * to be efficient; those under way fit into a connection's queue, whichever stage is the slow one.
  */

@@ -363,6 +363,89 @@ static void test_no_next_stage(void **state)
     free(x);
 }
 
+/* A session whose next stage is lost goes on under another name: nothing is computed twice. */
+static void test_adopted(void **state)
+{
+    struct world *w = *state;
+    enum { N = 30, HAD = 20 };
+    uint8_t *x = random_rows(w, N, 1), *want = malloc(N * w->row_bytes), other[ID_BYTES] = { 9 };
+    memcpy(want, x, N * w->row_bytes);
+    naive_forward(&w->toy, w->k, 0, w->toy.a.n_layers, N, want);
+
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, HAD, x, 0);
+    o.u.SESS_OPEN.next_id = slice_of(other, ID_BYTES);
+    tell(w, &o);
+    wait_for(w, 1);
+    tell(w, &m);
+    assert_int_equal(wait_for(w, 2)->type, MSG_SESS_FAIL); /* nobody there, but all is kept */
+    assert_int_equal(stage_server_sessions(w->server), 1);
+    m = rows(w, A, 1, HAD, 1, x, 1);
+    tell(w, &m); /* not now */
+
+    o = opening(w, B); /* of other layers: one more session */
+    o.u.SESS_OPEN.adopts = slice_of(A, SESSION_BYTES);
+    o.u.SESS_OPEN.layer_hi = 1;
+    tell(w, &o);
+    assert_int_equal(wait_for(w, 3)->u.SESS_OK.held, 0);
+    assert_int_equal(stage_server_sessions(w->server), 2);
+
+    o = opening(w, C);
+    o.u.SESS_OPEN.adopts = slice_of(A, SESSION_BYTES);
+    tell(w, &o);
+    const struct msg *ok = wait_for(w, 4);
+    assert_int_equal(ok->type, MSG_SESS_OK);
+    assert_memory_equal(ok->u.SESS_OK.session.p, C, SESSION_BYTES);
+    assert_int_equal(ok->u.SESS_OK.held, HAD);
+    assert_int_equal(stage_server_sessions(w->server), 2);
+
+    /* from what was sent on; half from it, half computed; the rows themselves do not matter then */
+    memset(x, 0, 15 * w->row_bytes);
+    m = rows(w, C, 0, 0, 15, x, 15);
+    tell(w, &m);
+    m = rows(w, C, 1, 15, N - 15, x, N - 15);
+    tell(w, &m);
+    wait_for(w, 8);
+    assert_memory_equal(w->mail[4]->m.u.ACT.x.p, want, 15 * w->row_bytes);
+    assert_int_equal(w->mail[5]->m.u.STEP_DONE.compute_us, 0);
+    assert_int_equal(w->mail[6]->m.u.ACT.pos, 15);
+    assert_memory_equal(w->mail[6]->m.u.ACT.x.p, want + 15 * w->row_bytes, (N - 15) * w->row_bytes);
+    assert_int_equal(w->mail[7]->m.type, MSG_STEP_DONE);
+
+    o = opening(w, A); /* it is no more */
+    o.u.SESS_OPEN.adopts = slice_of(A, SESSION_BYTES);
+    tell(w, &o);
+    assert_int_equal(wait_for(w, 9)->u.SESS_OK.held, 0);
+    free(x);
+    free(want);
+}
+
+/* One who works on while he is adopted says so when that work is done. */
+static void test_adopted_at_work(void **state)
+{
+    struct world *w = *state;
+    enum { N = 30 };
+    uint8_t *x = random_rows(w, N, 1), *want = malloc(N * w->row_bytes);
+    memcpy(want, x, N * w->row_bytes);
+    naive_forward(&w->toy, w->k, 0, w->toy.a.n_layers, N, want);
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, N, x, N);
+    tell(w, &o);
+    wait_for(w, 1);
+    tell(w, &m);
+    o = opening(w, B);
+    o.u.SESS_OPEN.adopts = slice_of(A, SESSION_BYTES);
+    tell(w, &o);
+    const struct msg *ok = wait_for(w, 2); /* and nothing of A's rows */
+    assert_int_equal(ok->type, MSG_SESS_OK);
+    assert_memory_equal(ok->u.SESS_OK.session.p, B, SESSION_BYTES);
+    assert_int_equal(ok->u.SESS_OK.held, N);
+    m = rows(w, B, 0, 0, N, x, 1);
+    tell(w, &m);
+    wait_for(w, 4);
+    assert_memory_equal(w->mail[2]->m.u.ACT.x.p, want + (N - 1) * w->row_bytes, w->row_bytes);
+    free(x);
+    free(want);
+}
+
 /* Positions are forgotten and computed anew: the same bits. */
 static void test_trim(void **state)
 {
@@ -552,7 +635,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_rows_come_back_computed), TEST(test_openings_refused),
         TEST(test_rows_that_may_not_enter), TEST(test_nonfinite_is_named),
-        TEST(test_no_next_stage),           TEST(test_trim),
+        TEST(test_no_next_stage),           TEST(test_adopted),
+        TEST(test_adopted_at_work),         TEST(test_trim),
         TEST(test_idle_and_gone),           TEST(test_decode_at_home),
         TEST(test_decode_and_close),        TEST(test_stop_with_work),
     };

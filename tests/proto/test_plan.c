@@ -148,6 +148,14 @@ static enum err plan_nodes(struct plan *out, const struct node *nodes, uint32_t 
     w->q.avoid = avoid;
     w->q.n_avoid = avoid ? 1 : 0;
     enum err e = plan_make(out, &w->q, why);
+    if (!e) { /* what it costs is what it is priced at */
+        struct plan again = *out;
+        again.token_us = again.home_us = again.stage[0].hop_us = again.stage[0].layer_us = 7;
+        assert_int_equal(plan_price(&again, &w->q), ERR_OK);
+        assert_memory_equal(&again, out, sizeof again);
+        again.stage[0].id.b[5] ^= 1; /* nobody */
+        assert_int_equal(plan_price(&again, &w->q), ERR_NOTFOUND);
+    }
     if (!e) e = plan_add_spares(out, &w->q);
     directory_close(w->d);
     return e;

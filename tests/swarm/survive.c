@@ -8,7 +8,10 @@
  * WHAT; if it is no number, it is an order to the proxy before that process (proxy.c), which reads
  * the file ORDERS.  The answer goes to stdout; to stderr go "stage ID LO HI" for each of the first
  * plan, the notes that came with it, "hit ID" for each deed, the longest time between two pieces of
- * text after it, as "pause MS", and the usual ones, as "p50 US" and "p99 US". */
+ * text after it, as "pause MS", the usual ones, as "p50 US" and "p99 US", and the statistics.
+ *
+ * Layer -1 is the coordinator, whose process is named in FILE; only with it the answer is one that
+ * survives it (client.h). */
 #include "base/json.h"
 #include "node/client.h"
 
@@ -157,6 +160,7 @@ static int by_size(const void *a, const void *b)
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
     struct survive *s = arg;
+    fprintf(stderr, "stats %.*s\n", (int)done->stats.n, (const char *)done->stats.p);
     fprintf(stderr, "pause %llu\n", (unsigned long long)(s->longest_ns / 1000000));
     qsort(s->gap_us, s->n_gaps, sizeof *s->gap_us, by_size);
     if (s->n_gaps > 0)
@@ -219,7 +223,6 @@ int main(int argc, char **argv)
     identity_make(&me);
     struct client_config c = { .me = &me,
                                .swarm = swarm_key_public(),
-                               .patience_ms = 30000,
                                .arg = &s,
                                .on_plan = on_plan,
                                .on_text = on_text,
@@ -230,6 +233,7 @@ int main(int argc, char **argv)
                                .on_interrupt = on_interrupt };
     if (link_parse(&c.link, argv[1], &why)) return 2;
     read_options(&s, argc, argv);
+    if (s.coordinator) c.patience_ms = 30000; /* else nothing is written down, and tokens come at once */
     text_str(&asked, "{\"messages\":[{\"role\":\"user\",\"content\":");
     json_write_str(&asked, slice_str(argv[4]));
     text_str(&asked, "}]}");

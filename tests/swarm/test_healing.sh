@@ -89,6 +89,18 @@ strike() {
     pauses+=("$(sed -n 's/^pause //p' "$tmp/answer.err")")
     heal_back
 }
+# only_the_lost LAYERS: the last loss was healed, and of all positions only these many layers were
+# computed again at most; of a token under way, all of them.
+only_the_lost() {
+    local stats=$(sed -n 's/^stats //p' "$tmp/answer.err") rows work
+    [[ $stats == *'"heals":1,'* ]] || return 0 # it came too late, or too early
+    rows=$(sed 's/.*"heal_rows":\([0-9]*\).*/\1/' <<<"$stats")
+    work=$(sed 's/.*"heal_layer_rows":\([0-9]*\).*/\1/' <<<"$stats")
+    [ "$work" -ge "$rows" ] && [ "$work" -le $((rows * $1 + 2 * 8)) ] ||
+        die "$did: $rows positions and $1 layers, but $work rows of a layer were computed again"
+    spliced=$((spliced + 1))
+}
+spliced=0
 if [ -n "$all" ]; then
     for ((at = ${4:-0}; at < ${5:-tokens}; at++)); do
         for layer in 1 4 7; do strike short $at:$((RANDOM % 800)):$layer:9; done
@@ -98,7 +110,9 @@ if [ -n "$all" ]; then
 else
     for i in {1..15}; do
         strike short $((RANDOM % tokens)):$((RANDOM % 800)):$((1 + 3 * (i % 3))):9
+        only_the_lost $((i % 3 == 2 ? 2 : 3))
     done
+    [ $spliced -ge 5 ] || die "only $spliced of 15 losses were healed at one stage"
     for layer in 1 4 7; do strike long 0:$((RANDOM % 40000)):$layer:9; done
     strike short 20:0:1:9 20:0:4:9
     strike short $((RANDOM % tokens)):0:4:9 $((RANDOM % tokens)):0:7:9

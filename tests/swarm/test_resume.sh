@@ -67,7 +67,7 @@ survive 0:$((RANDOM % 4000))
 order a "delay 0"
 size() { stat -c %s "$(files)" 2>/dev/null || echo 0; }
 "$bin/survive" "${link[n0]}" 2 1000 "$question" >"$tmp/long.oracle" 2>/dev/null
-"$bin/survive" "${link[n0]}" 2 1000 "$question" >"$tmp/answer" 2>"$tmp/answer.err" &
+"$bin/survive" "${link[n0]}" 2 1000 "$question" --coordinator "$tmp/n0.pid" >"$tmp/answer" 2>"$tmp/answer.err" &
 client=$!
 background+=("$client")
 for n in 100 400 700; do
@@ -133,7 +133,7 @@ for fault in cut flip; do
     exec 3>"$tmp/$fault"
     wait_until 5 grep -q : "$tmp/proxy.out" || die "no proxy"
     XDG_RUNTIME_DIR=$tmp/elsewhere "$bin/survive" "${link[n0]%:*}:$(sed 's/.*://;1q' "$tmp/proxy.out")" \
-        2 1000 "$question" >"$tmp/answer" 2>"$tmp/answer.err" || die "$fault: $(cat "$tmp/answer.err")"
+        2 1000 "$question" --coordinator "$tmp/n0.pid" >"$tmp/answer" 2>"$tmp/answer.err" || die "$fault: $(cat "$tmp/answer.err")"
     cmp "$tmp/answer" "$tmp/long.oracle" || die "$fault: another answer"
     n=$(grep -c "^note it is back, and the answer goes on" "$tmp/answer.err" || true)
     [ "$n" -ge 1 ] || die "$fault: the line never broke: $(cat "$tmp/answer.err")"
