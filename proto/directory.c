@@ -104,10 +104,15 @@ static bool is_over(const struct record_body *b, uint64_t unix_s)
     return b->expires < unix_s && unix_s - b->expires > RECORD_SKEW_S;
 }
 
+static bool is_early(const struct record_body *b, uint64_t unix_s)
+{
+    return b->made > unix_s && b->made - unix_s > RECORD_SKEW_S;
+}
+
 static enum err check_clock(const struct record_body *b, uint64_t unix_s, struct why *why)
 {
     if (is_over(b, unix_s)) return fail(why, ERR_RANGE, "a record has expired");
-    if (b->made > unix_s && b->made - unix_s > RECORD_SKEW_S)
+    if (is_early(b, unix_s))
         return fail(why, ERR_RANGE, "a record is from the future: its clock or ours is wrong");
     return ERR_OK;
 }
@@ -211,11 +216,13 @@ static void drop(struct directory *d, struct slot *s)
     free(s);
 }
 
-/* Kept for the life that the record states, from when it came; and never past its end. */
+/* Kept for the life that the record states, from when it came; and never past its end.  When our
+ * clock is set back, what was taken before may be from the future now: it would stand in the way of
+ * its node's next ones. */
 static bool is_stale(const struct slot *s, uint64_t unix_s)
 {
     const struct record_body *b = &s->entry.body;
-    return is_over(b, unix_s) || unix_s > s->heard + (b->expires - b->made);
+    return is_over(b, unix_s) || is_early(b, unix_s) || unix_s > s->heard + (b->expires - b->made);
 }
 
 void directory_expire(struct directory *d, uint64_t unix_s)

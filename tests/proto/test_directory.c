@@ -153,6 +153,20 @@ static void test_forged_and_damaged(void **state)
     assert_int_equal(offer(d, &good, NOW), ERR_OK);
 }
 
+/* A node and we have clocks that are an hour fast, then both are set right: what it says next has a
+ * lower number, and is believed as soon as we have looked at what we hold. */
+static void test_clock_set_back(void **state)
+{
+    struct directory *d = *state;
+    struct record_body early = body_at(10, NOW + 3600), now = body_at(9, NOW);
+    struct record of_then = signed_by(0, &early), of_now = signed_by(0, &now);
+    assert_int_equal(offer(d, &of_then, NOW + 3600), ERR_OK);
+    assert_int_equal(offer(d, &of_now, NOW), ERR_EXISTS);
+    directory_expire(d, NOW);
+    assert_int_equal(directory_n(d), 0);
+    assert_int_equal(offer(d, &of_now, NOW), ERR_OK);
+}
+
 static void test_clocks(void **state)
 {
     static const struct {
@@ -471,6 +485,7 @@ int main(void)
         TEST(test_news_and_repetitions),
         TEST(test_forged_and_damaged),
         TEST(test_clocks),
+        TEST(test_clock_set_back),
         TEST(test_addresses),
         TEST(test_round_trips),
         TEST(test_layers),
