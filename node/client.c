@@ -1,6 +1,5 @@
 #include "node/client.h"
 
-#include "base/log.h"
 #include "node/net.h"
 #include "node/runtime_dir.h"
 
@@ -254,14 +253,14 @@ static void on_error(struct client *c, const struct msg_ERROR *e)
     }
 }
 
-/* So that it need not be kept for us any longer. */
-static void say_heard(struct client *c)
+/* So that it need not be kept for us any longer.  false: the line broke under the last word; it is
+ * told again when we come back. */
+static bool say_heard(struct client *c)
 {
     struct msg m = { .type = MSG_ASK_HEARD };
-    if (c->c.patience_ms == 0) return;
+    if (c->c.patience_ms == 0 || c->question.plan_only) return true;
     m.u.ASK_HEARD.request = slice_of(c->request, REQUEST_BYTES);
-    enum err e = net_send(c->net, &c->c.link.id, &m);
-    if (e) log_debug("the end of the answer is not acknowledged: %s", err_text(e));
+    return net_send(c->net, &c->c.link.id, &m) == ERR_OK;
 }
 
 static void on_answer(struct client *c, const struct mail *m)
@@ -280,8 +279,11 @@ static void on_answer(struct client *c, const struct mail *m)
         break;
     case MSG_ASK_NOTE: c->c.on_note(c->c.arg, a->u.ASK_NOTE.text); break;
     case MSG_ASK_DONE:
+        if (!say_heard(c)) {
+            lose(c, "the connection broke at the end of the answer");
+            break;
+        }
         c->is_asking = c->is_sent = false;
-        say_heard(c);
         c->c.on_done(c->c.arg, &a->u.ASK_DONE);
         break;
     case MSG_ERROR: on_error(c, &a->u.ERROR); break;
