@@ -13,7 +13,7 @@ long=$(printf 'Tell me about Japan, and about its neighbours, and theirs. %.0s' 
 
 # The oracle: one process.
 start one --store "$tmp/store"
-for n in 8 12 24 64; do
+for n in 8 12 24 64 96; do
     "$bin/survive" "${link[one]}" 2 $n "Tell me about Japan." >"$tmp/short.$n" 2>/dev/null
     grep -q "^$n tokens" "$tmp/short.$n" || die "the oracle is short: $(cat "$tmp/short.$n")"
 done
@@ -164,7 +164,7 @@ else
         delays
         others
     done
-    for ((t = 0; t < 64; t++)); do garbled $t:$((RANDOM % 800)) "$(stage)"; done
+    for ((t = 0; t < 64; t++)); do garbled $t:$((RANDOM % 800)) "$(stage)" short 96; done
     for _ in {1..10}; do begin_badly; done
 fi
 stop A

@@ -185,7 +185,7 @@ probe sessions 0
 paused=$(cat "$tmp"/client.?.said | grep -c "^note .*refilled" || true)
 echo "$seconds s of churn: $struck blows to nodes and lines, $(answers) answers, $paused refills"
 [ "$struck" -ge $((seconds / 6)) ] || die "only $struck blows"
-[ "$paused" -ge $((seconds / 12)) ] || die "only $paused refills"
+[ "$paused" -ge $((seconds / 30)) ] || die "only $paused refills"
 for name in n0 c f; do
     echo "node $name: $(kib $name) KiB, $(($(kib $name) - kib_before[$name])) more; open files $(open_files $name), before ${files_before[$name]}"
     [ "$(open_files $name)" -le $((files_before[$name] + 8)) ] || die "node $name keeps files open"
