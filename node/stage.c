@@ -9,6 +9,9 @@
 
 enum { NOTE_COMPUTED = 1, NOTE_DECODED };
 enum { TICK_MAX_MS = 10000, BROKEN_MS = 60000 /* for a coordinator to adopt a session */ };
+/* The next stage got rows and we heard nothing of it: it is asked, and lost when it does not
+ * answer. (The coordinator may well hear it, where only the line between the two is cut.) */
+enum { WATCH_MS = 250, ASK_MS = 1000, UNANSWERED_MS = 1750 };
 
 struct session {
     /* identity */
@@ -34,6 +37,9 @@ struct session {
     bool is_broken;    /* its next stage is lost: it computes nothing, and may be adopted */
     bool is_adopted;   /* and not yet granted: jobs of before are still under way */
     uint64_t used_ms;  /* when somebody last wanted something of it */
+    uint64_t sent_ms;  /* when rows went to a next stage that was not heard since; 0: none did */
+    uint64_t last_ms;  /* when the last ones did */
+    uint64_t asked_ms; /* when it was asked for a sign of life; 0: it was not */
     bool is_over;      /* unlinked from the world; freed when the last job is back */
 };
 
@@ -50,7 +56,7 @@ struct stage_server {
     struct actor actor; /* first */
     struct stage_server_config c;
     size_t row_bytes;
-    uv_timer_t *timer;
+    uv_timer_t *timer, *watch;
     struct session *first; /* owned */
     uint32_t n_sessions;   /* not over */
     uint32_t n_jobs;
@@ -378,8 +384,18 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
     return false;
 }
 
+static void on_watch(uv_timer_t *t);
+
+static void watch_next(struct stage_server *s, struct session *x)
+{
+    x->last_ms = now_ms(s->c.hub);
+    if (!x->sent_ms) x->sent_ms = x->last_ms;
+    if (!uv_is_active((uv_handle_t *)s->watch))
+        uv_timer_start(s->watch, on_watch, WATCH_MS, WATCH_MS);
+}
+
 /* The result goes on: all rows to the next stage, or those wanted to the coordinator. */
-static enum err send_on(struct stage_server *s, const struct session *x, const struct mail *in)
+static enum err send_on(struct stage_server *s, struct session *x, const struct mail *in)
 {
     struct msg m = { .type = MSG_ACT };
     struct msg_ACT *a = &m.u.ACT;
@@ -392,7 +408,9 @@ static enum err send_on(struct stage_server *s, const struct session *x, const s
         a->rows = a->want;
         a->x = slice_of(a->x.p + skipped * s->row_bytes, a->want * s->row_bytes);
     }
-    return net_send(s->c.net, &x->following, &m);
+    enum err e = net_send(s->c.net, &x->following, &m);
+    if (!e && !x->is_last) watch_next(s, x);
+    return e;
 }
 
 static void send_step_done(struct stage_server *s, const struct session *x, const struct mail *in,
@@ -648,6 +666,40 @@ static void on_tick(uv_timer_t *t)
     }
 }
 
+/* Has the next stage been heard since rows went to it?  It answers a PING at once, whatever it
+ * computes. */
+static void check_next(struct stage_server *s, struct session *x, uint64_t now)
+{
+    uint64_t silent = net_silent_ms(s->c.net, &x->following);
+    if (silent < now - x->sent_ms) { /* heard since; since the last ones too? */
+        x->sent_ms = silent < now - x->last_ms ? 0 : x->last_ms;
+        x->asked_ms = 0;
+    } else if (!x->asked_ms) {
+        if (now - x->sent_ms < ASK_MS) return;
+        x->asked_ms = now;
+        net_ping(s->c.net, &x->following);
+    } else if (now - x->asked_ms >= UNANSWERED_MS) {
+        char id[NODE_ID_SHORT], text[160];
+        node_id_short(id, &x->following);
+        snprintf(text, sizeof text, "the next stage %s does not answer", id);
+        x->sent_ms = x->asked_ms = 0;
+        break_session(x, WIRE_LOST_STAGE, text);
+    }
+}
+
+static void on_watch(uv_timer_t *t)
+{
+    struct stage_server *s = t->data;
+    uint64_t now = now_ms(s->c.hub);
+    bool is_needed = false;
+    for (struct session *x = s->first; x; x = x->next) {
+        if (x->sent_ms && (x->is_over || x->is_broken)) x->sent_ms = x->asked_ms = 0;
+        if (x->sent_ms) check_next(s, x, now);
+        is_needed = is_needed || x->sent_ms;
+    }
+    if (!is_needed) uv_timer_stop(t);
+}
+
 /* --- life --- */
 
 enum err stage_server_open(struct stage_server **out, const struct stage_server_config *c)
@@ -657,16 +709,19 @@ enum err stage_server_open(struct stage_server **out, const struct stage_server_
     s->c = *c;
     s->row_bytes = arch_row_bytes(&c->weights->manifest.arch);
     s->timer = malloc(sizeof *s->timer);
-    enum err e = s->timer ? actor_init(&s->actor, c->hub, "stage",
-                                       STAGE_JOBS_MAX + STAGE_SESSIONS_MAX, on_note)
-                          : ERR_NOMEM;
+    s->watch = malloc(sizeof *s->watch);
+    enum err e = s->timer && s->watch ? actor_init(&s->actor, c->hub, "stage",
+                                                   STAGE_JOBS_MAX + STAGE_SESSIONS_MAX, on_note)
+                                      : ERR_NOMEM;
     if (e) {
         free(s->timer);
+        free(s->watch);
         free(s);
         return e;
     }
     uv_timer_init(&c->hub->loop, s->timer);
-    s->timer->data = s;
+    uv_timer_init(&c->hub->loop, s->watch);
+    s->timer->data = s->watch->data = s;
     uint64_t tick_ms = c->idle_ms / 4 < TICK_MAX_MS ? c->idle_ms / 4 + 1 : TICK_MAX_MS;
     uv_timer_start(s->timer, on_tick, tick_ms, tick_ms);
     *out = s;
@@ -704,5 +759,6 @@ void stage_server_close(struct stage_server *s)
         free(x);
     }
     uv_close((uv_handle_t *)s->timer, on_timer_closed);
+    uv_close((uv_handle_t *)s->watch, on_timer_closed);
     free(s);
 }
