@@ -406,6 +406,18 @@ bool json_u64(const struct json *v, uint64_t *out)
     return v && v->type == JSON_NUMBER && digits(v->text.p, v->text.n, out);
 }
 
+uint64_t json_number_of(const struct json *object, const char *key)
+{
+    uint64_t n = 0;
+    return json_u64(json_get(object, key), &n) ? n : 0;
+}
+
+double json_real_of(const struct json *object, const char *key)
+{
+    double d = 0;
+    return json_double(json_get(object, key), &d) ? d : 0;
+}
+
 bool json_i64(const struct json *v, int64_t *out)
 {
     if (!v || v->type != JSON_NUMBER) return false;

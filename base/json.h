@@ -42,6 +42,9 @@ const struct json *json_get(const struct json *v, const char *name);
 bool json_double(const struct json *v, double *out);
 bool json_u64(const struct json *v, uint64_t *out);
 bool json_i64(const struct json *v, int64_t *out);
+/* Of an object's member, 0 when there is no such number: for people, where 0 will do. */
+uint64_t json_number_of(const struct json *object, const char *key);
+double json_real_of(const struct json *object, const char *key);
 bool json_is_true(const struct json *v); /* the literal true */
 bool json_is_str(const struct json *v, const char *text);
 

@@ -4,22 +4,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static uint64_t number(const struct json *v, const char *key)
-{
-    uint64_t n = 0;
-    return json_u64(json_get(v, key), &n) ? n : 0;
-}
-
-static double real(const struct json *v, const char *key)
-{
-    double d = 0;
-    return json_double(json_get(v, key), &d) ? d : 0;
-}
-
 /* "layers 3-5" or "layer 7" for [lo, hi). */
 static void layers_of(char *out, size_t cap, const struct json *stage)
 {
-    uint64_t lo = number(stage, "lo"), hi = number(stage, "hi");
+    uint64_t lo = json_number_of(stage, "lo"), hi = json_number_of(stage, "hi");
     if (hi == lo + 1)
         snprintf(out, cap, "layer %" PRIu64, lo);
     else
@@ -41,10 +29,10 @@ void ask_print_plan(FILE *f, const struct text *plan)
 static void print_stage_time(FILE *f, const struct json *s)
 {
     char layers[64];
-    uint64_t steps = number(s, "steps");
+    uint64_t steps = json_number_of(s, "steps");
     layers_of(layers, sizeof layers, s);
     fprintf(f, "  %-14s computed %.1f ms in %" PRIu64 " steps, waited %.1f ms\n", layers,
-            real(s, "compute_ms"), steps, real(s, "wait_ms"));
+            json_real_of(s, "compute_ms"), steps, json_real_of(s, "wait_ms"));
 }
 
 void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)
@@ -57,16 +45,16 @@ void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)
             "(predicted "
             "%.2f), for a prompt of %u tokens\n",
             (unsigned)done->n_tokens, (double)(done->prefill_us + done->decode_us) / 1e6,
-            real(s, "tokens_per_s"), real(s, "predicted_tokens_per_s"),
-            (double)done->prefill_us / 1e6, real(s, "predicted_first_token_ms") / 1e3,
+            json_real_of(s, "tokens_per_s"), json_real_of(s, "predicted_tokens_per_s"),
+            (double)done->prefill_us / 1e6, json_real_of(s, "predicted_first_token_ms") / 1e3,
             (unsigned)done->n_prompt);
     for (uint32_t i = 0; nth(stages, i); i++) print_stage_time(f, nth(stages, i));
-    uint64_t heals = number(s, "heals");
+    uint64_t heals = json_number_of(s, "heals");
     if (heals > 0)
         fprintf(f,
                 "  %-14s took %.1f s: %" PRIu64 " stage%s lost, %" PRIu64 " rows computed again\n",
-                "healing", real(s, "heal_ms") / 1e3, heals, heals == 1 ? "" : "s",
-                number(s, "heal_rows"));
-    fprintf(f, "  %-14s took %.1f ms\n", "picking tokens", real(s, "pick_ms"));
+                "healing", json_real_of(s, "heal_ms") / 1e3, heals, heals == 1 ? "" : "s",
+                json_number_of(s, "heal_rows"));
+    fprintf(f, "  %-14s took %.1f ms\n", "picking tokens", json_real_of(s, "pick_ms"));
     json_free(doc);
 }

@@ -269,12 +269,6 @@ enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous, uint
 
 /* --- questions --- */
 
-static double number(const struct json *v, const char *key)
-{
-    double d = 0;
-    return json_double(json_get(v, key), &d) ? d : 0;
-}
-
 static enum err read_answer(struct bench_answer *a, const char *path, struct why *why)
 {
     struct json_doc *doc;
@@ -287,14 +281,14 @@ static enum err read_answer(struct bench_answer *a, const char *path, struct why
     free(p);
     if (e) return e;
     const struct json *j = json_root(doc), *s = json_get(j, "stats"), *st = json_get(s, "stages");
-    *a = (struct bench_answer){ .n_prompt = (uint32_t)number(j, "prompt_tokens"),
-                                .n_tokens = (uint32_t)number(j, "tokens"),
-                                .tokens_per_s = number(s, "tokens_per_s"),
-                                .pick_us = number(s, "pick_ms") * 1e3 };
+    *a = (struct bench_answer){ .n_prompt = (uint32_t)json_real_of(j, "prompt_tokens"),
+                                .n_tokens = (uint32_t)json_real_of(j, "tokens"),
+                                .tokens_per_s = json_real_of(s, "tokens_per_s"),
+                                .pick_us = json_real_of(s, "pick_ms") * 1e3 };
     for (st = st ? st->child : NULL; st && a->n_stages < BENCH_STAGES_MAX; st = st->next) {
-        a->stage[a->n_stages].steps = number(st, "steps");
-        a->stage[a->n_stages].compute_us = number(st, "compute_ms") * 1e3;
-        a->stage[a->n_stages++].wait_us = number(st, "wait_ms") * 1e3;
+        a->stage[a->n_stages].steps = json_real_of(st, "steps");
+        a->stage[a->n_stages].compute_us = json_real_of(st, "compute_ms") * 1e3;
+        a->stage[a->n_stages++].wait_us = json_real_of(st, "wait_ms") * 1e3;
     }
     json_free(doc);
     return a->n_tokens ? ERR_OK : fail(why, ERR_MALFORMED, "swarm-ask says nothing of its tokens");

@@ -17,21 +17,9 @@ struct printer {
 
 /* --- reading --- */
 
-static uint64_t number(const struct json *v, const char *key)
-{
-    uint64_t n = 0;
-    return json_u64(json_get(v, key), &n) ? n : 0;
-}
-
-static double real(const struct json *v, const char *key)
-{
-    double d = 0;
-    return json_double(json_get(v, key), &d) ? d : 0;
-}
-
 static double ms_of(const struct json *v, const char *key)
 {
-    return (double)number(v, key) / 1e3;
+    return (double)json_number_of(v, key) / 1e3;
 }
 
 static const struct json *nth(const struct json *list, uint64_t i)
@@ -79,7 +67,7 @@ static void layers_text(char *out, size_t cap, uint64_t lo, uint64_t hi)
 
 static void layers_of(char *out, size_t cap, const struct json *v)
 {
-    layers_text(out, cap, number(v, "lo"), number(v, "hi"));
+    layers_text(out, cap, json_number_of(v, "lo"), json_number_of(v, "hi"));
 }
 
 static double per_second(uint64_t token_us)
@@ -89,7 +77,7 @@ static double per_second(uint64_t token_us)
 
 static double compute_ms(const struct json *stage)
 {
-    uint64_t lo = number(stage, "lo"), hi = number(stage, "hi");
+    uint64_t lo = json_number_of(stage, "lo"), hi = json_number_of(stage, "hi");
     return hi > lo ? (double)(hi - lo) * ms_of(stage, "layer_us") : 0;
 }
 
@@ -159,8 +147,8 @@ static void say_first(const struct printer *pr)
     fputs("The first token comes after ", pr->f);
     for (uint32_t i = 0; i < count(first); i++) {
         const struct json *t = nth(first, i);
-        fprintf(pr->f, "%s%.2f s for a prompt of %" PRIu64, i ? ", " : "", real(t, "ms") / 1e3,
-                number(t, "prompt"));
+        fprintf(pr->f, "%s%.2f s for a prompt of %" PRIu64, i ? ", " : "",
+                json_real_of(t, "ms") / 1e3, json_number_of(t, "prompt"));
     }
     fputs(" tokens.\n", pr->f);
 }
@@ -169,7 +157,7 @@ static void say_first(const struct printer *pr)
 static void say_bottleneck(const struct printer *pr)
 {
     double all = ms_of(pr->p, "token_us"), ways = ms_of(pr->p, "home_us");
-    const struct json *slowest = nth(pr->stages, number(pr->p, "bottleneck"));
+    const struct json *slowest = nth(pr->stages, json_number_of(pr->p, "bottleneck"));
     char layers[64], name[NODE_ID_SHORT];
     for (uint32_t i = 0; i < pr->n; i++) ways += ms_of(nth(pr->stages, i), "hop_us");
     if (!slowest || all <= 0) return;
@@ -203,12 +191,12 @@ static void say_spares(const struct printer *pr)
             continue;
         }
         fprintf(pr->f, "If %s leaves, %s go%s to ", name, layers,
-                number(s, "hi") == number(s, "lo") + 1 ? "es" : "");
+                json_number_of(s, "hi") == json_number_of(s, "lo") + 1 ? "es" : "");
         for (uint32_t k = 0; k < count(spares); k++) {
             name_of(pr, spare, nth(spares, k));
             fprintf(pr->f, "%s%s", k ? " and " : "", spare);
         }
-        fprintf(pr->f, ": %.1f tokens/s.\n", per_second(number(s, "spare_token_us")));
+        fprintf(pr->f, ": %.1f tokens/s.\n", per_second(json_number_of(s, "spare_token_us")));
     }
 }
 
@@ -248,7 +236,7 @@ static const char *left_text(const char *why)
 static void say_left_one(const struct printer *pr, const struct json *l)
 {
     char name[NODE_ID_SHORT], why[16];
-    uint64_t us = number(l, "token_us"), best = number(pr->p, "token_us");
+    uint64_t us = json_number_of(l, "token_us"), best = json_number_of(pr->p, "token_us");
     name_of(pr, name, l);
     word(why, sizeof why, json_get(l, "why"));
     fprintf(pr->f, "  %s ", name);
@@ -266,7 +254,7 @@ static void say_left_one(const struct printer *pr, const struct json *l)
 static void say_left(const struct printer *pr)
 {
     const struct json *left = json_get(pr->p, "left");
-    uint64_t more = number(pr->p, "left_more");
+    uint64_t more = json_number_of(pr->p, "left_more");
     if (count(left) == 0 || pr->n == 0) return;
     fputs("Not part of it:\n", pr->f);
     for (uint32_t i = 0; i < count(left); i++)
@@ -280,14 +268,14 @@ static void say_left(const struct printer *pr)
 static void say_more(const struct printer *pr)
 {
     const struct json *m = json_get(pr->p, "more");
-    uint64_t us = number(m, "token_us"), now = number(pr->p, "token_us");
+    uint64_t us = json_number_of(m, "token_us"), now = json_number_of(pr->p, "token_us");
     char layers[64];
-    if (number(m, "n_layers") == 0) return;
+    if (json_number_of(m, "n_layers") == 0) return;
     fprintf(pr->f,
             "One more PC like the others (%.2f ms a layer, %.1f ms away, room for %" PRIu64
             " layer%s) ",
-            ms_of(m, "layer_us"), ms_of(m, "rtt_us"), number(m, "n_layers"),
-            number(m, "n_layers") == 1 ? "" : "s");
+            ms_of(m, "layer_us"), ms_of(m, "rtt_us"), json_number_of(m, "n_layers"),
+            json_number_of(m, "n_layers") == 1 ? "" : "s");
     layers_of(layers, sizeof layers, m);
     if (us == 0 && pr->n == 0)
         fputs("would not be enough.\n", pr->f);
@@ -314,7 +302,7 @@ void plan_print(FILE *f, struct slice plan, struct plan_look look)
     word(model, sizeof model, json_get(pr.p, "model"));
     if (pr.n > 0) {
         fprintf(f, "%s goes through %u node%s, about %.1f tokens a second (%.1f ms a token):\n",
-                model, pr.n, pr.n == 1 ? "" : "s", real(pr.p, "tokens_per_s"),
+                model, pr.n, pr.n == 1 ? "" : "s", json_real_of(pr.p, "tokens_per_s"),
                 ms_of(pr.p, "token_us"));
         picture(&pr);
         say_first(&pr);

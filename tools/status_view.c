@@ -92,12 +92,6 @@ void view_cell(struct text *out, struct slice s, unsigned columns, bool utf8)
 
 /* --- what the JSON says --- */
 
-static uint64_t number(const struct json *v, const char *key)
-{
-    uint64_t n = 0;
-    return json_u64(json_get(v, key), &n) ? n : 0;
-}
-
 static struct slice string(const struct json *v, const char *key)
 {
     const struct json *s = json_get(v, key);
@@ -178,7 +172,7 @@ static void put_head(struct screen *s, const struct json *r, struct text *line)
 
     short_id(r, id);
     snprintf(up, sizeof up, "0 s");
-    if (number(r, "uptime_s")) time_text(up, (double)number(r, "uptime_s"));
+    if (json_number_of(r, "uptime_s")) time_text(up, (double)json_number_of(r, "uptime_s"));
     text_printf(line, "node %s", id);
     if (name.n) {
         text_str(line, "  \"");
@@ -187,8 +181,8 @@ static void put_head(struct screen *s, const struct json *r, struct text *line)
     }
     text_str(line, "  ");
     text_add(line, state.p, state.n);
-    size_text(used, number(r, "memory"));
-    size_text(all, number(r, "memory_of_machine"));
+    size_text(used, json_number_of(r, "memory"));
+    size_text(all, json_number_of(r, "memory_of_machine"));
     text_printf(line, ", up %s, memory %s of %s", up, used, all);
     put_line(s, line);
 }
@@ -222,23 +216,23 @@ static void put_model(struct screen *s, const struct json *r, struct text *line)
     struct slice name = string(m, "name");
     text_add(line, name.p, name.n);
     text_str(line, ": layers ");
-    add_range(line, number(m, "lo"), number(m, "hi"));
-    text_printf(line, " of 0-%llu%s", (unsigned long long)number(m, "layers") - 1,
+    add_range(line, json_number_of(m, "lo"), json_number_of(m, "hi"));
+    text_printf(line, " of 0-%llu%s", (unsigned long long)json_number_of(m, "layers") - 1,
                 json_is_true(json_get(m, "ends")) ? " and the ends; it can be asked" : "");
-    double layer_us = (double)number(m, "layer_us");
+    double layer_us = (double)json_number_of(m, "layer_us");
     if (layer_us >= 1000)
         text_printf(line, "; a layer takes %.1f ms", layer_us / 1e3);
     else if (layer_us > 0)
         text_printf(line, "; a layer takes %.0f us", layer_us);
     put_line(s, line);
-    size_text(used, number(r, "kv_used"));
-    size_text(all, number(r, "kv_limit"));
+    size_text(used, json_number_of(r, "kv_used"));
+    size_text(all, json_number_of(r, "kv_limit"));
     text_printf(
         line,
         "%llu session%s, %llu question%s; conversations take %s of %s, room for %llu positions",
-        (unsigned long long)number(r, "sessions"), plural(number(r, "sessions")),
-        (unsigned long long)number(r, "requests"), plural(number(r, "requests")), used, all,
-        (unsigned long long)number(r, "free_positions"));
+        (unsigned long long)json_number_of(r, "sessions"), plural(json_number_of(r, "sessions")),
+        (unsigned long long)json_number_of(r, "requests"), plural(json_number_of(r, "requests")),
+        used, all, (unsigned long long)json_number_of(r, "free_positions"));
     put_line(s, line);
 }
 
@@ -270,8 +264,8 @@ static void put_counter(struct screen *s, const struct json *counters, const cha
     if (!c || !has_room(s, 1)) return;
     (void)json_double(json_get(c, "per_s"), &rate);
     count_text(per_s, rate, is_bytes);
-    count_text(now, (double)number(c, "now"), is_bytes);
-    count_text(total, (double)number(c, "total"), is_bytes);
+    count_text(now, (double)json_number_of(c, "now"), is_bytes);
+    count_text(total, (double)json_number_of(c, "total"), is_bytes);
     add_cell(line, s, label, 24);
     add_right(line, per_s, 12);
     add_right(line, now, 14);
@@ -328,7 +322,7 @@ static void put_holders(struct screen *s, const struct json *r, struct text *lin
         text_add(line, rest.p, rest.n);
         free(rest.p);
     }
-    text_printf(line, "   ends: %llu", (unsigned long long)number(m, "ends_holders"));
+    text_printf(line, "   ends: %llu", (unsigned long long)json_number_of(m, "ends_holders"));
     put_line(s, line);
 }
 
@@ -404,9 +398,9 @@ static void put_peer(struct screen *s, const struct json *p, struct text *line)
     else
         view_cell(line, slice_str("far"), C_STATE, false); /* known, no connection */
     text_str(line, " ");
-    size_text(text, number(p, "bytes_in"));
+    size_text(text, json_number_of(p, "bytes_in"));
     add_right(line, text, C_BYTES);
-    size_text(text, number(p, "bytes_out"));
+    size_text(text, json_number_of(p, "bytes_out"));
     add_right(line, text, C_BYTES);
     put_line(s, line);
     free(layers.p);
@@ -414,11 +408,11 @@ static void put_peer(struct screen *s, const struct json *p, struct text *line)
 
 static void put_peers(struct screen *s, const struct json *r, struct text *line)
 {
-    uint64_t known = number(r, "peers_known"), shown = 0;
+    uint64_t known = json_number_of(r, "peers_known"), shown = 0;
 
     put_blank(s);
     text_printf(line, "%llu other node%s known, connected to %llu", (unsigned long long)known,
-                plural(known), (unsigned long long)number(r, "peers_connected"));
+                plural(known), (unsigned long long)json_number_of(r, "peers_connected"));
     put_line(s, line);
     const struct json *p = list(r, "peers");
     if (p) put_peer_head(s, line);
