@@ -52,7 +52,7 @@ table_mixed() {
 # Milliseconds of a token: computing and on the way.
 shares() {
     awk -v all="$(field token_us "$1")" -v home="$(field home_us "$1")" -v hops="$(
-        grep -o '"hop_us":[0-9]*' <<<"$1" | sed 's/.*://' | paste -sd+ | bc)" 'BEGIN {
+        grep -o '"hop_us":[0-9]*' <<<"$1" | awk -F: '{ sum += $2 } END { print sum }')" 'BEGIN {
         printf "%.0f ms computing, %.0f ms on the way", (all - home - hops) / 1000, (home + hops) / 1000 }'
 }
 

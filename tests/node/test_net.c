@@ -3,6 +3,7 @@
 #include "node/net_impl.h"
 #include "proto/conn_impl.h"
 
+#include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -102,8 +103,14 @@ static void test_dial(void **state)
     assert_int_equal(a.e, ERR_OK);
 
     /* by name, and not knowing who is there: one connection remains */
-    assert_int_equal(dial_wait(&b[0], NULL, "localhost", net_port(b[1].net), &a), ERR_OK);
-    assert_true(a.has_id && node_id_equal(&a.id, &b[1].me.id));
+    struct addrinfo *known = NULL;
+    if (getaddrinfo("localhost", NULL, NULL, &known)) {
+        print_message("this machine does not know localhost: dialling by name is not tested\n");
+    } else {
+        freeaddrinfo(known);
+        assert_int_equal(dial_wait(&b[0], NULL, "localhost", net_port(b[1].net), &a), ERR_OK);
+        assert_true(a.has_id && node_id_equal(&a.id, &b[1].me.id));
+    }
     run_for(&hub, 50);
     assert_int_equal(b[0].ups + b[1].ups, 2);
     assert_int_equal(b[0].downs + b[1].downs, 0);
