@@ -128,11 +128,11 @@ mkdir -m 700 "$tmp/elsewhere" # where no node is found by itself
 for fault in cut flip; do
     mkfifo "$tmp/$fault"
     "$bin/swarm-proxy" --target "127.0.0.1:$port" --only down "--$fault" $((RANDOM % 1000 + 2500)) \
-        <"$tmp/$fault" >"$tmp/proxy.out" &
+        <"$tmp/$fault" >"$tmp/$fault.proxy" &
     background+=($!)
     exec 3>"$tmp/$fault"
-    wait_until 5 grep -q : "$tmp/proxy.out" || die "no proxy"
-    XDG_RUNTIME_DIR=$tmp/elsewhere "$bin/survive" "${link[n0]%:*}:$(sed 's/.*://;1q' "$tmp/proxy.out")" \
+    wait_until 5 grep -q : "$tmp/$fault.proxy" || die "no proxy"
+    XDG_RUNTIME_DIR=$tmp/elsewhere "$bin/survive" "${link[n0]%:*}:$(sed 's/.*://;1q' "$tmp/$fault.proxy")" \
         2 1000 "$question" --coordinator "$tmp/n0.pid" >"$tmp/answer" 2>"$tmp/answer.err" || die "$fault: $(cat "$tmp/answer.err")"
     cmp "$tmp/answer" "$tmp/long.oracle" || die "$fault: another answer"
     n=$(grep -c "^note it is back, and the answer goes on" "$tmp/answer.err" || true)
