@@ -23,11 +23,7 @@ struct asks {
 static void refuse(struct asks *a, const struct node_id *to, uint32_t rid, enum wire_error code,
                    const char *text)
 {
-    struct msg m = { .type = MSG_ERROR, .rid = rid };
-    struct words words;
-    m.u.ERROR.code = code;
-    m.u.ERROR.text = words_for_wire(&words, text);
-    if (net_send(a->c.net, to, &m)) log_debug("an asker has gone before the answer");
+    words_refuse(a->c.net, to, rid, code, text);
 }
 
 static void forget(struct asked *q)

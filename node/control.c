@@ -15,20 +15,9 @@ static bool is_right(const struct control *c, struct slice token)
 
 static void refuse(struct control *c, const struct mail *m)
 {
-    struct msg no = { .type = MSG_ERROR, .rid = m->m.rid };
-    no.u.ERROR.code = WIRE_NOT_ALLOWED;
-    no.u.ERROR.text = slice_str("only the user who runs this node may control it");
-    if (net_send(c->net, &m->from, &no)) log_debug("a stranger has gone before the answer");
+    words_refuse(c->net, &m->from, m->m.rid, WIRE_NOT_ALLOWED,
+                 "only the user who runs this node may control it");
     net_strike(c->net, &m->from, "a wrong token");
-}
-
-static void refuse_hold(struct control *c, const struct mail *m, const char *text)
-{
-    struct msg no = { .type = MSG_ERROR, .rid = m->m.rid };
-    struct words words;
-    no.u.ERROR.code = WIRE_BAD_REQUEST;
-    no.u.ERROR.text = words_for_wire(&words, text);
-    if (net_send(c->net, &m->from, &no)) log_debug("who controls has gone before the answer");
 }
 
 static void answer(struct control *c, const struct mail *m)
@@ -61,7 +50,7 @@ void control_on_mail(struct control *c, struct mail *m)
         refuse(c, m);
         is_drain = false;
     } else if (m->m.type == MSG_HOLD && hold(c, &m->m.u.HOLD, &why)) {
-        refuse_hold(c, m, why.text);
+        words_refuse(c->net, &m->from, m->m.rid, WIRE_BAD_REQUEST, why.text);
     } else {
         answer(c, m);
     }

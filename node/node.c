@@ -213,14 +213,10 @@ static void announce(void *arg)
 /* A message for services that are not open yet: only an asker hears of it. */
 static void refuse_mail(struct node *n, struct mail *m)
 {
-    struct msg no = { .type = MSG_ERROR, .rid = m->m.rid };
-    struct words words;
     char text[200] = "this node is not ready yet";
     if (m->m.type == MSG_ASK) {
         (void)holder_text(n->holder, text, sizeof text);
-        no.u.ERROR.code = WIRE_BUSY;
-        no.u.ERROR.text = words_for_wire(&words, text);
-        if (net_send(n->net, &m->from, &no)) log_debug("an asker has gone before the answer");
+        words_refuse(n->net, &m->from, m->m.rid, WIRE_BUSY, text);
     }
     m->note.drop(&m->note);
 }

@@ -76,11 +76,7 @@ static void answer(struct stage_server *s, const struct node_id *to, const struc
 static void send_error(struct stage_server *s, const struct mail *m, enum wire_error code,
                        const char *text)
 {
-    struct msg r = { .type = MSG_ERROR, .rid = m->m.rid };
-    r.u.ERROR.code = code;
-    struct words words;
-    r.u.ERROR.text = words_for_wire(&words, text);
-    answer(s, &m->from, &r);
+    words_refuse(s->c.net, &m->from, m->m.rid, code, text);
 }
 
 /* --- the end of a session --- */

@@ -1,5 +1,7 @@
 #include "node/words.h"
 
+#include "base/log.h"
+
 #include <stdio.h>
 
 struct slice words_for_wire(struct words *out, const char *text)
@@ -9,6 +11,17 @@ struct slice words_for_wire(struct words *out, const char *text)
         out->text[n] = text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?';
     out->text[n] = 0;
     return slice_of(out->text, n);
+}
+
+void words_refuse(struct net *net, const struct node_id *to, uint32_t rid, enum wire_error code,
+                  const char *text)
+{
+    struct msg m = { .type = MSG_ERROR, .rid = rid };
+    struct words words;
+    m.u.ERROR.code = code;
+    m.u.ERROR.text = words_for_wire(&words, text);
+    enum err e = net_send(net, to, &m);
+    if (e) log_debug("a refusal was not sent: %s", err_text(e));
 }
 
 void words_stage(struct words *out, const struct node_id *id, uint32_t lo, uint32_t hi)

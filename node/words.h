@@ -2,7 +2,7 @@
 #ifndef NODE_WORDS_H
 #define NODE_WORDS_H
 
-#include "proto/identity.h"
+#include "node/net.h"
 
 /* text as an ERROR or SESS_FAIL may carry it: at most 300 bytes of printable ASCII, whatever it
  * quotes.  The slice borrows from out. */
@@ -10,6 +10,10 @@ struct words {
     char text[301];
 };
 struct slice words_for_wire(struct words *out, const char *text);
+
+/* Answer the message of this rid with ERROR; who has gone meanwhile does not hear it. */
+void words_refuse(struct net *net, const struct node_id *to, uint32_t rid, enum wire_error code,
+                  const char *text);
 
 /* "node swm1abcd...wxyz (layers 3-5)" for layers [lo, hi). */
 void words_stage(struct words *out, const struct node_id *id, uint32_t lo, uint32_t hi);
