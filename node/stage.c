@@ -1,47 +1,12 @@
-#include "node/stage.h"
+#include "node/stage_impl.h"
 
 #include "base/log.h"
-#include "node/sent.h"
-#include "node/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { NOTE_COMPUTED = 1, NOTE_DECODED };
 enum { TICK_MAX_MS = 10000, BROKEN_MS = 60000 /* for a coordinator to adopt a session */ };
-/* The next stage got rows and we heard nothing of it: it is asked, and lost when it does not
- * answer. (The coordinator may well hear it, where only the line between the two is cut.) */
-enum { WATCH_MS = 250, ASK_MS = 1000, UNANSWERED_MS = 1750 };
-
-struct session {
-    /* identity */
-    struct session *next;
-    struct stage_server *server;
-    uint8_t id[SESSION_BYTES];
-    uint32_t rid; /* of SESS_OPEN, for the coordinator's answers */
-    uint32_t epoch;
-    struct node_id coordinator, prev;
-    struct node_id following; /* the next stage; the coordinator after the last */
-    bool is_last;
-    uint32_t lo, hi; /* [lo, hi) of our layers */
-    uint64_t cost;   /* bytes of K and V */
-
-    /* live state */
-    struct kv *kv;     /* owned; touched by the compute thread while n_jobs > 0 */
-    uint32_t tokens;   /* positions granted */
-    uint32_t accepted; /* positions given to the compute thread */
-    uint32_t n_jobs;   /* on the compute thread */
-    struct sent sent;  /* what went on */
-    uint32_t held;     /* positions [0, held) are answered from it */
-    uint32_t round;    /* grows when the session is adopted; jobs of before send nothing on */
-    bool is_broken;    /* its next stage is lost: it computes nothing, and may be adopted */
-    bool is_adopted;   /* and not yet granted: jobs of before are still under way */
-    uint64_t used_ms;  /* when somebody last wanted something of it */
-    uint64_t sent_ms;  /* when rows went to a next stage that was not heard since; 0: none did */
-    uint64_t last_ms;  /* when the last ones did */
-    uint64_t asked_ms; /* when it was asked for a sign of life; 0: it was not */
-    bool is_over;      /* unlinked from the world; freed when the last job is back */
-};
 
 /* A chunk of a session on its way through the compute thread, with the message it came in, whose
  * rows are computed in place. */
@@ -52,29 +17,16 @@ struct step_job {
     struct mail *mail; /* owned */
 };
 
-struct stage_server {
-    struct actor actor; /* first */
-    struct stage_server_config c;
-    size_t row_bytes;
-    uv_timer_t *timer, *watch;
-    struct session *first; /* owned */
-    uint32_t n_sessions;   /* not over */
-    uint32_t n_jobs;
-    uint64_t kv_used; /* bytes */
-    size_t sent_used; /* bytes */
-    bool stopping, draining;
-};
-
 /* --- answers --- */
 
-static void answer(struct stage_server *s, const struct node_id *to, const struct msg *m)
+void stage_answer(struct stage_server *s, const struct node_id *to, const struct msg *m)
 {
     enum err e = net_send(s->c.net, to, m);
     if (e) log_debug("an answer was not sent: %s", err_text(e));
 }
 
-static void send_error(struct stage_server *s, const struct mail *m, enum wire_error code,
-                       const char *text)
+void stage_refuse(struct stage_server *s, const struct mail *m, enum wire_error code,
+                  const char *text)
 {
     words_refuse(s->c.net, &m->from, m->m.rid, code, text);
 }
@@ -113,19 +65,19 @@ static void say_failed(struct session *x, enum wire_error code, const char *text
     m.u.SESS_FAIL.code = code;
     struct words words;
     m.u.SESS_FAIL.text = words_for_wire(&words, text);
-    answer(x->server, &x->coordinator, &m);
+    stage_answer(x->server, &x->coordinator, &m);
     log_info("a session ended: %s", text);
 }
 
 /* End it and tell the coordinator why. */
-static void fail_session(struct session *x, enum wire_error code, const char *text)
+void stage_fail(struct session *x, enum wire_error code, const char *text)
 {
     say_failed(x, code, text);
     end_session(x);
 }
 
 /* It cannot go on as it is, but what it holds is still good. */
-static void break_session(struct session *x, enum wire_error code, const char *text)
+void stage_break(struct session *x, enum wire_error code, const char *text)
 {
     if (x->is_broken) return;
     say_failed(x, code, text);
@@ -133,211 +85,11 @@ static void break_session(struct session *x, enum wire_error code, const char *t
     x->used_ms = now_ms(x->server->c.hub);
 }
 
-static struct session *find(struct stage_server *s, struct slice id)
+struct session *stage_find(struct stage_server *s, struct slice id)
 {
     for (struct session *x = s->first; x; x = x->next)
         if (!x->is_over && memcmp(x->id, id.p, SESSION_BYTES) == 0) return x;
     return NULL;
-}
-
-/* --- opening --- */
-
-static uint64_t bytes_per_token(const struct stage_server *s)
-{
-    return arch_kv_bytes(&s->c.weights->manifest.arch) * (s->c.weights->hi - s->c.weights->lo);
-}
-
-uint32_t stage_server_sessions(const struct stage_server *s)
-{
-    return s->n_sessions;
-}
-
-uint64_t stage_server_kv_used(const struct stage_server *s)
-{
-    return s->kv_used;
-}
-
-uint32_t stage_server_free_tokens(const struct stage_server *s)
-{
-    uint64_t per_token = bytes_per_token(s);
-    if (per_token == 0 || s->kv_used >= s->c.kv_bytes) return 0;
-    uint64_t n = (s->c.kv_bytes - s->kv_used) / per_token;
-    n = n / KV_BLOCK * KV_BLOCK; /* a session holds whole blocks of positions */
-    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX / KV_BLOCK * KV_BLOCK;
-}
-
-/* May this session be opened?  0, or the code with why in words. */
-static unsigned check_open(struct stage_server *s, const struct msg_SESS_OPEN *o, struct why *why)
-{
-    const struct weights *w = s->c.weights;
-    char me[NODE_ID_SHORT];
-    node_id_short(me, &s->c.me);
-    if (s->stopping || s->draining) {
-        fail(why, ERR_CLOSED, "it is shutting down");
-        return WIRE_SHUTTING_DOWN;
-    }
-    if (memcmp(o->model.p, w->name.id.b, ID_BYTES) != 0) {
-        fail(why, ERR_NOTFOUND, "node %s holds %s, which is another model", me, w->name.name);
-        return WIRE_NO_SUCH_MODEL;
-    }
-    if (w->lo == w->hi) {
-        fail(why, ERR_NOTFOUND, "node %s holds no layers", me);
-        return WIRE_NO_SUCH_LAYERS;
-    }
-    if (o->layer_lo >= o->layer_hi || o->layer_lo < w->lo || o->layer_hi > w->hi) {
-        fail(why, ERR_NOTFOUND, "node %s holds layers %u-%u, not all of %u-%u", me, w->lo,
-             w->hi - 1, (unsigned)o->layer_lo, (unsigned)o->layer_hi - 1);
-        return WIRE_NO_SUCH_LAYERS;
-    }
-    if (o->max_tokens > s->c.context) {
-        fail(why, ERR_FULL, "this conversation needs %u positions, node %s grants %u",
-             (unsigned)o->max_tokens, me, s->c.context);
-        return WIRE_KV_FULL;
-    }
-    if (s->n_sessions >= STAGE_SESSIONS_MAX) {
-        fail(why, ERR_BUSY, "node %s serves %u sessions already", me, s->n_sessions);
-        return WIRE_BUSY;
-    }
-    return 0;
-}
-
-/* Who sends to x, and to whom it sends; m is the opening. */
-static void place(struct session *x, const struct mail *m)
-{
-    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
-    memcpy(x->id, o->session.p, SESSION_BYTES);
-    memcpy(x->prev.b, o->prev_id.p, ID_BYTES);
-    x->rid = m->m.rid;
-    x->epoch = (uint32_t)o->epoch;
-    x->coordinator = x->following = m->from;
-    x->is_last = o->next_id.n == 0;
-    if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
-    x->used_ms = now_ms(x->server->c.hub);
-}
-
-static enum err make_session(struct stage_server *s, const struct mail *m, struct why *why)
-{
-    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
-    const struct arch *a = &s->c.weights->manifest.arch;
-    uint32_t lo = (uint32_t)o->layer_lo, hi = (uint32_t)o->layer_hi;
-    uint32_t tokens = (uint32_t)o->max_tokens;
-    uint64_t cost = kv_cost(a, lo, hi, tokens);
-    if (s->kv_used + cost > s->c.kv_bytes) {
-        char me[NODE_ID_SHORT];
-        node_id_short(me, &s->c.me);
-        return fail(why, ERR_FULL, "this conversation needs %u positions, node %s has room for %u",
-                    tokens, me, stage_server_free_tokens(s));
-    }
-    struct session *x = calloc(1, sizeof *x);
-    if (!x || kv_open(&x->kv, a, lo, hi, tokens)) {
-        free(x);
-        return fail(why, ERR_NOMEM, "no memory for a conversation of %u positions", tokens);
-    }
-    x->server = s;
-    place(x, m);
-    x->lo = lo;
-    x->hi = hi;
-    x->cost = cost;
-    x->tokens = tokens;
-    x->next = s->first;
-    s->first = x;
-    s->n_sessions++;
-    s->kv_used += cost;
-    return ERR_OK;
-}
-
-/* The next stage could not be dialled; it may have connected to us meanwhile. */
-static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
-{
-    struct stage_server *s = arg;
-    if (e && !net_is_up(s->c.net, id)) stage_server_on_peer(s, id, false, why);
-}
-
-/* Connect to the next stage already while the others open their sessions. */
-static void reach_next(struct stage_server *s, const struct session *x, struct slice addr)
-{
-    if (x->is_last || node_id_equal(&x->following, &s->c.me) || net_is_up(s->c.net, &x->following))
-        return;
-    char host[256], text[80];
-    uint16_t port;
-    if (!addr.n || !addr_text(text, sizeof text, addr) || hostport_parse(host, &port, text, NULL))
-        return; /* it may still dial us; else the first rows find out */
-    net_hint(s->c.net, &x->following, addr);
-    net_dial(s->c.net, &x->following, host, port, on_dialled, s);
-}
-
-static void grant(struct stage_server *s, const struct session *x)
-{
-    struct msg ok = { .type = MSG_SESS_OK, .rid = x->rid };
-    ok.u.SESS_OK.session = slice_of(x->id, SESSION_BYTES);
-    ok.u.SESS_OK.epoch = x->epoch;
-    ok.u.SESS_OK.held = x->held;
-    ok.u.SESS_OK.limit = x->tokens;
-    answer(s, &x->coordinator, &ok);
-    s->c.on_change(s->c.arg);
-}
-
-/* No job of x is under way: it goes on from what it holds. */
-static void finish_adoption(struct stage_server *s, struct session *x)
-{
-    x->is_adopted = false;
-    x->held = x->sent.n;
-    x->accepted = 0;
-    kv_trim(x->kv, x->held);
-    grant(s, x);
-}
-
-/* The session that m is to go on with, of the same coordinator for the same; NULL: there is none,
- * and m is an opening like any other. */
-static struct session *to_adopt(struct stage_server *s, const struct mail *m)
-{
-    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
-    struct session *x = o->adopts.n == SESSION_BYTES ? find(s, o->adopts) : NULL;
-    bool is_same = x && node_id_equal(&x->coordinator, &m->from) && x->lo == o->layer_lo &&
-                   x->hi == o->layer_hi && x->tokens == o->max_tokens &&
-                   memcmp(o->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
-    return is_same ? x : NULL;
-}
-
-static void adopt(struct stage_server *s, struct session *x, const struct mail *m)
-{
-    place(x, m);
-    x->round++;
-    x->is_broken = false;
-    x->is_adopted = true;
-    reach_next(s, x, m->m.u.SESS_OPEN.next_addr);
-    if (x->n_jobs == 0) finish_adoption(s, x);
-}
-
-static void on_open(struct stage_server *s, const struct mail *m)
-{
-    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
-    struct why why;
-    if (m->m.rid == 0 || (o->next_id.n != 0 && o->next_id.n != ID_BYTES)) {
-        send_error(s, m, WIRE_BAD_MESSAGE, "SESS_OPEN needs a request number and a whole next id");
-        return;
-    }
-    struct session *old = find(s, o->session);
-    if (old) {
-        send_error(s, m, WIRE_NOT_ALLOWED, "a session of that id is open");
-        return;
-    }
-    struct session *heritage = to_adopt(s, m);
-    if (heritage && !s->stopping) {
-        adopt(s, heritage, m);
-        return;
-    }
-    unsigned code = check_open(s, o, &why);
-    if (!code) {
-        enum err e = make_session(s, m, &why);
-        if (e) code = e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_MEMORY;
-    }
-    if (code) {
-        send_error(s, m, (enum wire_error)code, why.text);
-        return;
-    }
-    reach_next(s, s->first, o->next_addr);
-    grant(s, s->first);
 }
 
 /* --- rows --- */
@@ -354,7 +106,7 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
 {
     const struct msg_ACT *a = &m->m.u.ACT;
     if (!node_id_equal(&m->from, &x->prev)) {
-        send_error(s, m, WIRE_NOT_ALLOWED, "another node is this session's previous stage");
+        stage_refuse(s, m, WIRE_NOT_ALLOWED, "another node is this session's previous stage");
         net_strike(s->c.net, &m->from, "rows for a session of others");
         return false;
     }
@@ -363,31 +115,21 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
     if (a->pos != x->accepted) {
         snprintf(text, sizeof text, "rows came out of order: position %u where %u is next",
                  (unsigned)a->pos, x->accepted);
-        fail_session(x, WIRE_OUT_OF_ORDER, text);
+        stage_fail(x, WIRE_OUT_OF_ORDER, text);
     } else if (a->x.n != a->rows * s->row_bytes || a->want > a->rows) {
         snprintf(text, sizeof text, "%u rows in %zu bytes, a row has %zu", (unsigned)a->rows,
                  a->x.n, s->row_bytes);
-        fail_session(x, WIRE_BAD_MESSAGE, text);
+        stage_fail(x, WIRE_BAD_MESSAGE, text);
     } else if (a->pos + a->rows > x->tokens) {
         snprintf(text, sizeof text, "position %u is past the %u that this session was granted",
                  (unsigned)(a->pos + a->rows - 1), x->tokens);
-        fail_session(x, WIRE_KV_FULL, text);
+        stage_fail(x, WIRE_KV_FULL, text);
     } else if (s->n_jobs >= STAGE_JOBS_MAX) {
-        fail_session(x, WIRE_BUSY, "too many steps wait here");
+        stage_fail(x, WIRE_BUSY, "too many steps wait here");
     } else {
         return true;
     }
     return false;
-}
-
-static void on_watch(uv_timer_t *t);
-
-static void watch_next(struct stage_server *s, struct session *x)
-{
-    x->last_ms = now_ms(s->c.hub);
-    if (!x->sent_ms) x->sent_ms = x->last_ms;
-    if (!uv_is_active((uv_handle_t *)s->watch))
-        uv_timer_start(s->watch, on_watch, WATCH_MS, WATCH_MS);
 }
 
 /* The result goes on: all rows to the next stage, or those wanted to the coordinator. */
@@ -405,7 +147,7 @@ static enum err send_on(struct stage_server *s, struct session *x, const struct 
         a->x = slice_of(a->x.p + skipped * s->row_bytes, a->want * s->row_bytes);
     }
     enum err e = net_send(s->c.net, &x->following, &m);
-    if (!e && !x->is_last) watch_next(s, x);
+    if (!e && !x->is_last) stage_watch_next(s, x);
     return e;
 }
 
@@ -418,7 +160,7 @@ static void send_step_done(struct stage_server *s, const struct session *x, cons
     m.u.STEP_DONE.step = in->m.u.ACT.step;
     m.u.STEP_DONE.compute_us = j ? j->compute_us : 0;
     m.u.STEP_DONE.wait_us = j ? j->wait_us : 0;
-    answer(s, &x->coordinator, &m);
+    stage_answer(s, &x->coordinator, &m);
 }
 
 /* The rows of in are what they are to be; j: of their computing, NULL: there was none. */
@@ -434,14 +176,14 @@ static void pass_on(struct stage_server *s, struct session *x, const struct mail
     node_id_short(id, &x->following);
     snprintf(text, sizeof text, "the next stage %s %s", id,
              e == ERR_FULL ? "reads too slowly" : "cannot be reached");
-    break_session(x, e == ERR_FULL ? WIRE_BUSY : WIRE_LOST_STAGE, text);
+    stage_break(x, e == ERR_FULL ? WIRE_BUSY : WIRE_LOST_STAGE, text);
 }
 
 /* Takes m when it returns true. */
 static bool on_act(struct stage_server *s, struct mail *m)
 {
     const struct msg_ACT *a = &m->m.u.ACT;
-    struct session *x = find(s, a->session);
+    struct session *x = stage_find(s, a->session);
     if (!x || x->is_broken || x->is_adopted) return false; /* it was closed on the way */
     if (!check_act(s, x, m)) return false;
     uint32_t pos = (uint32_t)a->pos, n = (uint32_t)a->rows;
@@ -458,7 +200,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
 
     struct step_job *j = calloc(1, sizeof *j);
     if (!j) {
-        fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
+        stage_fail(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
         return false;
     }
     j->rows.job.note = (struct note){ .kind = NOTE_COMPUTED, .drop = drop_step };
@@ -485,11 +227,11 @@ static void on_failed_step(struct session *x, const struct job *j)
     case ERR_NONFINITE:
         snprintf(text, sizeof text, "a number is not finite in layer %u at position %u",
                  j->bad.layer, j->bad.pos);
-        fail_session(x, WIRE_NONFINITE, text);
+        stage_fail(x, WIRE_NONFINITE, text);
         break;
-    case ERR_NOMEM: fail_session(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM)); break;
-    case ERR_CANCELLED: fail_session(x, WIRE_SHUTTING_DOWN, "it is shutting down"); break;
-    default: fail_session(x, WIRE_INTERNAL, err_text(j->err)); break;
+    case ERR_NOMEM: stage_fail(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM)); break;
+    case ERR_CANCELLED: stage_fail(x, WIRE_SHUTTING_DOWN, "it is shutting down"); break;
+    default: stage_fail(x, WIRE_INTERNAL, err_text(j->err)); break;
     }
 }
 
@@ -524,13 +266,13 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
         return;
     }
     if (j->rows.job.err) {
-        if (x->is_adopted && x->n_jobs == 0) finish_adoption(s, x);
+        if (x->is_adopted && x->n_jobs == 0) stage_finish_adoption(s, x);
         return;
     }
     count_rows(s, x, j->rows.n);
     sent_add(&x->sent, &s->sent_used, j->rows.pos, j->rows.n, j->rows.x, s->row_bytes);
     if (!is_old && !x->is_broken) pass_on(s, x, j->mail, &j->rows.job);
-    if (x->is_adopted && x->n_jobs == 0) finish_adoption(s, x);
+    if (x->is_adopted && x->n_jobs == 0) stage_finish_adoption(s, x);
 }
 
 /* --- steps at home --- */
@@ -543,7 +285,7 @@ static void drop_home(struct note *n)
 enum err stage_server_decode(struct stage_server *s, const uint8_t id[SESSION_BYTES],
                              struct home_job *h)
 {
-    struct session *x = find(s, slice_of(id, SESSION_BYTES));
+    struct session *x = stage_find(s, slice_of(id, SESSION_BYTES));
     struct rows_job *j = &h->decode.rows;
     bool is_home = x && node_id_equal(&x->coordinator, &s->c.me) &&
                    node_id_equal(&x->prev, &s->c.me) && x->is_last;
@@ -596,11 +338,11 @@ static void on_note(struct actor *a, struct note *n)
 static void on_trim(struct stage_server *s, const struct mail *m)
 {
     const struct msg_KV_TRIM *t = &m->m.u.KV_TRIM;
-    struct session *x = find(s, t->session);
+    struct session *x = stage_find(s, t->session);
     if (!x || !node_id_equal(&m->from, &x->coordinator)) {
-        send_error(s, m, WIRE_NO_SUCH_SESSION, "no such session here");
+        stage_refuse(s, m, WIRE_NO_SUCH_SESSION, "no such session here");
     } else if (x->n_jobs > 0 || t->len > x->accepted) {
-        send_error(s, m, WIRE_OUT_OF_ORDER, "steps of the session are under way");
+        stage_refuse(s, m, WIRE_OUT_OF_ORDER, "steps of the session are under way");
     } else {
         kv_trim(x->kv, (uint32_t)t->len);
         sent_trim(&x->sent, (uint32_t)t->len);
@@ -611,7 +353,7 @@ static void on_trim(struct stage_server *s, const struct mail *m)
 
 static void on_close(struct stage_server *s, const struct mail *m)
 {
-    struct session *x = find(s, m->m.u.SESS_CLOSE.session);
+    struct session *x = stage_find(s, m->m.u.SESS_CLOSE.session);
     if (x && node_id_equal(&m->from, &x->coordinator)) end_session(x);
 }
 
@@ -619,7 +361,7 @@ void stage_server_on_mail(struct stage_server *s, struct mail *m)
 {
     bool is_taken = false;
     switch (m->m.type) {
-    case MSG_SESS_OPEN: on_open(s, m); break;
+    case MSG_SESS_OPEN: stage_on_open(s, m); break;
     case MSG_ACT: is_taken = on_act(s, m); break;
     case MSG_KV_TRIM: on_trim(s, m); break;
     case MSG_SESS_CLOSE: on_close(s, m); break;
@@ -644,7 +386,7 @@ void stage_server_on_peer(struct stage_server *s, const struct node_id *id, bool
         if (node_id_equal(&x->coordinator, id))
             end_session(x);
         else if (node_id_equal(&x->following, id))
-            break_session(x, WIRE_LOST_STAGE, text);
+            stage_break(x, WIRE_LOST_STAGE, text);
     }
 }
 
@@ -658,42 +400,8 @@ static void on_tick(uv_timer_t *t)
         if (x->is_broken && now - x->used_ms > BROKEN_MS)
             end_session(x);
         else if (now - x->used_ms > s->c.idle_ms)
-            fail_session(x, WIRE_TIMEOUT, "nobody used the session for too long");
+            stage_fail(x, WIRE_TIMEOUT, "nobody used the session for too long");
     }
-}
-
-/* Has the next stage been heard since rows went to it?  It answers a PING at once, whatever it
- * computes. */
-static void check_next(struct stage_server *s, struct session *x, uint64_t now)
-{
-    uint64_t silent = net_silent_ms(s->c.net, &x->following);
-    if (silent < now - x->sent_ms) { /* heard since; since the last ones too? */
-        x->sent_ms = silent < now - x->last_ms ? 0 : x->last_ms;
-        x->asked_ms = 0;
-    } else if (!x->asked_ms) {
-        if (now - x->sent_ms < ASK_MS) return;
-        x->asked_ms = now;
-        net_ping(s->c.net, &x->following);
-    } else if (now - x->asked_ms >= UNANSWERED_MS) {
-        char id[NODE_ID_SHORT], text[160];
-        node_id_short(id, &x->following);
-        snprintf(text, sizeof text, "the next stage %s does not answer", id);
-        x->sent_ms = x->asked_ms = 0;
-        break_session(x, WIRE_LOST_STAGE, text);
-    }
-}
-
-static void on_watch(uv_timer_t *t)
-{
-    struct stage_server *s = t->data;
-    uint64_t now = now_ms(s->c.hub);
-    bool is_needed = false;
-    for (struct session *x = s->first; x; x = x->next) {
-        if (x->sent_ms && (x->is_over || x->is_broken)) x->sent_ms = x->asked_ms = 0;
-        if (x->sent_ms) check_next(s, x, now);
-        is_needed = is_needed || x->sent_ms;
-    }
-    if (!is_needed) uv_timer_stop(t);
 }
 
 /* --- life --- */
@@ -734,7 +442,7 @@ void stage_server_stop(struct stage_server *s)
     s->stopping = true;
     for (struct session *x = s->first, *next; x; x = next) {
         next = x->next;
-        if (!x->is_over) fail_session(x, WIRE_SHUTTING_DOWN, "it is shutting down");
+        if (!x->is_over) stage_fail(x, WIRE_SHUTTING_DOWN, "it is shutting down");
     }
 }
 

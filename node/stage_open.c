@@ -1,0 +1,204 @@
+/* stage_open.c - sessions begin: admitted, granted, or adopted from a pipeline that lost a stage.
+ */
+#include "node/stage_impl.h"
+
+#include <stdlib.h>
+
+static uint64_t bytes_per_token(const struct stage_server *s)
+{
+    return arch_kv_bytes(&s->c.weights->manifest.arch) * (s->c.weights->hi - s->c.weights->lo);
+}
+
+uint32_t stage_server_sessions(const struct stage_server *s)
+{
+    return s->n_sessions;
+}
+
+uint64_t stage_server_kv_used(const struct stage_server *s)
+{
+    return s->kv_used;
+}
+
+uint32_t stage_server_free_tokens(const struct stage_server *s)
+{
+    uint64_t per_token = bytes_per_token(s);
+    if (per_token == 0 || s->kv_used >= s->c.kv_bytes) return 0;
+    uint64_t n = (s->c.kv_bytes - s->kv_used) / per_token;
+    n = n / KV_BLOCK * KV_BLOCK; /* a session holds whole blocks of positions */
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX / KV_BLOCK * KV_BLOCK;
+}
+
+/* May this session be opened?  0, or the code with why in words. */
+static unsigned check_open(struct stage_server *s, const struct msg_SESS_OPEN *o, struct why *why)
+{
+    const struct weights *w = s->c.weights;
+    char me[NODE_ID_SHORT];
+    node_id_short(me, &s->c.me);
+    if (s->stopping || s->draining) {
+        fail(why, ERR_CLOSED, "it is shutting down");
+        return WIRE_SHUTTING_DOWN;
+    }
+    if (memcmp(o->model.p, w->name.id.b, ID_BYTES) != 0) {
+        fail(why, ERR_NOTFOUND, "node %s holds %s, which is another model", me, w->name.name);
+        return WIRE_NO_SUCH_MODEL;
+    }
+    if (w->lo == w->hi) {
+        fail(why, ERR_NOTFOUND, "node %s holds no layers", me);
+        return WIRE_NO_SUCH_LAYERS;
+    }
+    if (o->layer_lo >= o->layer_hi || o->layer_lo < w->lo || o->layer_hi > w->hi) {
+        fail(why, ERR_NOTFOUND, "node %s holds layers %u-%u, not all of %u-%u", me, w->lo,
+             w->hi - 1, (unsigned)o->layer_lo, (unsigned)o->layer_hi - 1);
+        return WIRE_NO_SUCH_LAYERS;
+    }
+    if (o->max_tokens > s->c.context) {
+        fail(why, ERR_FULL, "this conversation needs %u positions, node %s grants %u",
+             (unsigned)o->max_tokens, me, s->c.context);
+        return WIRE_KV_FULL;
+    }
+    if (s->n_sessions >= STAGE_SESSIONS_MAX) {
+        fail(why, ERR_BUSY, "node %s serves %u sessions already", me, s->n_sessions);
+        return WIRE_BUSY;
+    }
+    return 0;
+}
+
+/* Who sends to x, and to whom it sends; m is the opening. */
+static void place(struct session *x, const struct mail *m)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    memcpy(x->id, o->session.p, SESSION_BYTES);
+    memcpy(x->prev.b, o->prev_id.p, ID_BYTES);
+    x->rid = m->m.rid;
+    x->epoch = (uint32_t)o->epoch;
+    x->coordinator = x->following = m->from;
+    x->is_last = o->next_id.n == 0;
+    if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
+    x->used_ms = now_ms(x->server->c.hub);
+}
+
+static enum err make_session(struct stage_server *s, const struct mail *m, struct why *why)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    const struct arch *a = &s->c.weights->manifest.arch;
+    uint32_t lo = (uint32_t)o->layer_lo, hi = (uint32_t)o->layer_hi;
+    uint32_t tokens = (uint32_t)o->max_tokens;
+    uint64_t cost = kv_cost(a, lo, hi, tokens);
+    if (s->kv_used + cost > s->c.kv_bytes) {
+        char me[NODE_ID_SHORT];
+        node_id_short(me, &s->c.me);
+        return fail(why, ERR_FULL, "this conversation needs %u positions, node %s has room for %u",
+                    tokens, me, stage_server_free_tokens(s));
+    }
+    struct session *x = calloc(1, sizeof *x);
+    if (!x || kv_open(&x->kv, a, lo, hi, tokens)) {
+        free(x);
+        return fail(why, ERR_NOMEM, "no memory for a conversation of %u positions", tokens);
+    }
+    x->server = s;
+    place(x, m);
+    x->lo = lo;
+    x->hi = hi;
+    x->cost = cost;
+    x->tokens = tokens;
+    x->next = s->first;
+    s->first = x;
+    s->n_sessions++;
+    s->kv_used += cost;
+    return ERR_OK;
+}
+
+/* The next stage could not be dialled; it may have connected to us meanwhile. */
+static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
+{
+    struct stage_server *s = arg;
+    if (e && !net_is_up(s->c.net, id)) stage_server_on_peer(s, id, false, why);
+}
+
+/* Connect to the next stage already while the others open their sessions. */
+static void reach_next(struct stage_server *s, const struct session *x, struct slice addr)
+{
+    if (x->is_last || node_id_equal(&x->following, &s->c.me) || net_is_up(s->c.net, &x->following))
+        return;
+    char host[256], text[80];
+    uint16_t port;
+    if (!addr.n || !addr_text(text, sizeof text, addr) || hostport_parse(host, &port, text, NULL))
+        return; /* it may still dial us; else the first rows find out */
+    net_hint(s->c.net, &x->following, addr);
+    net_dial(s->c.net, &x->following, host, port, on_dialled, s);
+}
+
+static void grant(struct stage_server *s, const struct session *x)
+{
+    struct msg ok = { .type = MSG_SESS_OK, .rid = x->rid };
+    ok.u.SESS_OK.session = slice_of(x->id, SESSION_BYTES);
+    ok.u.SESS_OK.epoch = x->epoch;
+    ok.u.SESS_OK.held = x->held;
+    ok.u.SESS_OK.limit = x->tokens;
+    stage_answer(s, &x->coordinator, &ok);
+    s->c.on_change(s->c.arg);
+}
+
+/* No job of x is under way: it goes on from what it holds. */
+void stage_finish_adoption(struct stage_server *s, struct session *x)
+{
+    x->is_adopted = false;
+    x->held = x->sent.n;
+    x->accepted = 0;
+    kv_trim(x->kv, x->held);
+    grant(s, x);
+}
+
+/* The session that m is to go on with, of the same coordinator for the same; NULL: there is none,
+ * and m is an opening like any other. */
+static struct session *to_adopt(struct stage_server *s, const struct mail *m)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    struct session *x = o->adopts.n == SESSION_BYTES ? stage_find(s, o->adopts) : NULL;
+    bool is_same = x && node_id_equal(&x->coordinator, &m->from) && x->lo == o->layer_lo &&
+                   x->hi == o->layer_hi && x->tokens == o->max_tokens &&
+                   memcmp(o->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
+    return is_same ? x : NULL;
+}
+
+static void adopt(struct stage_server *s, struct session *x, const struct mail *m)
+{
+    place(x, m);
+    x->round++;
+    x->is_broken = false;
+    x->is_adopted = true;
+    reach_next(s, x, m->m.u.SESS_OPEN.next_addr);
+    if (x->n_jobs == 0) stage_finish_adoption(s, x);
+}
+
+void stage_on_open(struct stage_server *s, const struct mail *m)
+{
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
+    struct why why;
+    if (m->m.rid == 0 || (o->next_id.n != 0 && o->next_id.n != ID_BYTES)) {
+        stage_refuse(s, m, WIRE_BAD_MESSAGE,
+                     "SESS_OPEN needs a request number and a whole next id");
+        return;
+    }
+    struct session *old = stage_find(s, o->session);
+    if (old) {
+        stage_refuse(s, m, WIRE_NOT_ALLOWED, "a session of that id is open");
+        return;
+    }
+    struct session *heritage = to_adopt(s, m);
+    if (heritage && !s->stopping) {
+        adopt(s, heritage, m);
+        return;
+    }
+    unsigned code = check_open(s, o, &why);
+    if (!code) {
+        enum err e = make_session(s, m, &why);
+        if (e) code = e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_MEMORY;
+    }
+    if (code) {
+        stage_refuse(s, m, (enum wire_error)code, why.text);
+        return;
+    }
+    reach_next(s, s->first, o->next_addr);
+    grant(s, s->first);
+}
