@@ -1,0 +1,83 @@
+/* node_own.c - what a node shows its own user, and what he may do to it. */
+#include "node/node_impl.h"
+
+#include "base/log.h"
+#include "node/runtime_dir.h"
+#include "node/status.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+void node_link(const struct node *n, char *out, size_t cap)
+{
+    struct link l = { .id = n->me.id, .port = n->reached.port };
+    snprintf(l.host, sizeof l.host, "%s", n->reached.host);
+    link_text(out, cap, &l);
+}
+
+static void describe(void *arg, struct text *out)
+{
+    struct node *n = arg;
+    char link[NODE_LINK_TEXT], reach[800], progress[200] = "";
+    node_link(n, link, sizeof link);
+    find_text(n->find, reach, sizeof reach);
+    counters_refresh(&n->counters);
+    (void)holder_text(n->holder, progress, sizeof progress);
+    struct status_source s = { .me = n->me.id,
+                               .name = n->c->name,
+                               .state = n->is_draining ? "draining"
+                                        : n->is_ready  ? "active"
+                                                       : "joining",
+                               .link = link,
+                               .reach = reach,
+                               .started_ms = n->started_ms,
+                               .hub = &n->hub,
+                               .net = n->net,
+                               .peers = n->peers,
+                               .services = &n->services,
+                               .counters = &n->counters,
+                               .progress = progress,
+                               .note = n->join_why.text };
+    status_json(out, &s);
+}
+
+static enum err rehold(void *arg, const struct holding *h, struct why *why)
+{
+    return node_rehold(arg, h, why);
+}
+
+/* As SIGTERM does it; the message has been dealt with when the signal arrives.  (A second SIGTERM
+ * would stop at once.) */
+static void drain(void *arg)
+{
+    const struct node *n = arg;
+    if (!n->is_draining) (void)uv_kill(uv_os_getpid(), SIGTERM);
+}
+
+/* swarm-ask and `swarm-node status` of this user find us by this; over loopback when we listen
+ * there. */
+void node_publish(struct node *n)
+{
+    struct why why;
+    struct local_node me = { .link = { .id = n->me.id, .port = net_port(n->net) },
+                             .answers = n->services.coordinator != NULL && !n->is_draining };
+    bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
+    snprintf(me.link.host, sizeof me.link.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
+    snprintf(me.model, sizeof me.model, "%s", n->services.weights.name.name);
+    memcpy(me.token, n->control.token, TOKEN_BYTES);
+    if (runtime_publish(&me, &why))
+        log_warn("swarm-ask and swarm-node status will not find this node by themselves: %s",
+                 why.text);
+    explicit_bzero(&me, sizeof me);
+}
+
+void node_open_control(struct node *n)
+{
+    n->control = (struct control){
+        .net = n->net, .arg = n, .describe = describe, .hold = rehold, .drain = drain
+    };
+    random_bytes(n->control.token, TOKEN_BYTES);
+    n->started_ms = now_ms(&n->hub);
+    counters_open(&n->counters, &n->hub, n->net, n->c->store_dir, &n->me.id);
+    node_publish(n);
+}
