@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     NEXT_MAX = 16,           /* tokens picked in one go */
@@ -64,16 +63,9 @@ struct compute {
     bool stopping;
 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static uint32_t us_since(uint64_t start_ns)
 {
-    uint64_t us = (now_ns() - start_ns) / 1000;
+    uint64_t us = (uv_hrtime() - start_ns) / 1000;
     return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
@@ -113,7 +105,7 @@ static struct decode_job *decode_of_next(struct job *j)
 static void give_back(struct job *j, enum err e)
 {
     if (j->kind == JOB_DECODE_NEXT) j = &decode_of_next(j)->rows.job;
-    j->finished_ns = now_ns();
+    j->finished_ns = uv_hrtime();
     uint32_t all_us = us_since(j->submitted_ns), our_us = j->compute_us;
     if (j->kind == JOB_DECODE_ROWS) our_us += ((struct decode_job *)j)->next.job.compute_us;
     j->err = e;
@@ -133,7 +125,7 @@ static void submit(struct compute *c, struct queue *q, struct job *j, enum job_k
     j->kind = kind;
     j->err = ERR_OK;
     j->compute_us = j->wait_us = 0;
-    j->submitted_ns = now_ns();
+    j->submitted_ns = uv_hrtime();
 
     pthread_mutex_lock(&c->lock);
     bool stopping = c->stopping;
@@ -365,7 +357,7 @@ static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
     struct queue finished;
     queue_init(&finished);
 
-    uint64_t start = now_ns();
+    uint64_t start = uv_hrtime();
     uint32_t lo = c->part[0].job->lo, hi = c->part[0].job->hi;
     range_use(c, lo, hi);
     enum err e = stage_forward_part(c->stage, lo, hi, c->rows, n_rows, c->x, &bad);
@@ -375,7 +367,7 @@ static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
 
     for (uint32_t i = 0; i < n_parts; i++) {
         enum err of_part = e;
-        uint64_t part_start = now_ns();
+        uint64_t part_start = uv_hrtime();
         if (alone) of_part = compute_alone(c, &c->part[i], &bad);
         uint32_t took = alone ? us_since(part_start) : share_of(us, c->part[i].n, n_rows);
         scatter(c, &c->part[i], of_part, &bad, took, &finished);
@@ -419,7 +411,7 @@ static void decode_on(struct compute *c, struct decode_job *d, enum err e)
 
 static void run_next(struct compute *c, struct queue *jobs)
 {
-    uint64_t start = now_ns();
+    uint64_t start = uv_hrtime();
     struct nonfinite bad = { 0 };
     uint32_t n = 0;
     for (struct job *j = jobs->first; j; j = j->next) {
@@ -448,7 +440,7 @@ static void run_next(struct compute *c, struct queue *jobs)
 
 static void run_call(struct compute *c, struct call_job *j)
 {
-    uint64_t start = now_ns();
+    uint64_t start = uv_hrtime();
     enum err e = j->run(j, c->ends);
     j->job.compute_us = us_since(start);
     give_back(&j->job, e);
@@ -603,12 +595,12 @@ static uint32_t time_rows(struct compute *c, uint32_t lo, uint32_t hi, uint32_t 
     struct kv *kv;
     if (kv_open(&kv, c->c.arch, lo, hi, n * MEASURE_ROUNDS)) return 0;
 
-    uint64_t start = now_ns();
+    uint64_t start = uv_hrtime();
     while (rounds < MEASURE_ROUNDS && (rounds < MEASURE_LEAST || us_since(start) < limit_us)) {
         struct nonfinite bad;
         for (uint32_t i = 0; i < n; i++) c->rows[i] = (struct row){ kv, rounds * n + i };
         fill_rows(c, n);
-        uint64_t round = now_ns();
+        uint64_t round = uv_hrtime();
         if (stage_forward_part(c->stage, lo, hi, c->rows, n, c->x, &bad)) break;
         uint32_t took = us_since(round), at = rounds++;
         for (; at > 0 && us[at - 1] > took; at--) us[at] = us[at - 1];
@@ -638,7 +630,7 @@ static void measure_layers(struct compute *c, struct pace *p)
 static uint32_t measure_head(struct compute *c)
 {
     uint32_t best_us = UINT32_MAX;
-    uint64_t start = now_ns();
+    uint64_t start = uv_hrtime();
     const struct sampling usual = { .temperature = 1, .top_p = 1 };
     fill_rows(c, 1);
     for (uint32_t i = 0; i < MEASURE_ROUNDS && us_since(start) < MEASURE_US; i++) {
@@ -646,7 +638,7 @@ static uint32_t measure_head(struct compute *c)
             .x = c->x, .sampling = usual, .usable = c->c.arch->vocab, .position = i
         };
         struct nonfinite bad;
-        uint64_t round = now_ns();
+        uint64_t round = uv_hrtime();
         if (ends_logits(c->ends, c->x, 1, c->logits, &bad) || next_token(c, &j, c->logits)) break;
         uint32_t us = us_since(round);
         if (us < best_us) best_us = us;

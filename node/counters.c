@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 enum { TICK_MS = 1000, SAVE_TICKS = 60, NAME_ID = 20 };
 
@@ -90,9 +89,8 @@ struct counters_save {
 static void write_file(struct counters_save *s)
 {
     struct file_out f;
-    s->err = file_create(&f, s->path, &s->why);
+    s->err = file_create_private(&f, s->path, &s->why);
     if (s->err) return;
-    (void)fchmod(f.fd, 0600);
     file_put(&f, s->text, strlen(s->text));
     s->err = file_finish(&f, ERR_OK, &s->why);
 }

@@ -185,24 +185,12 @@ struct journal {
     bool has_failed; /* and the log knows */
 };
 
-static enum err write_all(int fd, const uint8_t *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t k = write(fd, p, n);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return ERR_IO;
-        p += k;
-        n -= (size_t)k;
-    }
-    return ERR_OK;
-}
-
 /* The head is durable when the file is, and its name in the folder. */
 static enum err make_file(struct journal *j, int dir)
 {
     j->fd = openat(dir, j->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (j->fd < 0) return ERR_IO;
-    enum err e = write_all(j->fd, j->out, j->n_out);
+    enum err e = file_write(j->fd, j->out, j->n_out);
     j->n_out = 0;
     if (!e && (fdatasync(j->fd) || fsync(dir))) e = ERR_IO;
     if (e) unlinkat(dir, j->name, 0);
@@ -239,7 +227,7 @@ static void work(uv_work_t *w)
 {
     struct journal *j = w->data;
     if (!j->failed && j->fd < 0) j->failed = open_file(j);
-    if (!j->failed) j->failed = write_all(j->fd, j->out, j->n_out);
+    if (!j->failed) j->failed = file_write(j->fd, j->out, j->n_out);
     j->n_out = 0;
     if (!j->is_last) return;
     if (j->fd >= 0) close(j->fd);

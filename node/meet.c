@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 enum {
     TRY_MS = 1000,      /* between looks for somebody to dial */
@@ -64,11 +63,10 @@ static void write_file(uv_work_t *work)
     struct job *j = work->data;
     struct file_out f;
 
-    j->e = file_create(&f, j->path, &j->why);
+    j->e = file_create_private(&f, j->path, &j->why);
     if (j->e) return;
-    enum err e = fchmod(f.fd, 0600) ? ERR_IO : ERR_OK; /* before there is a byte in it */
-    if (!e) file_put(&f, j->text, j->n);
-    j->e = file_finish(&f, e, &j->why);
+    file_put(&f, j->text, j->n);
+    j->e = file_finish(&f, ERR_OK, &j->why);
 }
 
 static void on_written(uv_work_t *work, int status)

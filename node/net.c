@@ -245,24 +245,13 @@ void net_probe(struct net *n, const struct node_id *id, const char *host, uint16
 /* The newest address first; the one heard longest ago makes room. */
 void net_hint(struct net *n, const struct node_id *id, struct slice addr)
 {
-    if ((addr.n != 6 && addr.n != 18) || n->closing) return;
+    if (!hint_is_address(addr) || n->closing) return;
     if (node_id_equal(id, &n->cfg.me->id)) return;
 
     struct peer *p = peer_get(n, id);
     if (!p) return;
     p->retry_ms = p->backoff_ms = 0; /* it is heard of again */
-
-    unsigned at = 0;
-    while (at < p->n_hints && (p->hint_n[at] != addr.n || memcmp(p->hint[at], addr.p, addr.n) != 0))
-        at++;
-    if (at == p->n_hints) {
-        if (p->n_hints < NET_HINTS_MAX) p->n_hints++;
-        at = p->n_hints - 1;
-    }
-    memmove(&p->hint[1], &p->hint[0], at * sizeof p->hint[0]);
-    memmove(&p->hint_n[1], &p->hint_n[0], at);
-    memcpy(p->hint[0], addr.p, addr.n);
-    p->hint_n[0] = (uint8_t)addr.n;
+    hints_add(&p->hints, addr);
 }
 
 enum err net_send(struct net *n, const struct node_id *id, const struct msg *m)

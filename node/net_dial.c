@@ -240,11 +240,11 @@ static void add_hint(struct dial *d, const uint8_t *hint, size_t n)
 
 enum err dial_hints(struct net *n, struct peer *p)
 {
-    if (!p->n_hints || net_now(n) < p->retry_ms) return ERR_NOTFOUND;
+    if (!p->hints.n || net_now(n) < p->retry_ms) return ERR_NOTFOUND;
 
     struct dial *d = dial_new(n, p, NULL, NULL);
     if (!d) return ERR_NOMEM;
-    for (unsigned i = 0; i < p->n_hints; i++) add_hint(d, p->hint[i], p->hint_n[i]);
+    for (unsigned i = 0; i < p->hints.n; i++) add_hint(d, p->hints.addr[i], p->hints.len[i]);
     attempt(d);
     return ERR_OK;
 }

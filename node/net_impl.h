@@ -18,6 +18,7 @@
 #define NODE_NET_IMPL_H
 
 #include "base/bucket.h"
+#include "node/hints.h"
 #include "node/net.h"
 
 enum {
@@ -26,7 +27,6 @@ enum {
     NET_PENDING_MAX = 64,              /* accepted, not yet authenticated */
     NET_PENDING_ADDR_MAX = 16,         /* of one address; loopback is exempt */
     NET_PEERS_MAX = 8192,              /* remembered ids: the directory's 4,096 and as many again */
-    NET_HINTS_MAX = 8,                 /* addresses remembered per peer */
     NET_WAIT_MAX = CONN_QUEUE_MAX / 2, /* bytes that may wait for a connection to one peer */
     NET_READ_BYTES = 256 << 10,
     NET_WRITE_BYTES = 256 << 10, /* handed to libuv at once when the socket is full */
@@ -121,9 +121,7 @@ struct peer {
     struct tally *tally;
     /* live state */
     unsigned dials; /* in progress that may reach this peer */
-    uint8_t hint[NET_HINTS_MAX][ADDR_MAX];
-    uint8_t hint_n[NET_HINTS_MAX];
-    unsigned n_hints;
+    struct hints hints;
     uint64_t retry_ms, backoff_ms;
     uint64_t strike_ms[NET_STRIKES];
     uint64_t ban_until_ms;

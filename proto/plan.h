@@ -39,6 +39,12 @@ enum {
     PLAN_WORK = 16 << 20, /* steps of the search: some 5 ms */
 };
 
+/* A measured time or rate as announcements hold it: whole, and at least 1, for 0 is "unknown". */
+static inline uint32_t plan_number(double v)
+{
+    return v < 1 ? 1 : v < UINT32_MAX ? (uint32_t)(v + 0.5) : UINT32_MAX;
+}
+
 /* What the planner knows of a candidate beyond its record. */
 struct measured {
     uint32_t rtt_us;   /* from the coordinator, 0 for itself; UINT32_MAX unknown */

@@ -151,18 +151,13 @@ void speeds_start(struct speeds *s, double us)
     few_add(&s->start, us);
 }
 
-static uint32_t rounded(double v)
-{
-    return v < 1 ? 1 : v < UINT32_MAX ? (uint32_t)(v + 0.5) : UINT32_MAX;
-}
-
 /* Rows cost the same each where the line is too short to tell more. */
 static void tell_rows(const struct line *l, struct measured *m)
 {
     double slope = line_slope(l), fixed = line_at(l, 0);
     if (slope <= 0) slope = l->y / l->x, fixed = 0;
     m->chunk_us = fixed < UINT32_MAX ? (uint32_t)fixed : UINT32_MAX;
-    m->row_ns = rounded(slope * 1000);
+    m->row_ns = plan_number(slope * 1000);
 }
 
 void speeds_tell(const struct speeds *s, const struct directory *d, struct measured *m,
@@ -173,21 +168,22 @@ void speeds_tell(const struct speeds *s, const struct directory *d, struct measu
         if (v && v->rows.n > 0) tell_rows(&v->rows, &m[i]);
         if (!v || v->n_steps < SPEEDS_STEPS) continue;
         m[i].with_load = now_ms - v->used_ms < SPEEDS_FRESH_MS;
-        m[i].layer_us = rounded(line_at(&v->compute, pos) + (m[i].with_load ? v->wait.value : 0));
+        m[i].layer_us =
+            plan_number(line_at(&v->compute, pos) + (m[i].with_load ? v->wait.value : 0));
     }
 }
 
 uint32_t speeds_head_us(const struct speeds *s)
 {
-    return s->head.n ? rounded(few_middle(&s->head)) : 0;
+    return s->head.n ? plan_number(few_middle(&s->head)) : 0;
 }
 
 uint32_t speeds_hop_us(const struct speeds *s)
 {
-    return s->hop.n ? rounded(few_middle(&s->hop)) : 0;
+    return s->hop.n ? plan_number(few_middle(&s->hop)) : 0;
 }
 
 uint32_t speeds_start_us(const struct speeds *s)
 {
-    return s->start.n ? rounded(few_middle(&s->start)) : 0;
+    return s->start.n ? plan_number(few_middle(&s->start)) : 0;
 }

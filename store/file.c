@@ -69,7 +69,7 @@ enum err file_read(const char *path, size_t max, uint8_t **out, size_t *n, struc
 
 enum { GATHER = 1 << 20 };
 
-enum err file_create(struct file_out *f, const char *path, struct why *why)
+static enum err create(struct file_out *f, const char *path, mode_t mode, struct why *why)
 {
     *f = (struct file_out){ .path = path, .fd = -1 };
     int len = snprintf(f->tmp, sizeof f->tmp, "%s.tmp-%ld", path, (long)getpid());
@@ -77,24 +77,39 @@ enum err file_create(struct file_out *f, const char *path, struct why *why)
     if (len < 0 || (size_t)len >= sizeof f->tmp)
         return fail(why, ERR_RANGE, "the path %.100s... is too long", path);
     if (!(f->buf = malloc(GATHER))) return fail(why, ERR_NOMEM, "%s: out of memory", path);
-    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (f->fd >= 0) return ERR_OK;
     free(f->buf);
     return fail(why, ERR_IO, "%s: %s", f->tmp, strerror(errno));
 }
 
-static void write_all(struct file_out *f, const uint8_t *p, size_t n)
+enum err file_create(struct file_out *f, const char *path, struct why *why)
 {
-    while (n > 0 && !f->failed) {
-        ssize_t put = write(f->fd, p, n);
+    return create(f, path, 0666, why);
+}
+
+enum err file_create_private(struct file_out *f, const char *path, struct why *why)
+{
+    return create(f, path, 0600, why);
+}
+
+enum err file_write(int fd, const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    while (n > 0) {
+        ssize_t put = write(fd, p, n);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) {
-            f->failed = errno == ENOSPC || errno == EDQUOT ? ERR_DISKFULL : ERR_IO;
-            return;
-        }
+        if (put <= 0)
+            return put < 0 && (errno == ENOSPC || errno == EDQUOT) ? ERR_DISKFULL : ERR_IO;
         p += put;
         n -= (size_t)put;
     }
+    return ERR_OK;
+}
+
+static void write_all(struct file_out *f, const uint8_t *p, size_t n)
+{
+    if (!f->failed) f->failed = file_write(f->fd, p, n);
 }
 
 static void flush(struct file_out *f)

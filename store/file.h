@@ -29,9 +29,14 @@ struct file_out {
 };
 /* ERR_IO with why naming the file; then there is nothing to finish. */
 MUST_CHECK enum err file_create(struct file_out *f, const char *path, struct why *why);
+/* The same for its owner's eyes only (0600). */
+MUST_CHECK enum err file_create_private(struct file_out *f, const char *path, struct why *why);
 void file_put(struct file_out *f, const void *bytes, size_t n);
 /* Write what is left, make it durable and give it its name; with e not 0, or when a file_put
  * failed, take it away.  Returns e, or ERR_DISKFULL, ERR_IO with why. */
 MUST_CHECK enum err file_finish(struct file_out *f, enum err e, struct why *why);
+
+/* All n bytes to fd, however many calls it takes.  ERR_DISKFULL, ERR_IO. */
+MUST_CHECK enum err file_write(int fd, const void *bytes, size_t n);
 
 #endif

@@ -198,11 +198,6 @@ static enum err add_needed(struct whatif *w, struct why *why)
 
 /* --- the plan --- */
 
-static uint32_t rounded(double v)
-{
-    return v < 1 ? 1 : v < UINT32_MAX ? (uint32_t)(v + 0.5) : UINT32_MAX;
-}
-
 static enum err announce(const struct whatif *w, struct directory *d, uint32_t i)
 {
     const struct whatif_pc *pc = &w->pc[i];
@@ -214,8 +209,8 @@ static enum err announce(const struct whatif *w, struct directory *d, uint32_t i
                              .made = NOW,
                              .expires = NOW + RECORD_TTL_S,
                              .state = RECORD_ACTIVE,
-                             .layer_us = rounded(layer_us(w, pc)),
-                             .uplink = pc->mbit > 0 ? rounded(pc->mbit * 1000) : 0 };
+                             .layer_us = plan_number(layer_us(w, pc)),
+                             .uplink = pc->mbit > 0 ? plan_number(pc->mbit * 1000) : 0 };
     struct identity me;
     size_t n;
     bool news;
@@ -239,10 +234,10 @@ static enum err explain(struct whatif *w, const struct directory *d, struct why 
                             .n_layers = w->arch.n_layers,
                             .max_tokens = 1,
                             .row_bytes = (uint32_t)arch_row_bytes(&w->arch),
-                            .uplink = w->pc[0].mbit > 0 ? rounded(w->pc[0].mbit * 1000) : 0,
-                            .head_us = rounded(head) };
+                            .uplink = w->pc[0].mbit > 0 ? plan_number(w->pc[0].mbit * 1000) : 0,
+                            .head_us = plan_number(head) };
     for (uint32_t i = 0; i < w->n; i++)
-        m[i] = (struct measured){ .rtt_us = i > 0 ? rounded(w->pc[i].rtt_ms * 1000) : 0 };
+        m[i] = (struct measured){ .rtt_us = i > 0 ? plan_number(w->pc[i].rtt_ms * 1000) : 0 };
     enum err e = plan_explain(&w->plan, &q, why);
     /* The round trips are what was described: nothing about them is unknown. */
     for (uint32_t i = 0; i < w->plan.plan.n; i++) w->plan.plan.stage[i].hop_known = true;

@@ -199,15 +199,15 @@ static void begin_dial(struct task *t)
 
 enum err line_dial_hints(struct net *n, struct peer *p)
 {
-    if (!p->n_hints || now_ms(n->hub) < p->retry_ms) return ERR_NOTFOUND;
+    if (!p->hints.n || now_ms(n->hub) < p->retry_ms) return ERR_NOTFOUND;
     struct task *t = line_task_new(n, on_syn);
     t->has_id = true;
     t->id = p->id;
     t->peer = p;
-    t->n_addrs = p->n_hints;
-    for (unsigned i = 0; i < p->n_hints; i++) {
-        memcpy(t->addr[i], p->hint[i], p->hint_n[i]);
-        t->addr_n[i] = p->hint_n[i];
+    t->n_addrs = p->hints.n;
+    for (unsigned i = 0; i < p->hints.n; i++) {
+        memcpy(t->addr[i], p->hints.addr[i], p->hints.len[i]);
+        t->addr_n[i] = p->hints.len[i];
     }
     p->dials++;
     begin_dial(t);
@@ -245,19 +245,9 @@ void net_dial(struct net *n, const struct node_id *id, const char *host, uint16_
 
 void net_hint(struct net *n, const struct node_id *id, struct slice addr)
 {
-    if ((addr.n != ADDR_MIN && addr.n != ADDR_MAX) || n->closing) return;
+    if (!hint_is_address(addr) || n->closing) return;
     if (node_id_equal(id, &n->cfg.me->id)) return;
     struct peer *p = sim_peer_get(n, id);
     p->retry_ms = p->backoff_ms = 0;
-    unsigned at = 0;
-    while (at < p->n_hints && (p->hint_n[at] != addr.n || memcmp(p->hint[at], addr.p, addr.n) != 0))
-        at++;
-    if (at == p->n_hints) {
-        if (p->n_hints < HINTS_MAX) p->n_hints++;
-        at = p->n_hints - 1;
-    }
-    memmove(&p->hint[1], &p->hint[0], at * sizeof p->hint[0]);
-    memmove(&p->hint_n[1], &p->hint_n[0], at);
-    memcpy(p->hint[0], addr.p, addr.n);
-    p->hint_n[0] = (uint8_t)addr.n;
+    hints_add(&p->hints, addr);
 }

@@ -3,11 +3,11 @@
 #ifndef SIM_NET_IMPL_H
 #define SIM_NET_IMPL_H
 
+#include "node/hints.h"
 #include "tests/sim/net_sim.h"
 
 enum {
     LANES = 16, /* sessions and rids share them: some order more than is promised */
-    HINTS_MAX = 8,
     CONNECT_US = 5 * SECOND,
     SILENT_MIN_US = 15 * SECOND, /* as net_sock.c: three PINGs unanswered */
     SILENT_MAX_US = 20 * SECOND,
@@ -72,9 +72,7 @@ struct parcel {
 struct peer {
     struct node_id id;
     struct end *end; /* ours, of the connection that is up */
-    uint8_t hint[HINTS_MAX][ADDR_MAX];
-    uint8_t hint_n[HINTS_MAX];
-    unsigned n_hints;
+    struct hints hints;
     unsigned dials;
     struct parcel *first, **last; /* owned: wait for a connection */
     size_t waiting;
