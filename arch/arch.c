@@ -269,7 +269,7 @@ int32_t arch_find(const struct arch *a, uint32_t layer, enum tensor_role role, u
 
 /* --- sizes --- */
 
-static uint64_t spec_bytes(const struct tensor_spec *s)
+uint64_t arch_spec_bytes(const struct tensor_spec *s)
 {
     struct tiling t = tiling_of(s->type, s->rows, s->cols);
     return (uint64_t)t.groups * t.group_bytes;
@@ -281,7 +281,7 @@ uint64_t arch_bytes(const struct arch *a, uint32_t layer)
 
     for (uint32_t i = 0, n = arch_n_specs(a, layer); i < n; i++) {
         struct tensor_spec s = arch_spec(a, layer, i);
-        sum += spec_bytes(&s);
+        sum += arch_spec_bytes(&s);
     }
     return sum;
 }
@@ -292,11 +292,11 @@ uint64_t arch_token_bytes(const struct arch *a, uint32_t layer)
 
     if (layer == ARCH_ENDS) {
         struct tensor_spec s = spec_of(a, a->tied ? T_EMBED : T_HEAD, 0);
-        return spec_bytes(&s);
+        return arch_spec_bytes(&s);
     }
     for (uint32_t i = 0, n = arch_n_specs(a, layer); i < n; i++) {
         struct tensor_spec s = arch_spec(a, layer, i);
-        if (s.shard != SHARD_EXPERT || s.item < a->top_k) sum += spec_bytes(&s);
+        if (s.shard != SHARD_EXPERT || s.item < a->top_k) sum += arch_spec_bytes(&s);
     }
     return sum;
 }

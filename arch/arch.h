@@ -125,6 +125,9 @@ int32_t arch_find(const struct arch *a, uint32_t layer, enum tensor_role role, u
  * be cut short by inter); lo == hi when the part is empty. */
 void arch_part(const struct arch *a, uint32_t part, uint32_t *lo, uint32_t *hi);
 
+/* Bytes of a tensor's tiles. */
+uint64_t arch_spec_bytes(const struct tensor_spec *s);
+
 /* Bytes of all tiles of a layer (or ARCH_ENDS); bytes of weights that one token reads there
  * (top_k experts; the ends: the head only). */
 uint64_t arch_bytes(const struct arch *a, uint32_t layer);

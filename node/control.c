@@ -38,7 +38,9 @@ static struct slice token_of(const struct msg *m)
 
 static enum err hold(struct control *c, const struct msg_HOLD *m, struct why *why)
 {
-    struct holding h = { (uint32_t)m->layer_lo, (uint32_t)m->layer_hi, m->ends != 0 };
+    struct holding h = { .lo = (uint32_t)m->layer_lo,
+                         .hi = (uint32_t)m->layer_hi,
+                         .ends = m->ends != 0 };
     return c->hold(c->arg, &h, why);
 }
 

@@ -177,12 +177,6 @@ static void ask_all(struct fetch *f)
 
 static void plan(struct fetch *f);
 
-static void keep_holding(struct store_pin *keep, const struct holding *h)
-{
-    for (uint32_t l = h->lo; l < h->hi; l++) keep->layer[l] = true;
-    keep->ends |= h->ends;
-}
-
 /* Layers of this model that are neither served nor wanted make room, if others have them.  true:
  * some did. */
 static bool make_room(struct fetch *f, struct store *s)
@@ -191,8 +185,8 @@ static bool make_room(struct fetch *f, struct store *s)
     struct why why;
     uint64_t freed, need = disk_need(f->planned.room), room = disk_room(s, f->c.disk_limit);
 
-    keep_holding(&keep, &f->holding);
-    keep_holding(&keep, &f->serving);
+    holding_pin(&keep, &f->holding);
+    holding_pin(&keep, &f->serving);
     for (uint32_t l = 0; l < GROUP_ENDS; l++) keep.layer[l] |= !f->elsewhere[l];
     keep.ends |= !f->elsewhere[GROUP_ENDS];
     if (store_trim(s, &f->name.id, &keep, need - room, &freed, &why)) {

@@ -60,13 +60,14 @@ static void add(struct wants *w, struct store *s, const struct want *x)
     w->room += store_value_bytes(x->bytes);
 }
 
-/* Call f for every layer of h, then for the ends. */
+/* Call f for every layer of which h has something, then for the ends. */
 static enum err each_layer(const struct holding *h, enum err (*f)(void *arg, uint32_t layer),
                            void *arg)
 {
     enum err e = ERR_OK;
 
-    for (uint32_t l = h->lo; l < h->hi && !e; l++) e = f(arg, l);
+    for (uint32_t l = 0; l < PIN_LAYERS_MAX && !e; l++)
+        if (holding_names(h, l)) e = f(arg, l);
     return e || !h->ends ? e : f(arg, ARCH_ENDS);
 }
 
@@ -74,6 +75,7 @@ struct planning {
     struct wants *out;
     struct store *s;
     const struct manifest *m;
+    const struct holding *h;
     struct why *why;
 };
 
@@ -97,8 +99,8 @@ static enum err add_table(void *arg, uint32_t layer)
 enum err wants_tables(struct wants *out, struct store *s, const struct manifest *m,
                       const struct holding *h, struct why *why)
 {
-    struct planning p = { out, s, m, why };
-    enum err e = wants_init(out, h->hi - h->lo + 1, why);
+    struct planning p = { out, s, m, h, why };
+    enum err e = wants_init(out, PIN_LAYERS_MAX + 1, why);
 
     if (!e) e = each_layer(h, add_table, &p);
     return e;
@@ -114,6 +116,8 @@ static enum err count_tiles(void *arg, uint32_t layer)
 static bool add_tile(void *arg, const struct tile_place *at, const struct hash *h)
 {
     const struct planning *p = arg;
+    if (at->layer != ARCH_ENDS && !holding_has(p->h, at->layer, at->spec.shard, at->spec.item))
+        return true;
     struct want w = { .hash = *h,
                       .bytes = (uint32_t)at->bytes,
                       .layer = at->layer,
@@ -155,7 +159,7 @@ enum err wants_tiles(struct wants *out, struct store *s, const struct manifest *
                      const struct holding *h, struct why *why)
 {
     struct wants counted = { 0 };
-    struct planning p = { &counted, s, m, why };
+    struct planning p = { &counted, s, m, h, why };
     enum err e = each_layer(h, count_tiles, &p);
 
     if (!e) e = wants_init(out, counted.n + (h->ends ? m->n_tokenizer : 0), why);
@@ -164,14 +168,17 @@ enum err wants_tiles(struct wants *out, struct store *s, const struct manifest *
     return e;
 }
 
-/* --- the disk --- */
+/* --- what is here; the disk --- */
 
-uint64_t holding_bytes(const struct manifest *m, const struct holding *h)
+bool holding_is_here(struct store *s, const struct manifest *m, const struct holding *h)
 {
-    uint64_t bytes = h->ends ? arch_bytes(&m->arch, ARCH_ENDS) + m->tokenizer_bytes : 0;
-
-    for (uint32_t l = h->lo; l < h->hi; l++) bytes += arch_bytes(&m->arch, l);
-    return bytes;
+    for (uint32_t l = 0; l < arch_all_layers(&m->arch); l++) {
+        if (holding_is_whole(h, l)
+                ? !store_holds_layer(s, m, l)
+                : parts_name(&h->parts, l) && !store_holds_parts(s, m, l, &h->parts))
+            return false;
+    }
+    return !h->ends || store_holds_layer(s, m, ARCH_ENDS);
 }
 
 uint64_t disk_room(struct store *s, uint64_t limit)

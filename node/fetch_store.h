@@ -3,14 +3,8 @@
 #ifndef NODE_FETCH_STORE_H
 #define NODE_FETCH_STORE_H
 
+#include "node/holding.h"
 #include "proto/gather.h"
-#include "store/care.h"
-
-/* What a node holds, or is to hold: whole layers, and the ends with the tokenizer. */
-struct holding {
-    uint32_t lo, hi; /* [lo, hi); lo == hi: none */
-    bool ends;
-};
 
 enum { GROUP_ENDS = GATHER_GROUPS - 1 };
 
@@ -49,8 +43,8 @@ MUST_CHECK enum err wants_tables(struct wants *out, struct store *s, const struc
 MUST_CHECK enum err wants_tiles(struct wants *out, struct store *s, const struct manifest *m,
                                 const struct holding *h, struct why *why);
 
-/* Bytes that all of h takes in a store. */
-uint64_t holding_bytes(const struct manifest *m, const struct holding *h);
+/* Is all of h in the store? */
+bool holding_is_here(struct store *s, const struct manifest *m, const struct holding *h);
 /* Bytes that may yet be written: within limit (0: none) for the whole store, and so that of the
  * file system 5 %, but at most 2 GiB, stay free. */
 uint64_t disk_room(struct store *s, uint64_t limit);

@@ -71,7 +71,8 @@ static void find_layers(struct store *s, const struct manifest *m, struct holdin
     out->hi = lo == n ? 0 : hi;
 }
 
-/* What an earlier run had decided: the first pinned layers without a gap.  false: nothing. */
+/* What an earlier run had decided: the first pinned layers without a gap, and all parts.  false:
+ * nothing. */
 static bool find_pinned(struct store *s, const struct hash *id, const struct manifest *m,
                         struct holding *out)
 {
@@ -82,23 +83,12 @@ static bool find_pinned(struct store *s, const struct hash *id, const struct man
     while (lo < n && !pin.layer[lo]) lo++;
     uint32_t hi = lo;
     while (hi < n && pin.layer[hi]) hi++;
-    *out = (struct holding){ .lo = lo == n ? 0 : lo, .hi = lo == n ? 0 : hi, .ends = pin.ends };
+    *out = (struct holding){
+        .lo = lo == n ? 0 : lo, .hi = lo == n ? 0 : hi, .ends = pin.ends, .parts = pin.parts
+    };
+    struct why why;
+    if (holding_check(out, m, "", &why)) out->parts.n = 0; /* of another version of the model */
     return true;
-}
-
-static bool holds(struct store *s, const struct manifest *m, const struct holding *h)
-{
-    for (uint32_t l = h->lo; l < h->hi; l++)
-        if (!store_holds_layer(s, m, l)) return false;
-    return !h->ends || store_holds_layer(s, m, ARCH_ENDS);
-}
-
-static enum err check_range(const struct holder_config *c, const struct manifest *m,
-                            const char *name, struct why *why)
-{
-    if (!c->has_layers || c->layers.hi <= m->arch.n_layers) return ERR_OK;
-    return fail(why, ERR_RANGE, "--layers %u-%u: %s has layers 0-%u", c->layers.lo,
-                c->layers.hi - 1, name[0] ? name : "the model", m->arch.n_layers - 1);
 }
 
 /* Of a model whose manifest is in the store: what is wanted, and is it there? */
@@ -107,15 +97,15 @@ static enum err look_for_layers(struct holder *h, struct why *why)
     const struct holder_config *c = &h->c;
     const struct manifest *m = h->manifest;
     bool has_ends = store_holds_layer(h->store, m, ARCH_ENDS);
-    enum err e = check_range(c, m, h->name.name, why);
+    enum err e = c->has_layers ? holding_check(&c->layers, m, h->name.name, why) : ERR_OK;
 
     if (e) return e;
     h->want = c->layers;
     bool pinned = !c->has_layers && c->may_fetch && find_pinned(h->store, &h->name.id, m, &h->want);
     if (!c->has_layers && !pinned) find_layers(h->store, m, &h->want);
     h->want.ends = !c->no_ends && (h->want.ends || has_ends);
-    bool nothing = h->want.lo == h->want.hi && !h->want.ends;
-    h->missing = c->may_fetch && (nothing || !holds(h->store, m, &h->want));
+    bool nothing = holding_is_empty(&h->want);
+    h->missing = c->may_fetch && (nothing || !holding_is_here(h->store, m, &h->want));
     if (!nothing || h->missing) return ERR_OK;
     return fail(why, ERR_NOTFOUND, "%s holds no whole layer of %s%s", c->dir, h->name.name,
                 c->no_ends ? "" : " and not its ends either");
@@ -199,13 +189,13 @@ static void on_look(struct depot_job *j, struct store *s)
 {
     struct look *k = (struct look *)j;
     struct holder *h = k->holder;
-    struct store_pin pin = { .ends = k->pin.ends };
+    struct store_pin pin = { 0 };
     struct why why;
 
     k->n_gives = layers_here(s, h->manifest, k->gives, RANGES_MAX);
     k->gives_ends = store_holds_layer(s, h->manifest, ARCH_ENDS);
     if (!k->has_pin) return;
-    for (uint32_t l = k->pin.lo; l < k->pin.hi; l++) pin.layer[l] = true;
+    holding_pin(&pin, &k->pin);
     if (store_put_pin(s, &h->name.id, &pin, &why)) log_warn("%s", why.text);
 }
 
@@ -296,10 +286,11 @@ static enum err on_choose(void *arg, const struct manifest *m, uint64_t room, st
 
     if (e) return fail(why, e, "%s", err_text(e));
     *out = h->want;
-    if (h->missing) e = check_range(&h->c, m, h->name.name, why);
-    if (!e && h->missing && h->c.has_layers) *out = h->c.layers;
-    if (!e && h->missing && out->lo == out->hi && !out->ends)
-        e = h->c.choose(h->c.arg, m, room, out, why);
+    if (h->missing && h->c.has_layers) {
+        *out = h->c.layers;
+        e = holding_check(out, m, h->name.name, why);
+    }
+    if (!e && h->missing && holding_is_empty(out)) e = h->c.choose(h->c.arg, m, room, out, why);
     if (e) return e;
     if (h->c.no_ends) out->ends = false;
     h->want = *out;
@@ -377,7 +368,7 @@ enum err holder_change(struct holder *h, const struct holding *want, struct why 
 {
     uint32_t n = h->manifest ? h->manifest->arch.n_layers : 0;
     if (h->fetch || h->missing) return fail(why, ERR_BUSY, "something is fetched already");
-    if (want->lo > want->hi || want->hi > n || (want->lo == want->hi && !want->ends))
+    if (want->lo > want->hi || want->hi > n || holding_is_empty(want))
         return fail(why, ERR_RANGE, "layers %u to %u: the model has layers 0-%u", want->lo,
                     want->hi ? want->hi - 1 : 0, n - 1);
     h->want = *want;

@@ -31,7 +31,7 @@ struct node_config {
     unsigned n_allow;
     const char *model; /* NULL: the only one */
     bool has_layers;
-    uint32_t lo, hi;      /* [lo, hi), with has_layers */
+    struct holding hold;  /* with has_layers; ends: fetch them too, if they are missing */
     uint32_t threads;     /* 0: every core */
     uint32_t context;     /* 0: the model's */
     uint64_t kv_bytes;    /* 0: a quarter of the memory */
@@ -39,7 +39,6 @@ struct node_config {
     uint32_t patience;    /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
-    bool ends;           /* with has_layers: fetch the ends too, if they are missing */
     uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
     uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */

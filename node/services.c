@@ -12,14 +12,16 @@ enum { PATIENCE_S = 30, PLAN_PATIENCE_MS = 2000 };
 static enum err load_weights(struct services *s, struct why *why)
 {
     const struct services_config *c = &s->c;
-    enum err e = weights_open(&s->weights, c->store, c->model, c->lo, c->hi, c->with_ends, why);
+    enum err e = weights_open_held(&s->weights, c->store, c->model, &c->hold, why);
     if (e) return e;
     if ((e = warm_open(&s->warm, &s->weights, warm_room()))) return fail(why, e, "%s", err_text(e));
 
-    char layers[48] = "no layers";
-    if (c->lo < c->hi) snprintf(layers, sizeof layers, "layers %u-%u", c->lo, c->hi - 1);
-    log_info("holding %s of %s%s", layers, s->weights.name.name,
-             c->with_ends ? " and the ends" : "");
+    char held[HOLDING_TEXT];
+    struct holding layers = c->hold;
+
+    layers.ends = false;
+    holding_text(held, &layers);
+    log_info("holding %s of %s%s", held, s->weights.name.name, c->hold.ends ? " and the ends" : "");
     return ERR_OK;
 }
 

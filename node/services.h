@@ -19,8 +19,7 @@
 struct services_config {
     struct store *store;
     const char *model; /* NULL: the only one */
-    uint32_t lo, hi;   /* layers [lo, hi); lo == hi: none */
-    bool with_ends;
+    struct holding hold;
     uint32_t context;  /* 0: the model's */
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */

@@ -57,7 +57,7 @@ static bool touch_layer(struct warm *m, const struct layer *l)
 
     for (uint32_t i = 0; i < n; i++) {
         const struct tensor *t = &l->t[i];
-        for (uint32_t tile = 0; tile < t->tiling.tiles; tile++) {
+        for (uint32_t tile = 0; t->tile && tile < t->tiling.tiles; tile++) {
             if (atomic_load_explicit(&m->stop, memory_order_relaxed)) return false;
             if (is_copied(m, t, tile)) continue;
             /* one ahead, so that the disk always has something to do */
@@ -77,7 +77,8 @@ static void *touch_all(void *arg)
 
     /* only cores that nobody else wants: a step must never wait for this */
     (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
-    for (uint32_t i = 0; i < m->w->hi - m->w->lo && all; i++) all = touch_layer(m, &m->w->layer[i]);
+    for (uint32_t i = 0; i < m->w->all_hi - m->w->all_lo && all; i++)
+        all = touch_layer(m, &m->w->all[i]);
     if (all) all = touch_layer(m, &m->w->ends);
     if (all) atomic_store(&m->done, true);
     return NULL;
@@ -99,7 +100,7 @@ static void soon(struct pager *p, const struct tensor *t)
 {
     struct warm *m = (struct warm *)p;
 
-    if (atomic_load_explicit(&m->done, memory_order_relaxed)) return;
+    if (atomic_load_explicit(&m->done, memory_order_relaxed) || !t->tile) return;
     for (uint32_t tile = 0; tile < t->tiling.tiles; tile++) {
         struct span s = span_of(m, t, tile);
         /* looking costs 1 us, asking for what is there 17 */
@@ -111,10 +112,9 @@ static void soon(struct pager *p, const struct tensor *t)
 
 static uint64_t held_bytes(const struct weights *w)
 {
-    const struct arch *a = &w->manifest.arch;
-    uint64_t bytes = w->ends.t ? arch_bytes(a, ARCH_ENDS) : 0;
+    uint64_t bytes = weights_bytes(w, ARCH_ENDS);
 
-    for (uint32_t i = w->lo; i < w->hi; i++) bytes += arch_bytes(a, i);
+    for (uint32_t i = w->all_lo; i < w->all_hi; i++) bytes += weights_bytes(w, i);
     return bytes;
 }
 

@@ -7,8 +7,9 @@
  * are here already or not.  A node fetches what is pinned and missing, serves it, and when it needs
  * room takes only what is not pinned; store_remove refuses a pinned model.  Nobody pins for others:
  * a pin says nothing about a swarm.  The record (table "pins"): key = model id; value = 35 bytes:
- * version 1, 1 when the ends are pinned else 0, then a bit for every layer, layer 0 in the lowest
- * bit of the first byte.
+ * version 1, 1 when the ends are pinned else 0, then a bit for every whole layer, layer 0 in the
+ * lowest bit of the first byte.  With parts of layers it is version 2, and each range follows in 9
+ * bytes: layers lo and hi, the kind in one, items lo and hi, two each, big endian.
  *
  * Removing.  LMDB copies on write, so a reader's snapshot never changes under it: pages that a
  * removal frees are used again only when every read transaction that is older has ended.  What
@@ -72,8 +73,14 @@ void store_held(struct store *s, const struct manifest *m, uint32_t layer, struc
 enum { PIN_LAYERS_MAX = ARCH_LAYERS_MAX + 1 };
 struct store_pin {
     bool ends;
-    bool layer[PIN_LAYERS_MAX];
+    bool layer[PIN_LAYERS_MAX]; /* whole */
+    struct parts parts;         /* of other layers */
 };
+/* Is the layer pinned, whole or in parts? */
+static inline bool store_pin_names(const struct store_pin *p, uint32_t layer)
+{
+    return p->layer[layer] || parts_name(&p->parts, layer);
+}
 /* What is pinned of a model; nothing: all false.  ERR_MALFORMED: the record is damaged. */
 MUST_CHECK enum err store_pin(struct store *s, const struct hash *id, struct store_pin *out);
 bool store_pin_empty(const struct store_pin *p);
@@ -111,9 +118,10 @@ struct store_removed {
 MUST_CHECK enum err store_remove(struct store *s, const struct hash *id,
                                  void (*progress)(void *arg, uint64_t done, uint64_t total),
                                  void *arg, struct store_removed *out, struct why *why);
-/* Take the layers (and ends) of a model out that keep does not name, of those that are here, from
- * the last on, until need bytes are free for new tiles; what other models use stays.  The handle
- * may have lent pointers into what is kept: that does not move.  *freed: bytes of tiles taken out.
+/* Take the layers (and ends) of a model out that keep does not name (not even in parts), of those
+ * that are here, from the last on, until need bytes are free for new tiles; what other models use
+ * stays.  The handle may have lent pointers into what is kept: that does not move.  *freed: bytes
+ * of tiles taken out.
  */
 MUST_CHECK enum err store_trim(struct store *s, const struct hash *id, const struct store_pin *keep,
                                uint64_t need, uint64_t *freed, struct why *why);

@@ -212,7 +212,7 @@ static enum err bind_layer(struct writer *w, uint32_t layer, struct why *why)
     w->tile = calloc(manifest_n_tiles(a, layer), sizeof *w->tile);
     w->part = calloc(arch_n_specs(a, layer), sizeof *w->part);
     if (!w->tile || !w->part) return fail(why, ERR_NOMEM, "out of memory for tile pointers");
-    enum err e = store_layer_tiles(w->store, w->m, layer, w->tile, why);
+    enum err e = store_layer_tiles(w->store, w->m, layer, NULL, w->tile, why);
     w->bound = !e;
     w->layer = layer;
     return e;

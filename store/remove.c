@@ -250,7 +250,7 @@ static enum err keep_layers(struct store *s, struct manifest *m, const struct st
     struct using_ u = { s, set, NULL, m, ERR_OK, why };
 
     for (uint32_t l = 0; l < arch_all_layers(&m->arch); l++)
-        if (keep->layer[l]) use_layer(&u, l);
+        if (store_pin_names(keep, l)) use_layer(&u, l);
     if (keep->ends) use_layer(&u, ARCH_ENDS);
     for (uint32_t i = 0; i < m->n_tokenizer && keep->ends && !u.err; i++)
         u.err = hash_set_add(set, &m->tokenizer[i], NULL);
@@ -261,7 +261,7 @@ static enum err drop_others(struct batch *b, const struct manifest *m, const str
                             uint64_t need)
 {
     for (uint32_t l = arch_all_layers(&m->arch); l-- > 0 && !b->err && b->out->bytes < need;)
-        if (!keep->layer[l]) (void)!drop_layer(b, m, l);
+        if (!store_pin_names(keep, l)) (void)!drop_layer(b, m, l);
     if (!keep->ends && !b->err && b->out->bytes < need) {
         (void)!drop_layer(b, m, ARCH_ENDS);
         for (uint32_t i = 0; i < m->n_tokenizer && !b->err; i++) drop(b, &m->tokenizer[i]);

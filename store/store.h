@@ -22,6 +22,7 @@
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
+#include "arch/parts.h"
 #include "store/manifest.h"
 
 struct store;
@@ -95,12 +96,16 @@ MUST_CHECK enum err store_each_name(struct store *s,
 
 /* Is every tile of layer (or ARCH_ENDS, with tokenizer) present? */
 bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer);
+/* Is every tile of these parts of layer present? */
+bool store_holds_parts(struct store *s, const struct manifest *m, uint32_t layer,
+                       const struct parts *parts);
 
 /* Tile pointers of a layer (or ARCH_ENDS), in table order; p [manifest_n_tiles].  Values under
  * 4 KiB are copied into memory that store_close frees, so that padding reads stay inside.
- * Lengths are checked against the architecture: ERR_MALFORMED with why. */
+ * Lengths are checked against the architecture: ERR_MALFORMED with why.  only: these parts of the
+ * layer, the pointers of others are NULL; NULL: all of it. */
 MUST_CHECK enum err store_layer_tiles(struct store *s, const struct manifest *m, uint32_t layer,
-                                      const uint8_t **p, struct why *why);
+                                      const struct parts *only, const uint8_t **p, struct why *why);
 
 /* The tokenizer.json of a model, owned by the caller (free); ERR_NOTFOUND: it has none. */
 MUST_CHECK enum err store_tokenizer(struct store *s, const struct manifest *m, uint8_t **out,

@@ -87,15 +87,35 @@ enum err store_table(struct store *s, const struct manifest *m, uint32_t layer, 
     return ERR_OK;
 }
 
-bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer)
+static bool is_wanted(const struct parts *only, const struct tile_place *p)
 {
+    return !only || parts_have(only, p->layer, p->spec.shard, p->spec.item);
+}
+
+/* only NULL: all of the layer */
+static bool holds(struct store *s, const struct manifest *m, uint32_t layer,
+                  const struct parts *only)
+{
+    struct tile_place p = tile_before_first(&m->arch, layer);
     struct slice table;
 
     if (store_table(s, m, layer, &table, NULL)) return false;
-    for (uint32_t i = 0; i < table.n / HASH_BYTES; i++) {
-        struct hash h = table_hash(table, i);
-        if (!store_has(s, &h)) return false;
+    while (tile_next(&p)) {
+        struct hash h = table_hash(table, p.at);
+        if (is_wanted(only, &p) && !store_has(s, &h)) return false;
     }
+    return true;
+}
+
+bool store_holds_parts(struct store *s, const struct manifest *m, uint32_t layer,
+                       const struct parts *parts)
+{
+    return holds(s, m, layer, parts);
+}
+
+bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer)
+{
+    if (!holds(s, m, layer, NULL)) return false;
     if (layer != ARCH_ENDS) return true;
     for (uint32_t i = 0; i < m->n_tokenizer; i++)
         if (!store_has(s, &m->tokenizer[i])) return false;
@@ -104,7 +124,8 @@ bool store_holds_layer(struct store *s, const struct manifest *m, uint32_t layer
 
 /* The value of each tile, with lengths checked; *small is what the short ones need as copies. */
 static enum err find_tiles(struct store *s, const struct manifest *m, uint32_t layer,
-                           struct slice table, const uint8_t **p, size_t *small, struct why *why)
+                           const struct parts *only, struct slice table, const uint8_t **p,
+                           size_t *small, struct why *why)
 {
     struct tile_place at = tile_before_first(&m->arch, layer);
     char where[LAYER_TEXT];
@@ -113,6 +134,8 @@ static enum err find_tiles(struct store *s, const struct manifest *m, uint32_t l
     while (tile_next(&at)) {
         struct hash h = table_hash(table, at.at);
         struct slice v;
+        p[at.at] = NULL;
+        if (!is_wanted(only, &at)) continue;
         enum err e = store_get(s, DB_TILES, hash_slice(&h), &v);
         if (e)
             return fail(why, e, "the store lacks tile %u of tensor %u of %s", at.tile, at.tensor,
@@ -139,7 +162,7 @@ static enum err copy_small(struct store *s, const struct manifest *m, uint32_t l
     s->copies = c;
     uint8_t *to = c->bytes + PAD - (uintptr_t)c->bytes % PAD;
     while (tile_next(&at)) {
-        if (at.bytes >= SMALL) continue;
+        if (at.bytes >= SMALL || !p[at.at]) continue;
         memcpy(to, p[at.at], at.bytes);
         p[at.at] = to;
         to += (at.bytes + 2 * PAD - 1) / PAD * PAD;
@@ -148,7 +171,7 @@ static enum err copy_small(struct store *s, const struct manifest *m, uint32_t l
 }
 
 enum err store_layer_tiles(struct store *s, const struct manifest *m, uint32_t layer,
-                           const uint8_t **p, struct why *why)
+                           const struct parts *only, const uint8_t **p, struct why *why)
 {
     struct slice table;
     size_t small = 0;
@@ -158,7 +181,7 @@ enum err store_layer_tiles(struct store *s, const struct manifest *m, uint32_t l
         if (e) return e;
     }
     enum err e = store_table(s, m, layer, &table, why);
-    if (!e) e = find_tiles(s, m, layer, table, p, &small, why);
+    if (!e) e = find_tiles(s, m, layer, only, table, p, &small, why);
     if (!e && small) e = copy_small(s, m, layer, small, p, why);
     if (!e) s->lent = true;
     return e;

@@ -12,6 +12,7 @@ struct verify {
     struct why *why;
     struct hash_set seen, bad; /* hashed already; to be taken out */
     struct manifest *m;        /* owned; of the model that is looked at */
+    struct store_pin pin;      /* of it */
     char model[80];            /* its name or id */
     uint64_t total;
     enum err err;
@@ -65,20 +66,30 @@ static void check(struct verify *v, const struct hash *h, const struct tile_plac
     }
 }
 
-static bool check_tile(void *arg, const struct tile_place *p, const struct hash *h)
-{
-    char what[PLACE_TEXT];
-
-    tile_place_text(what, p);
-    check(arg, h, p, what);
-    return !((struct verify *)arg)->err;
-}
-
 /* In the file, that is: what waits for a commit is not looked at. */
 static bool is_here(const struct verify *v, const struct hash *h)
 {
     struct slice bytes;
     return store_get(v->s, DB_TILES, hash_slice(h), &bytes) == ERR_OK;
+}
+
+/* A layer that is pinned in parts is to have these, and may have more. */
+static bool is_wanted(const struct verify *v, const struct tile_place *p)
+{
+    if (p->layer == ARCH_ENDS || v->pin.layer[p->layer] || !parts_name(&v->pin.parts, p->layer))
+        return true;
+    return parts_have(&v->pin.parts, p->layer, p->spec.shard, p->spec.item);
+}
+
+static bool check_tile(void *arg, const struct tile_place *p, const struct hash *h)
+{
+    struct verify *v = arg;
+    char what[PLACE_TEXT];
+
+    if (!is_here(v, h) && !is_wanted(v, p)) return true;
+    tile_place_text(what, p);
+    check(v, h, p, what);
+    return !v->err;
 }
 
 static void check_layer(struct verify *v, uint32_t layer)
@@ -121,6 +132,7 @@ static bool check_model(void *arg, const struct hash *id)
         tell(v, "manifest", inner.text);
         return true;
     }
+    if (store_pin(v->s, id, &v->pin)) v->pin = (struct store_pin){ 0 };
     for (uint32_t l = 0; l < arch_all_layers(&v->m->arch); l++) check_layer(v, l);
     check_layer(v, ARCH_ENDS);
     check_tokenizer(v);

@@ -44,6 +44,12 @@ static enum err check_layers(const void *to, struct why *why)
                              : fail(why, ERR_RANGE, "no model has more than %d layers", LAYER_MAX);
 }
 
+static enum err check_items(const void *to, struct why *why)
+{
+    struct parts parts = { 0 };
+    return parts_parse(&parts, 0, 1, SHARD_EXPERT, *(const char *const *)to, why);
+}
+
 static enum err check_swarm_key(const void *to, struct why *why)
 {
     struct swarm_key key;
@@ -105,9 +111,18 @@ static const struct setting table[] = {
     { .name = "layers", .type = ARG_RANGE, .to = &the.layers, .value = "A-B",
       .help = "serve these layers, both included, from 0", .unset = "all it has",
       .check = check_layers },
+    { .name = "experts", .type = ARG_STR, .to = &the.experts, .value = "LIST",
+      .help = "only these experts of --layers, as in 0-63,70: for a LAN group",
+      .check = check_items },
+    { .name = "heads", .type = ARG_STR, .to = &the.heads, .value = "LIST",
+      .help = "only these head groups of --layers", .check = check_items },
+    { .name = "dense", .type = ARG_STR, .to = &the.dense, .value = "LIST",
+      .help = "only these dense parts of --layers", .check = check_items },
+    { .name = "trunk", .type = ARG_FLAG, .to = &the.trunk,
+      .help = "the trunk of --layers too: this node leads the group" },
     { .name = "no-ends", .type = ARG_FLAG, .to = &the.config.no_ends,
       .help = "do not hold embedding and head, do not answer questions" },
-    { .name = "ends", .type = ARG_FLAG, .to = &the.config.ends,
+    { .name = "ends", .type = ARG_FLAG, .to = &the.config.hold.ends,
       .help = "with --layers: fetch embedding and head too, so that it can be asked" },
     { .name = "ram", .type = ARG_SIZE, .to = &the.config.ram, .value = "SIZE",
       .help = "memory to give: the node picks the layers that help most, and may move later",
@@ -189,8 +204,34 @@ static void fill_config(struct node_settings *s)
     memcpy(c->trust, s->trust.v, sizeof s->trust.v);
     c->has_layers = s->layers.set;
     c->may_move = !s->layers.set && c->ram > 0;
-    c->lo = s->layers.lo;
-    c->hi = s->layers.set ? s->layers.hi + 1 : 0;
+}
+
+/* Whole layers, or what --trunk, --heads, --experts and --dense name of them. */
+static enum err fill_holding(struct node_settings *s, struct why *why)
+{
+    const struct {
+        enum shard_kind kind;
+        const char *items;
+    } of[] = { { SHARD_TRUNK, s->trunk ? "0" : NULL },
+               { SHARD_HEADS, s->heads },
+               { SHARD_EXPERT, s->experts },
+               { SHARD_DENSE, s->dense } };
+    uint32_t lo = s->layers.lo, hi = s->layers.set ? s->layers.hi + 1 : 0;
+    struct holding *h = &s->config.hold;
+    enum err e = ERR_OK;
+    bool any = false;
+
+    for (unsigned i = 0; i < sizeof of / sizeof *of && !e; i++) {
+        any |= of[i].items != NULL;
+        if (of[i].items && hi) e = parts_parse(&h->parts, lo, hi, of[i].kind, of[i].items, why);
+    }
+    if (any && !hi)
+        return fail(why, ERR_USAGE,
+                    "--trunk, --heads, --experts and --dense say which parts of "
+                    "--layers are held: give --layers A-B too");
+    h->lo = any ? 0 : lo;
+    h->hi = any ? 0 : hi;
+    return e;
 }
 
 unsigned node_settings_read(struct node_settings *s, const char *file,
@@ -208,6 +249,10 @@ unsigned node_settings_read(struct node_settings *s, const char *file,
             mistakes++;
         }
         s->config.store_dir = s->store_path;
+    }
+    if (!mistakes && fill_holding(s, &why)) {
+        say(arg, why.text);
+        mistakes++;
     }
     if (mistakes) return mistakes;
     fill_config(s);

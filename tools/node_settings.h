@@ -16,6 +16,8 @@ struct node_settings {
     const char *file, *log_level;
     struct arg_list join, bootstrap, allow, trust;
     struct arg_range layers;
+    const char *experts, *heads, *dense; /* of these layers; NULL: see node_settings.c */
+    bool trunk;
     char store_path[FILE_PATH_MAX];
 };
 

@@ -254,7 +254,9 @@ int node_hold_main(int argc, char **argv)
         return die(&hold_args, 2, "--layers A-B is missing: what it is to hold");
     if (hold_layers.hi >= LAYER_MAX)
         return die(&hold_args, 2, "--layers: no model has more than %d layers", LAYER_MAX);
-    struct holding h = { hold_layers.lo, hold_layers.set ? hold_layers.hi + 1 : 0, hold_ends };
+    struct holding h = { .lo = hold_layers.lo,
+                         .hi = hold_layers.set ? hold_layers.hi + 1 : 0,
+                         .ends = hold_ends };
     struct watch_config c = { .hold = &h, .on_status = say_holding };
     enum err e = control(&c, word, &why);
     return e ? die(&hold_args, 1, "%s", why.text) : 0;

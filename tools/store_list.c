@@ -176,7 +176,7 @@ static void print_pin(struct listing *l)
         return;
     }
     if (store_pin_empty(&pin)) return;
-    layers_text(&t, pin.layer, arch_all_layers(&l->m->arch), pin.ends);
+    pin_text(&t, &pin, arch_all_layers(&l->m->arch));
     printf("  pinned           %s\n", t.p ? t.p : "");
     free(t.p);
 }

@@ -50,6 +50,8 @@ static enum err set_layers(struct store_pin *pin, const struct manifest *m, bool
         hi = 0;
     }
     for (uint32_t l = lo; l < hi; l++) pin->layer[l] = on;
+    if (!on && parts_cut(&pin->parts, lo, hi))
+        return fail(why, ERR_FULL, "too many ranges of parts; unpin all of the model");
     if (on ? !no_ends : ends || !layers.set) pin->ends = on;
     return ERR_OK;
 }
@@ -67,7 +69,7 @@ static enum err change(struct store *s, const char *model, bool on, struct why *
     if (!e) e = set_layers(&pin, m, on, why);
     if (!e) e = store_put_pin(s, &entry.id, &pin, why);
     if (!e) {
-        layers_text(&t, pin.layer, arch_all_layers(&m->arch), pin.ends);
+        pin_text(&t, &pin, arch_all_layers(&m->arch));
         printf("%s: pinned: %s\n", entry.name[0] ? entry.name : model, t.p ? t.p : "");
     }
     free(t.p);

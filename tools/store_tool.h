@@ -25,6 +25,8 @@ int store_tool_end(const struct args *a, struct store *s, enum err e, const stru
 
 /* Layers as ranges, "layers 0-22, 45 and the ends"; layer [n].  "nothing" when there are none. */
 void layers_text(struct text *out, const bool *layer, uint32_t n, bool ends);
+/* What is pinned of a model of n layers: whole layers, the ends, parts of other layers. */
+void pin_text(struct text *out, const struct store_pin *pin, uint32_t n);
 void publisher_text(char out[NODE_ID_TEXT], const struct store_name *n);
 
 /* README.md of an exported folder: the model's facts, its layers [lo, hi) and perhaps the ends. */

@@ -20,6 +20,7 @@ static const struct args args = {
              "sometimes return other bytes than they were given, and do not tell.",
     .options = options,
     .more = "Only layers that are held are looked at: those whose tile table is in the store.\n"
+            "Of a layer that is pinned in parts only these parts can be missing.\n"
             "Exit status: 0 all is well, 1 something is bad or missing (also after --repair).",
 };
 

@@ -55,6 +55,18 @@ void layers_text(struct text *out, const bool *layer, uint32_t n, bool ends)
     if (!any && !ends) text_str(out, "nothing");
 }
 
+void pin_text(struct text *out, const struct store_pin *pin, uint32_t n)
+{
+    char parts[PARTS_TEXT];
+    bool whole = pin->ends || !pin->parts.n;
+
+    for (uint32_t l = 0; l < n; l++) whole |= pin->layer[l];
+    if (whole) layers_text(out, pin->layer, n, pin->ends);
+    if (!pin->parts.n) return;
+    parts_text(parts, &pin->parts);
+    text_printf(out, "%s%s", whole ? "; " : "", parts);
+}
+
 void publisher_text(char out[NODE_ID_TEXT], const struct store_name *n)
 {
     struct node_id id;

@@ -270,7 +270,7 @@ static enum err choose_all(void *arg, const struct manifest *m, uint64_t room, s
                            struct why *why)
 {
     (void)arg;
-    *out = (struct holding){ 0, m->arch.n_layers, true };
+    *out = (struct holding){ .lo = 0, .hi = m->arch.n_layers, .ends = true };
     if (holding_bytes(m, out) <= room) return ERR_OK;
     snprintf(why->text, sizeof why->text, "not one layer fits");
     return ERR_DISKFULL;
@@ -391,7 +391,8 @@ static void end_hub(struct hub *h)
     free(h);
 }
 
-static const struct wish all_of_it = { "f", NAME, true, { 0, 3, true }, 0, 0, true, false };
+static const struct wish all_of_it = { "f", NAME, true, { .lo = 0, .hi = 3, .ends = true },
+                                       0,   0,    true, false };
 
 /* Fetch from givers of these kinds; the fetcher as it is at the end, closed. */
 static struct fetcher fetch_from(const enum kind *kind, unsigned n, const struct wish *w,
@@ -421,7 +422,8 @@ static void clean(const char *name)
 static void test_honest(void **state)
 {
     static const enum kind kind[] = { HONEST, HONEST };
-    static const struct wish some = { "f", NAME, true, { 1, 3, false }, 0, 0, true, false };
+    static const struct wish some = { "f", NAME, true, { .lo = 1, .hi = 3, .ends = false },
+                                      0,   0,    true, false };
     struct giver g[2];
     struct fetcher f = fetch_from(kind, 2, &some, g, 10000);
     (void)state;
@@ -447,7 +449,7 @@ static void test_without_names(void **state)
     static const enum kind kind[] = { HONEST };
     struct giver g[1];
     char id[HASH_TEXT];
-    struct wish w = { "f", NULL, false, { 0, 0, false }, 0, 0, true, false };
+    struct wish w = { "f", NULL, false, { .lo = 0, .hi = 0, .ends = false }, 0, 0, true, false };
     (void)state;
 
     struct fetcher f = fetch_from(kind, 1, &w, g, 10000); /* whatever the swarm has, all of it */
@@ -599,8 +601,8 @@ static uint64_t limit_for(const struct holding *want, uint64_t too_little)
 static void test_makes_room(void **state)
 {
     static const enum kind kind[] = { HONEST };
-    static const struct holding ends = { 0, 1, true };
-    struct wish w = { "f", NAME, true, { 0, 3, false }, 0, 0, true, false };
+    static const struct holding ends = { .lo = 0, .hi = 1, .ends = true };
+    struct wish w = { "f", NAME, true, { .lo = 0, .hi = 3, .ends = false }, 0, 0, true, false };
     struct giver g[1];
     struct why why;
     (void)state;
@@ -611,7 +613,7 @@ static void test_makes_room(void **state)
         struct hub *hub = new_hub();
         w.layers.hi = 1;
         w.may_change = true;
-        w.disk = limit_for(&(struct holding){ 0, 0, true }, 30 << 10);
+        w.disk = limit_for(&(struct holding){ .lo = 0, .hi = 0, .ends = true }, 30 << 10);
         giver_open(&g[0], hub, HONEST);
         g[0].only_ends = !others;
         giver_announce(&g[0]);
@@ -684,7 +686,8 @@ static uint64_t ms_for(struct hub *hub, struct asker *a, const struct fetcher *f
 
 static void test_giving(void **state)
 {
-    static const struct wish full = { "full", NAME, true, { 0, 3, true }, 0, 4 << 20, false, false };
+    static const struct wish full = { "full", NAME,    true,  { .lo = 0, .hi = 3, .ends = true },
+                                      0,      4 << 20, false, false };
     struct hub *hub = new_hub();
     struct fetcher f;
     struct asker a = { .box = { .on_mail = asker_mail } };

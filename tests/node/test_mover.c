@@ -208,7 +208,7 @@ static void closes_a_gap_once(void **state)
     (void)state;
     open_world(&w);
     w.serves = true;
-    w.state.have = (struct holding){ 0, 4, false };
+    w.state.have = (struct holding){ .lo = 0, .hi = 4, .ends = false };
     announce(2, RECORD_ACTIVE, 0, 4, true, 1);
     announce(3, RECORD_DRAINING, 4, 8, true, 1); /* it leaves: nobody else holds 4-7 */
     run(&w, HOLD_GAP_S + 3 * HOLD_STEP_S);
@@ -223,7 +223,7 @@ static void stays(void **state)
     (void)state;
     open_world(&w); /* nothing is missing */
     w.serves = true;
-    w.state.have = (struct holding){ 0, 4, true };
+    w.state.have = (struct holding){ .lo = 0, .hi = 4, .ends = true };
     announce(2, RECORD_ACTIVE, 4, 8, true, 1);
     run(&w, HOLD_GAP_S + 3 * HOLD_STEP_S);
     assert_int_equal(w.moved, 0);

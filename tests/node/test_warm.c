@@ -83,8 +83,8 @@ static int make(void **state)
     char path[] = "warm-XXXXXX", page[PAGE] = "";
 
     shape(&m->w.manifest.arch);
-    m->w.hi = 2;
-    m->w.layer = calloc(2, sizeof *m->w.layer);
+    m->w.hi = m->w.held.hi = m->w.all_hi = 2;
+    m->w.layer = m->w.all = calloc(2, sizeof *m->w.layer);
     m->bytes = place(m);
     m->fd = mkstemp(path);
     assert_true(m->fd >= 0);

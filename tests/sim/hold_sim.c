@@ -80,7 +80,7 @@ static bool state_for_mover(void *arg, struct mover_state *out)
     struct sim_node *n = arg;
     if (!services_are_open(&n->services) || n->hold.is_moving || n->hold.fetch || n->is_leaving)
         return false;
-    *out = (struct mover_state){ .have = { n->lo, n->hi, n->has_ends },
+    *out = (struct mover_state){ .have = { .lo = n->lo, .hi = n->hi, .ends = n->has_ends },
                                  .manifest = manifest_of(n),
                                  .model = n->services.weights.name.id.b,
                                  .layer_us = n->services.pace.layer_us,
@@ -138,7 +138,7 @@ void sim_hold_start(struct sim_node *n)
     if (mover_open(&h->mover, &mc)) abort();
     h->is_moving = false;
     if (h->is_settled) {
-        h->want = (struct holding){ n->lo, n->hi, n->has_ends };
+        h->want = (struct holding){ .lo = n->lo, .hi = n->hi, .ends = n->has_ends };
         sim_node_serve(n, &h->want);
     } else {
         h->want = (struct holding){ 0 };

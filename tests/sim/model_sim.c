@@ -146,8 +146,8 @@ uint32_t sim_oracle(int32_t *ids, uint32_t n_prompt, uint32_t max_new, uint32_t 
 
 /* --- what a store would say --- */
 
-enum err weights_open(struct weights *w, struct store *st, const char *model, uint32_t lo,
-                      uint32_t hi, bool with_ends, struct why *why)
+enum err weights_open_held(struct weights *w, struct store *st, const char *model,
+                           const struct holding *h, struct why *why)
 {
     static struct tensor none;
     (void)model, (void)why;
@@ -171,9 +171,10 @@ enum err weights_open(struct weights *w, struct store *st, const char *model, ui
     w->manifest.tokenizer_bytes = 1;
     snprintf(w->name.name, sizeof w->name.name, "hashes");
     memset(w->name.id.b, SIM_MODEL_BYTE, HASH_BYTES);
-    w->lo = lo;
-    w->hi = hi;
-    if (with_ends) w->ends.t = &none;
+    w->held = *h;
+    w->lo = h->lo;
+    w->hi = h->hi;
+    if (h->ends) w->ends.t = &none;
     return ERR_OK;
 }
 
@@ -181,7 +182,7 @@ const struct manifest *sim_manifest(uint32_t n_layers)
 {
     static struct weights w;
     struct store st = { n_layers };
-    if (weights_open(&w, &st, NULL, 0, 0, false, NULL)) abort();
+    if (weights_open_held(&w, &st, NULL, &(struct holding){ .lo = 0 }, NULL)) abort();
     return &w.manifest;
 }
 

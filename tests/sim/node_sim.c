@@ -140,9 +140,7 @@ static void open_services(struct sim_node *n)
 {
     static const struct kernels kernels = { .isa = "hashes" };
     struct services_config sc = { .store = &n->store,
-                                  .lo = n->lo,
-                                  .hi = n->hi,
-                                  .with_ends = n->has_ends,
+                                  .hold = { .lo = n->lo, .hi = n->hi, .ends = n->has_ends },
                                   .context = n->context,
                                   .kv_bytes = n->kv_bytes,
                                   .patience = n->patience_s,

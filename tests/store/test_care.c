@@ -282,7 +282,7 @@ static int read_on(int go, int ready)
     const uint8_t **p = calloc(tiles, sizeof *p);
     struct tile_place at = tile_before_first(&m->arch, 1);
     struct slice table;
-    if (!p || store_layer_tiles(s, m, 1, p, NULL)) return 3;
+    if (!p || store_layer_tiles(s, m, 1, NULL, p, NULL)) return 3;
     if (write(ready, "r", 1) != 1 || read(go, &c, 1) != 1) return 4;
     if (store_tile(s, &m->table[1], &table)) return 5; /* removed, but not from this snapshot */
     while (tile_next(&at)) {
@@ -493,6 +493,103 @@ static void layers_that_nobody_wanted_are_no_fault(void **state)
     free(m);
 }
 
+/* --- parts of layers --- */
+
+/* A copy of all values that a store of parts of layer 1 has. */
+struct copied {
+    const struct parts *only;
+    struct store *from;
+    uint8_t *p[256];
+    size_t len[256];
+    uint32_t n, of;
+};
+
+static void copy_value(struct copied *c, const struct hash *h)
+{
+    struct slice v;
+    assert_int_equal(store_tile(c->from, h, &v), ERR_OK);
+    assert_true(c->n < 256);
+    c->p[c->n] = malloc(v.n);
+    memcpy(c->p[c->n], v.p, v.n);
+    c->len[c->n++] = v.n;
+}
+
+static bool copy_tile(void *arg, const struct tile_place *p, const struct hash *h)
+{
+    struct copied *c = arg;
+    c->of++;
+    if (parts_have(c->only, p->layer, p->spec.shard, p->spec.item)) copy_value(c, h);
+    return true;
+}
+
+static void parts_of_layers(void **state)
+{
+    (void)state;
+    struct manifest *m = calloc(1, sizeof *m);
+    struct store_pin pin = { 0 }, again;
+    struct store_check c = { 0 };
+    struct hash is;
+    struct why why = { "" };
+    uint64_t freed;
+    uint8_t *body;
+    size_t n;
+    struct store *s = open_store(STORE_WRITE);
+    struct hash id = put_model(s, m, NULL, 128);
+    assert_int_equal(parts_parse(&pin.parts, 1, 2, SHARD_EXPERT, "0-1,3", &why), ERR_OK);
+    assert_int_equal(parts_parse(&pin.parts, 1, 2, SHARD_HEADS, "1", &why), ERR_OK);
+    assert_int_equal(parts_check(&pin.parts, &m->arch, &why), ERR_OK);
+
+    struct copied copied = { .only = &pin.parts, .from = s };
+    copy_value(&copied, &m->table[1]);
+    assert_int_equal(store_each_tile(s, m, 1, copy_tile, &copied), ERR_OK);
+    assert_true(copied.n - 1 > 0 && copied.n - 1 < copied.of);
+    assert_int_equal(manifest_encode(m, &body, &n), ERR_OK);
+    store_close(s);
+    fresh(NULL);
+    s = open_store(STORE_WRITE);
+    for (uint32_t i = 0; i < copied.n; i++) {
+        assert_int_equal(store_put(s, slice_of(copied.p[i], copied.len[i]), &is, NULL), ERR_OK);
+        free(copied.p[i]);
+    }
+    assert_int_equal(store_put_model(s, slice_of(body, n), NULL, NULL), ERR_OK);
+
+    /* the pin says what is to be here; nothing else is missed */
+    assert_int_equal(store_check(s, &c, NULL), ERR_OK);
+    assert_true(c.missing > 0);
+    assert_int_equal(store_put_pin(s, &id, &pin, &why), ERR_OK);
+    assert_int_equal(store_pin(s, &id, &again), ERR_OK);
+    assert_memory_equal(&pin, &again, sizeof pin);
+    c = (struct store_check){ 0 };
+    assert_int_equal(store_check(s, &c, NULL), ERR_OK);
+    assert_int_equal(c.missing + c.bad + c.spare, 0);
+
+    /* pointers to these, and to no others */
+    const uint8_t **p = calloc(manifest_n_tiles(&m->arch, 1), sizeof *p);
+    struct tile_place at = tile_before_first(&m->arch, 1);
+    assert_false(store_holds_layer(s, m, 1));
+    assert_true(store_holds_parts(s, m, 1, &pin.parts));
+    assert_int_equal(store_layer_tiles(s, m, 1, NULL, p, &why), ERR_NOTFOUND);
+    assert_int_equal(store_layer_tiles(s, m, 1, &pin.parts, p, &why), ERR_OK);
+    while (tile_next(&at))
+        assert_int_equal(p[at.at] != NULL, parts_have(&pin.parts, 1, at.spec.shard, at.spec.item));
+    free(p);
+    struct parts more = pin.parts;
+    assert_int_equal(parts_parse(&more, 1, 2, SHARD_EXPERT, "2", &why), ERR_OK);
+    assert_false(store_holds_parts(s, m, 1, &more));
+    store_close(s);
+
+    /* what is pinned in parts is not taken out; unpinned it is */
+    s = open_store(STORE_WRITE);
+    assert_int_equal(store_trim(s, &id, &pin, 1 << 30, &freed, &why), ERR_OK);
+    assert_int_equal(freed, 0);
+    assert_int_equal(parts_cut(&pin.parts, 0, 9), ERR_OK);
+    assert_int_equal(store_trim(s, &id, &pin, 1 << 30, &freed, &why), ERR_OK);
+    assert_true(freed > 0);
+    store_close(s);
+    free(body);
+    free(m);
+}
+
 /* --- a garbled file --- */
 
 static bool touch(void *arg, const struct tile_place *p, const struct hash *h)
@@ -600,6 +697,7 @@ int main(void)
         TEST(a_killed_removal_goes_on),
         TEST(bad_and_missing_tiles_are_named),
         TEST(layers_that_nobody_wanted_are_no_fault),
+        TEST(parts_of_layers),
         TEST(garbled_pages_never_crash_a_reader),
     };
     const char *tmp = getenv("SWARM_TMP");

@@ -235,7 +235,7 @@ static void check_layer(struct store *st, struct checkpoint *ck, const struct ma
     const uint8_t **p = calloc(manifest_n_tiles(a, layer), sizeof *p), **at = p;
     struct why why = { "" };
 
-    if (store_layer_tiles(st, m, layer, p, &why)) fail_msg("%s", why.text);
+    if (store_layer_tiles(st, m, layer, NULL, p, &why)) fail_msg("%s", why.text);
     for (uint32_t i = 0; i < arch_n_specs(a, layer); i++) {
         struct tensor_spec s = arch_spec(a, layer, i);
         struct tensor t = { s.type, s.rows, s.cols, tiling_of(s.type, s.rows, s.cols), at };

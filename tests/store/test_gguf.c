@@ -281,7 +281,7 @@ static void check_layer(struct file *f, struct store *s, const struct manifest *
     const struct arch *a = &m->arch;
     const uint8_t **tiles = calloc(manifest_n_tiles(a, layer), sizeof *tiles), **tile = tiles;
 
-    assert_int_equal(store_layer_tiles(s, m, layer, tiles, NULL), ERR_OK);
+    assert_int_equal(store_layer_tiles(s, m, layer, NULL, tiles, NULL), ERR_OK);
     for (uint32_t i = 0; i < arch_n_specs(a, layer); i++) {
         struct tensor_spec x = arch_spec(a, layer, i);
         struct place p = place_of(x.role);

@@ -356,7 +356,7 @@ static void layers_as_tiles(void **state)
         const uint8_t **p = calloc(manifest_n_tiles(&m->arch, layer), sizeof *p);
 
         assert_true(store_holds_layer(s, m, layer));
-        if (store_layer_tiles(s, m, layer, p, &why)) fail_msg("%s", why.text);
+        if (store_layer_tiles(s, m, layer, NULL, p, &why)) fail_msg("%s", why.text);
         for (uint32_t i = 0; i < arch_n_specs(&m->arch, layer); i++) {
             struct tensor_spec spec = arch_spec(&m->arch, layer, i);
             struct tiling t = tiling_of(spec.type, spec.rows, spec.cols);
@@ -403,22 +403,22 @@ static void corrupt_layers_are_refused(void **state)
     struct hash was = table[n - 1];
     assert_int_equal(store_put(s, slice_str("short"), &table[n - 1], NULL), ERR_OK);
     assert_int_equal(store_put(s, slice_of(table, v.n), &m->table[1], NULL), ERR_OK);
-    assert_int_equal(store_layer_tiles(s, m, 1, p, &why), ERR_MALFORMED);
+    assert_int_equal(store_layer_tiles(s, m, 1, NULL, p, &why), ERR_MALFORMED);
     assert_non_null(strstr(why.text, "of layer 1 has 5 bytes"));
 
     memset(&table[n - 1], 9, HASH_BYTES);
     assert_int_equal(store_put(s, slice_of(table, v.n), &m->table[1], NULL), ERR_OK);
-    assert_int_equal(store_layer_tiles(s, m, 1, p, &why), ERR_NOTFOUND);
+    assert_int_equal(store_layer_tiles(s, m, 1, NULL, p, &why), ERR_NOTFOUND);
     assert_non_null(strstr(why.text, "lacks tile"));
     assert_false(store_holds_layer(s, m, 1));
 
     table[n - 1] = was;
     assert_int_equal(store_put(s, slice_of(table, v.n - HASH_BYTES), &m->table[1], NULL), ERR_OK);
-    assert_int_equal(store_layer_tiles(s, m, 1, p, &why), ERR_MALFORMED);
+    assert_int_equal(store_layer_tiles(s, m, 1, NULL, p, &why), ERR_MALFORMED);
     assert_non_null(strstr(why.text, "tile table of layer 1"));
     memset(&m->table[1], 9, HASH_BYTES);
-    assert_int_equal(store_layer_tiles(s, m, 1, p, &why), ERR_NOTFOUND);
-    assert_int_equal(store_layer_tiles(s, m, 99, p, &why), ERR_RANGE);
+    assert_int_equal(store_layer_tiles(s, m, 1, NULL, p, &why), ERR_NOTFOUND);
+    assert_int_equal(store_layer_tiles(s, m, 99, NULL, p, &why), ERR_RANGE);
     assert_true(store_holds_layer(s, m, 2));
     assert_false(store_holds_layer(s, m, 99));
 
