@@ -63,12 +63,12 @@ void attend_plan(struct stage *s)
     }
 }
 
-/* Job u: blocks of rows of head group 0, then 1, ..., so that neighbours in time read the same keys
- * and values. */
+/* Job u: blocks of rows of head group g_lo, then the next, ..., so that neighbours in time read the
+ * same keys and values. */
 static struct job job_of(struct stage *s, uint32_t layer, uint32_t u, const struct scratch *t)
 {
     const struct arch *a = s->a;
-    uint32_t g = u / s->n_blocks, block = u % s->n_blocks, i = s->block[block];
+    uint32_t g = s->g_lo + u / s->n_blocks, block = u % s->n_blocks, i = s->block[block];
     struct job j = { .s = s, .t = t, .g = g, .i = i, .rows = block_rows(s, block) };
 
     j.k = kv_k(s->row[i].kv, layer, g);
@@ -265,7 +265,7 @@ static uint64_t macs_of(const struct stage *s)
     uint64_t positions = 0;
 
     for (uint32_t i = 0; i < s->n; i++) positions += s->row[i].pos + ROW;
-    return positions * 2 * s->a->n_heads * s->a->head_dim;
+    return positions * 2 * (s->g_hi - s->g_lo) * s->per_group * s->a->head_dim;
 }
 
 /* What the lanes cannot share evenly as whole jobs.  (Many jobs even out by themselves.) */
@@ -277,7 +277,7 @@ static uint32_t jobs_left(const struct stage *s, uint32_t jobs)
 void attend(struct stage *s, uint32_t layer)
 {
     struct attend_pass p = { .s = s, .layer = layer };
-    uint32_t jobs = s->a->n_kv * s->n_blocks, left = jobs_left(s, jobs), last = 0;
+    uint32_t jobs = (s->g_hi - s->g_lo) * s->n_blocks, left = jobs_left(s, jobs), last = 0;
     uint64_t macs = macs_of(s);
 
     for (uint32_t i = 0; i < s->n; i++) last = last < s->row[i].pos ? s->row[i].pos : last;

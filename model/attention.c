@@ -42,7 +42,7 @@ struct attn_pass {
     uint32_t layer;
 };
 
-/* Units: row groups of q, k, v of head group 0, then 1, ... */
+/* Units: row groups of q, k, v of head group g_lo, then the next, ... */
 static void qkv_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
 {
     struct attn_pass *p = arg;
@@ -55,7 +55,7 @@ static void qkv_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     while (lo < hi) {
         const struct head_group *h = p->b->heads;
         uint32_t nq = h->q->tiling.groups, nk = h->k->tiling.groups;
-        uint32_t g = lo / (nq + 2 * nk), at = lo % (nq + 2 * nk), start, end;
+        uint32_t g = s->g_lo + lo / (nq + 2 * nk), at = lo % (nq + 2 * nk), start, end;
         float *y;
         size_t stride;
         const struct tensor *w;
@@ -103,21 +103,26 @@ static void store_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     struct attn_pass *p = arg;
     struct stage *s = p->s;
     const struct arch *a = s->a;
-    uint32_t hd = a->head_dim;
+    uint32_t hd = a->head_dim, n_g = s->g_hi - s->g_lo;
     size_t q_row = (size_t)a->n_heads * hd, k_row = (size_t)a->n_kv * hd;
 
     (void)lane;
     for (uint32_t i = lo; i < hi; i++) {
         float *q = s->q + i * q_row, *k = s->kq + i * k_row, *v = s->vq + i * k_row;
 
-        if (!all_finite(q, q_row) || !all_finite(k, k_row) || !all_finite(v, k_row)) mark_bad(s, i);
-        for (uint32_t j = 0; j < a->n_heads; j++) turn(s, q + (size_t)j * hd, p->b->q_norm, i);
-        for (uint32_t g = 0; g < a->n_kv; g++) turn(s, k + (size_t)g * hd, p->b->k_norm, i);
-        clamp(k, (uint32_t)k_row);
-        clamp(v, (uint32_t)k_row);
-        for (uint32_t g = 0; g < a->n_kv; g++) {
+        q += (size_t)s->g_lo * s->per_group * hd, k += s->g_lo * hd, v += s->g_lo * hd;
+        if (!all_finite(q, (size_t)n_g * s->per_group * hd) || !all_finite(k, n_g * hd) ||
+            !all_finite(v, n_g * hd))
+            mark_bad(s, i);
+        for (uint32_t j = 0; j < n_g * s->per_group; j++)
+            turn(s, q + (size_t)j * hd, p->b->q_norm, i);
+        for (uint32_t g = 0; g < n_g; g++) turn(s, k + (size_t)g * hd, p->b->k_norm, i);
+        clamp(k, n_g * hd);
+        clamp(v, n_g * hd);
+        for (uint32_t g = 0; g < n_g; g++) {
             const struct row *row = &s->row[i];
-            kv_put(row->kv, s->k, p->layer, g, row->pos, k + (size_t)g * hd, v + (size_t)g * hd);
+            kv_put(row->kv, s->k, p->layer, s->g_lo + g, row->pos, k + (size_t)g * hd,
+                   v + (size_t)g * hd);
         }
     }
 }
@@ -167,21 +172,38 @@ static void after_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     }
 }
 
+void attention_heads(struct stage *s, const struct bound *b, uint32_t l)
+{
+    const struct arch *a = s->a;
+    struct attn_pass p = { s, b, l };
+    uint32_t n_g = s->g_hi - s->g_lo;
+    uint64_t q_width = (uint64_t)n_g * s->per_group * a->head_dim;
+    uint64_t kv_width = (uint64_t)n_g * a->head_dim;
+    uint32_t units = n_g * (b->heads->q->tiling.groups + 2 * b->heads->k->tiling.groups);
+
+    pass_run(s->w, qkv_range, &p, units, units, s->n * (q_width + 2 * kv_width) * a->hidden);
+    pass_run(s->w, store_range, &p, s->n, s->n, s->n * (q_width + kv_width) * 16);
+    attend(s, l);
+}
+
+void attention_after(struct stage *s, const struct bound *b)
+{
+    struct attn_pass p = { s, b, 0 };
+
+    if (b->post_attn_norm)
+        pass_run(s->w, after_range, &p, s->n, s->n, (uint64_t)s->n * s->a->hidden * 16);
+}
+
 void attention(struct stage *s, const struct bound *b, uint32_t l)
 {
     const struct arch *a = s->a;
     struct attn_pass p = { s, b, l };
-    uint64_t q_width = (uint64_t)a->n_heads * a->head_dim;
-    uint64_t kv_width = (uint64_t)a->n_kv * a->head_dim;
-    uint32_t units = a->n_kv * (b->heads->q->tiling.groups + 2 * b->heads->k->tiling.groups);
     uint32_t groups = b->heads->o->tiling.groups;
 
+    s->g_lo = 0, s->g_hi = a->n_kv;
     norm_rows(s, s->x, b->attn_norm, s->quant_attn);
-    pass_run(s->w, qkv_range, &p, units, units, s->n * (q_width + 2 * kv_width) * a->hidden);
-    pass_run(s->w, store_range, &p, s->n, s->n, s->n * (q_width + kv_width) * 16);
-    attend(s, l);
+    attention_heads(s, b, l);
     pass_run(s->w, o_range, &p, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS),
-             s->n * q_width * a->hidden);
-    if (b->post_attn_norm)
-        pass_run(s->w, after_range, &p, s->n, s->n, (uint64_t)s->n * a->hidden * 16);
+             (uint64_t)s->n * a->n_heads * a->head_dim * a->hidden);
+    attention_after(s, b);
 }

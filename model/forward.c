@@ -22,12 +22,14 @@ static const float *find_vector(const struct arch *a, const struct layer *l, enu
                                 uint32_t item)
 {
     const struct tensor *t = find(a, l, role, item);
-    return t ? tensor_vector(t) : NULL;
+    return t && t->tile ? tensor_vector(t) : NULL;
 }
 
 static void bind(struct bound *b, const struct arch *a, const struct layer *l)
 {
     b->moe = arch_is_moe(a, l->index);
+    share_of(&b->held, a, l);
+    b->whole = share_whole(&b->held, a, l->index);
     b->attn_norm = find_vector(a, l, T_ATTN_NORM, 0);
     b->mlp_norm = find_vector(a, l, T_MLP_NORM, 0);
     b->post_attn_norm = find_vector(a, l, T_POST_ATTN_NORM, 0);
@@ -308,6 +310,7 @@ void stage_close(struct stage *s)
 {
     if (!s) return;
     if (s->scores) munmap(s->scores, s->scores_bytes);
+    sharing_close(s);
     arena_fini(&s->arena);
     free(s);
 }
@@ -322,18 +325,22 @@ void soon_mlp(struct stage *s, const struct mlp *m)
     s->pager->soon(s->pager, m->down);
 }
 
-/* All of a layer but its routed experts, which mlp.c knows when the router has chosen. */
-static void soon_layer(struct stage *s, const struct bound *b)
+void soon_heads(struct stage *s, const struct head_group *h)
+{
+    const struct tensor *const all[] = { h->q, h->k, h->v, h->o };
+
+    for (unsigned i = 0; i < 4 && s->pager; i++) s->pager->soon(s->pager, all[i]);
+}
+
+/* All of a layer but its routed experts, which mlp.c knows when the router has chosen.  What others
+ * may compute is told when they are known to not. */
+static void soon_layer(struct stage *s, const struct bound *b, bool shared)
 {
     if (!s->pager) return;
-    for (uint32_t g = 0; g < s->a->n_kv; g++) {
-        const struct head_group *h = &b->heads[g];
-        const struct tensor *const all[] = { h->q, h->k, h->v, h->o };
-        for (unsigned i = 0; i < 4; i++) s->pager->soon(s->pager, all[i]);
-    }
+    for (uint32_t g = 0; g < s->a->n_kv && !shared; g++) soon_heads(s, &b->heads[g]);
     if (b->router) s->pager->soon(s->pager, b->router);
     if (b->shared.gate) soon_mlp(s, &b->shared);
-    for (uint32_t i = 0; i < s->n_parts && !b->moe; i++) soon_mlp(s, &b->items[i]);
+    for (uint32_t i = 0; i < s->n_parts && !b->moe && !shared; i++) soon_mlp(s, &b->items[i]);
 }
 
 /* --- rows through the layers --- */
@@ -352,8 +359,8 @@ static enum err check_rows(const struct stage *s, uint32_t lo, uint32_t hi, cons
 
     for (uint32_t i = 0; i < n && !e; i++) {
         struct kv *kv = rows[i].kv;
-        assert(kv->lo <= lo && kv->hi >= hi && kv->n_kv == s->a->n_kv &&
-               kv->head_dim == s->a->head_dim && kv->type == s->a->kv);
+        assert(kv->lo <= lo && kv->hi >= hi && kv->head_dim == s->a->head_dim &&
+               kv->type == s->a->kv);
         kv->fresh = 0;
     }
     for (uint32_t i = 0; i < n && !e; i++) {
@@ -402,37 +409,79 @@ static void part_done(const struct stage *s, uint32_t layer, enum stage_part par
     if (s->lap) s->lap(s->lap_arg, layer, part);
 }
 
-enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi, const struct row *rows,
-                            uint32_t n, void *x, struct nonfinite *bad)
+void stage_begin(struct stage *s, const struct row *rows, uint32_t n)
 {
-    enum err e =
-        lo >= s->lo && lo <= hi && hi <= s->hi ? check_rows(s, lo, hi, rows, n) : ERR_RANGE;
-    if (e) return e;
-
     s->row = rows;
     s->n = n;
     s->any_bad = false;
     for (uint32_t i = 0; i < n; i++) s->bad[i] = 0;
+}
+
+/* Is all there that the leader of a layer, alone or not, must hold? */
+static enum err check_held(const struct stage *s, uint32_t lo, uint32_t hi, bool shared,
+                           struct nonfinite *bad)
+{
+    for (uint32_t l = lo; l < hi; l++) {
+        const struct bound *b = &s->bound[l - s->lo];
+        *bad = (struct nonfinite){ .layer = l };
+        if (!(shared ? b->held.trunk : b->whole)) return ERR_NOTFOUND;
+    }
+    return ERR_OK;
+}
+
+/* One layer, of which all, or with a sharer parts, are computed here. */
+static enum err one_layer(struct stage *s, uint32_t l, uint32_t hi, struct sharer *by)
+{
+    const struct bound *b = &s->bound[l - s->lo];
+    enum err e = ERR_OK;
+
+    if (by)
+        e = shared_attention(s, b, l, by);
+    else
+        attention(s, b, l);
+    if (e) return e;
+    part_done(s, l, STAGE_ATTENTION);
+    if (l + 1 < hi) soon_layer(s, b + 1, by != NULL);
+    if (by)
+        e = shared_feed_forward(s, b, l, by);
+    else
+        feed_forward(s, b);
+    if (!e) part_done(s, l, STAGE_MLP);
+    return e;
+}
+
+enum err stage_forward_shared(struct stage *s, uint32_t lo, uint32_t hi, const struct row *rows,
+                              uint32_t n, void *x, struct sharer *by, struct nonfinite *bad)
+{
+    enum err e =
+        lo >= s->lo && lo <= hi && hi <= s->hi ? check_rows(s, lo, hi, rows, n) : ERR_RANGE;
+    if (!e) e = check_held(s, lo, hi, by != NULL, bad);
+    if (!e && by) e = sharing_open(s);
+    if (e) return e;
+
+    stage_begin(s, rows, n);
     attend_plan(s);
 
     void *enter[2] = { s, x };
     pass_run(s->w, enter_range, enter, n, n, (uint64_t)n * (s->a->hidden + 32 * s->a->rope_half));
     if (s->any_bad) return report_bad(s, lo, bad);
     part_done(s, lo, STAGE_ENTER);
-    if (lo < hi) soon_layer(s, &s->bound[lo - s->lo]);
+    if (lo < hi) soon_layer(s, &s->bound[lo - s->lo], by != NULL);
     for (uint32_t l = lo; l < hi; l++) {
-        const struct bound *b = &s->bound[l - s->lo];
-        attention(s, b, l);
-        part_done(s, l, STAGE_ATTENTION);
-        if (l + 1 < hi) soon_layer(s, b + 1);
-        feed_forward(s, b);
-        part_done(s, l, STAGE_MLP);
+        *bad = (struct nonfinite){ .layer = l };
+        if ((e = one_layer(s, l, hi, by))) return e;
         if (s->any_bad) return report_bad(s, l, bad);
     }
 
     s->k->narrow(x, s->x, n * s->a->hidden, s->a->exchange);
     for (uint32_t i = 0; i < n; i++) rows[i].kv->len = rows[i].pos + 1;
     return ERR_OK;
+}
+
+enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi, const struct row *rows,
+                            uint32_t n, void *x, struct nonfinite *bad)
+{
+    return stage_forward_shared(s, lo, hi, rows, n, x, NULL, bad);
 }
 
 enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,

@@ -58,7 +58,8 @@ struct pager {
 /* Layers [lo, hi) with their scratch.  Touched by one thread at a time. */
 struct stage;
 
-/*   layers    [hi - lo], borrowed until stage_close, every tensor held
+/*   layers    [hi - lo], borrowed until stage_close.  A layer of which tensors are not held can be
+ *             computed together with others only (share.h)
  *   k, w      borrowed until stage_close
  *   rows_max  1..BATCH_MAX */
 MUST_CHECK enum err stage_open(struct stage **out, const struct arch *a, const struct layer *layers,
@@ -73,6 +74,7 @@ void stage_tell(struct stage *s, struct pager *p);
  *   x   [n][arch_row_bytes]: inputs in exchange type; outputs of the last layer on return
  *
  * ERR_RANGE: a position is not the next one of its kv, or past its capacity; nothing changed.
+ * ERR_NOTFOUND: part of layer bad->layer is not held; nothing changed.
  * ERR_NONFINITE: bad names the place; the kv of every row is left at its length before the call. */
 MUST_CHECK enum err stage_forward(struct stage *s, const struct row *rows, uint32_t n, void *x,
                                   struct nonfinite *bad);
@@ -105,7 +107,8 @@ MUST_CHECK enum err ends_logits(struct ends *e, const void *x, uint32_t n, float
 /* Memory that a stage of n_layers takes at most: scratch for rows_max rows and, touched only as
  * contexts grow, scores for the model's whole context and each thread. */
 uint64_t stage_cost(const struct arch *a, uint32_t n_layers, uint32_t rows_max, unsigned threads);
-/* The most rows, a power of two up to BATCH_MAX, whose scratch fits in so many bytes; at least 1. */
+/* The most rows, a power of two up to BATCH_MAX, whose scratch fits in so many bytes; at least 1.
+ */
 uint32_t stage_rows_within(const struct arch *a, uint32_t n_layers, unsigned threads,
                            uint64_t bytes);
 

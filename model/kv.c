@@ -1,3 +1,4 @@
+#include "model/share.h"
 #include "model/stage.h"
 
 #include <assert.h>
@@ -11,24 +12,39 @@ static uint64_t positions_held(uint32_t cap)
     return ((uint64_t)cap + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
 }
 
+uint64_t kv_cost_heads(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t g_lo, uint32_t g_hi,
+                       uint32_t cap)
+{
+    return (hi - lo) * positions_held(cap) * (arch_kv_bytes(a) / a->n_kv * (g_hi - g_lo));
+}
+
 uint64_t kv_cost(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap)
 {
-    return (hi - lo) * positions_held(cap) * arch_kv_bytes(a);
+    return kv_cost_heads(a, lo, hi, 0, a->n_kv, cap);
 }
 
 enum err kv_open(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap)
 {
-    *out = NULL;
-    if (lo > hi || hi > arch_all_layers(a) || cap < 1 || cap > a->context) return ERR_RANGE;
+    return kv_open_heads(out, a, lo, hi, 0, a->n_kv, cap);
+}
 
-    uint64_t bytes = kv_cost(a, lo, hi, cap);
+enum err kv_open_heads(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi,
+                       uint32_t g_lo, uint32_t g_hi, uint32_t cap)
+{
+    *out = NULL;
+    if (lo > hi || hi > arch_all_layers(a) || cap < 1 || cap > a->context || g_lo > g_hi ||
+        g_hi > a->n_kv)
+        return ERR_RANGE;
+
+    uint64_t bytes = kv_cost_heads(a, lo, hi, g_lo, g_hi, cap);
     if (bytes > SIZE_MAX / 2) return ERR_NOMEM;
-    struct kv *kv = calloc(1, sizeof *kv);
+    struct kv *kv = calloc(1, sizeof *kv + (hi - lo) * sizeof *kv->filled);
     if (!kv) return ERR_NOMEM;
     *kv = (struct kv){ .lo = lo,
                        .hi = hi,
                        .cap = cap,
-                       .n_kv = a->n_kv,
+                       .g_lo = g_lo,
+                       .n_kv = g_hi - g_lo,
                        .head_dim = a->head_dim,
                        .type = a->kv,
                        .bytes = (size_t)bytes };
@@ -77,8 +93,8 @@ static size_t one_head(const struct kv *kv)
 
 void *kv_k(const struct kv *kv, uint32_t layer, uint32_t group)
 {
-    assert(layer >= kv->lo && layer < kv->hi && group < kv->n_kv);
-    return kv->base + ((size_t)(layer - kv->lo) * kv->n_kv + group) * 2 * one_head(kv);
+    assert(layer >= kv->lo && layer < kv->hi && group >= kv->g_lo && group - kv->g_lo < kv->n_kv);
+    return kv->base + ((size_t)(layer - kv->lo) * kv->n_kv + (group - kv->g_lo)) * 2 * one_head(kv);
 }
 
 void *kv_v(const struct kv *kv, uint32_t layer, uint32_t group)
@@ -121,8 +137,8 @@ void kv_each(const struct kv *kv, void (*f)(void *arg, const void *p, size_t n),
 
     for (uint32_t l = kv->lo; l < kv->hi; l++)
         for (uint32_t g = 0; g < kv->n_kv; g++) {
-            f(arg, kv_k(kv, l, g), (size_t)positions_held(kv->len) * one);
-            f(arg, kv_v(kv, l, g), kv->len * one);
+            f(arg, kv_k(kv, l, kv->g_lo + g), (size_t)positions_held(kv->len) * one);
+            f(arg, kv_v(kv, l, kv->g_lo + g), kv->len * one);
         }
 }
 

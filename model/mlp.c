@@ -106,13 +106,14 @@ static void choose_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
 /* --- pieces --- */
 
 /* One piece per expert that some row chose, ascending, with those rows; returns how many. */
-static uint32_t list_experts(struct stage *s, const struct bound *b)
+static uint32_t list_experts(struct stage *s, const struct bound *b, const bool *todo)
 {
     const struct arch *a = s->a;
     uint32_t k = a->top_k, n = 0, at = 0;
 
     memset(s->count, 0, (a->n_experts + 1) * sizeof *s->count);
-    for (size_t i = 0; i < (size_t)s->n * k; i++) s->count[s->chosen[i] + 1]++;
+    for (size_t i = 0; i < (size_t)s->n * k; i++)
+        if (!todo || todo[i]) s->count[s->chosen[i] + 1]++;
     for (uint32_t e = 0; e < a->n_experts; e++) {
         uint32_t rows = s->count[e + 1];
         s->count[e] = at; /* from here on: where the expert's next row goes */
@@ -122,14 +123,18 @@ static uint32_t list_experts(struct stage *s, const struct bound *b)
                                             .f = &s->inner,
                                             .first = at,
                                             .row = s->by_row + at,
-                                            .weight = s->by_weight + at };
+                                            .weight = s->by_weight + at,
+                                            .pick = todo ? s->sharing->pick + at : NULL };
         at += rows;
     }
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = 0; j < k; j++) {
-            uint32_t to = s->count[s->chosen[(size_t)i * k + j]]++;
+            uint32_t from = i * k + j;
+            if (todo && !todo[from]) continue;
+            uint32_t to = s->count[s->chosen[from]]++;
             s->by_row[to] = i;
-            s->by_weight[to] = s->weight[(size_t)i * k + j];
+            s->by_weight[to] = s->weight[from];
+            if (todo) s->sharing->pick[to] = from;
         }
     return n;
 }
@@ -154,34 +159,46 @@ static void gather_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     }
 }
 
-static uint32_t list_moe(struct mlp_pass *p)
+void mlp_route(struct stage *s, const struct bound *b)
 {
-    struct stage *s = p->s;
     const struct arch *a = s->a;
-    uint32_t groups = p->b->router->tiling.groups;
+    struct mlp_pass p = { s, b, 0 };
+    uint32_t groups = b->router->tiling.groups;
 
-    pass_run(s->w, router_range, p, groups, groups, (uint64_t)s->n * a->hidden * a->n_experts * 4);
-    pass_run(s->w, choose_range, p, s->n, s->n, (uint64_t)s->n * a->n_experts * (a->top_k + 16));
+    pass_run(s->w, router_range, &p, groups, groups, (uint64_t)s->n * a->hidden * a->n_experts * 4);
+    pass_run(s->w, choose_range, &p, s->n, s->n, (uint64_t)s->n * a->n_experts * (a->top_k + 16));
+}
 
-    uint32_t n = list_experts(s, p->b);
+uint32_t mlp_experts(struct stage *s, const struct bound *b, const bool *todo)
+{
+    struct mlp_pass p = { s, b, 0 };
+    uint32_t n = list_experts(s, b, todo);
+
     for (uint32_t i = 0; i < n; i++) soon_mlp(s, s->piece[i].w);
-    pass_run(s->w, gather_range, p, n, n, s->n == 1 ? 0 : (uint64_t)s->n * a->top_k * a->hidden);
-    if (a->n_shared > 0)
-        s->piece[n++] = (struct piece){ .w = &p->b->shared,
+    pass_run(s->w, gather_range, &p, n, n,
+             s->n == 1 ? 0 : (uint64_t)s->n * s->a->top_k * s->a->hidden);
+    return n;
+}
+
+uint32_t mlp_shared(struct stage *s, const struct bound *b, uint32_t n)
+{
+    if (s->a->n_shared > 0)
+        s->piece[n++] = (struct piece){ .w = &b->shared,
                                         .f = &s->inner_shared,
                                         .x = vecs_acts(&s->norm, 0, s->n) };
     return n;
 }
 
-static uint32_t list_dense(struct mlp_pass *p)
+uint32_t mlp_parts(struct stage *s, const struct bound *b, const bool *todo)
 {
-    struct stage *s = p->s;
+    uint32_t n = 0;
 
     for (uint32_t i = 0; i < s->n_parts; i++)
-        s->piece[i] = (struct piece){ .w = &p->b->items[i],
-                                      .f = &s->part[i],
-                                      .x = vecs_acts(&s->norm, 0, s->n) };
-    return s->n_parts;
+        if (!todo || todo[i])
+            s->piece[n++] = (struct piece){ .w = &b->items[i],
+                                            .f = &s->part[i],
+                                            .x = vecs_acts(&s->norm, 0, s->n) };
+    return n;
 }
 
 static uint32_t units_of(const struct piece *p)
@@ -249,7 +266,7 @@ static void down_piece(struct stage *s, const struct lane *l, const struct piece
 }
 
 /* x = X(h + m) for elements [at, at + n) of row i. */
-static void leave(struct stage *s, uint32_t i, uint32_t at, const float *m, uint32_t n)
+void mlp_leave(struct stage *s, uint32_t i, uint32_t at, const float *m, uint32_t n)
 {
     float *x = s->x + (size_t)i * s->a->hidden + at;
 
@@ -273,7 +290,7 @@ static void down_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
         if (p->b->post_mlp_norm)
             memcpy(s->m + (size_t)i * hidden + r0, m, width * sizeof *m);
         else
-            leave(s, i, r0, m, width);
+            mlp_leave(s, i, r0, m, width);
     }
 }
 
@@ -288,26 +305,55 @@ static void after_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     for (uint32_t i = lo; i < hi; i++) {
         float *m = s->m + (size_t)i * n;
         s->k->norm(m, m, p->b->post_mlp_norm, n, s->a->eps);
-        leave(s, i, 0, m, n);
+        mlp_leave(s, i, 0, m, n);
     }
+}
+
+uint64_t mlp_macs(const struct stage *s, uint32_t n)
+{
+    uint64_t macs = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        macs += (uint64_t)s->piece[i].x.n * s->piece[i].w->gate->rows * s->a->hidden;
+    return macs;
+}
+
+void mlp_inner(struct stage *s, const struct bound *b, uint32_t n)
+{
+    struct mlp_pass p = { s, b, n };
+    uint32_t units = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        s->piece[i].unit = units;
+        units += units_of(&s->piece[i]);
+    }
+    pass_run(s->w, gate_up_range, &p, units, (uint32_t)(s->lane_floats / s->n / UNIT),
+             2 * mlp_macs(s, n));
+}
+
+void mlp_after(struct stage *s, const struct bound *b)
+{
+    struct mlp_pass p = { s, b, 0 };
+
+    if (b->post_mlp_norm)
+        pass_run(s->w, after_range, &p, s->n, s->n, (uint64_t)s->n * s->a->hidden * 16);
 }
 
 void feed_forward(struct stage *s, const struct bound *b)
 {
-    struct mlp_pass p = { s, b, 0 };
     bool quantized = b->moe ? s->quant_shared || s->quant_experts : s->quant_dense;
-    uint32_t units = 0, groups = (s->a->hidden + GROUP_ROWS - 1) / GROUP_ROWS;
-    uint64_t macs = 0;
+    uint32_t groups = (s->a->hidden + GROUP_ROWS - 1) / GROUP_ROWS, n;
 
     norm_rows(s, s->h, b->mlp_norm, quantized);
-    p.n_pieces = b->moe ? list_moe(&p) : list_dense(&p);
-    for (uint32_t i = 0; i < p.n_pieces; i++) {
-        s->piece[i].unit = units;
-        units += units_of(&s->piece[i]);
-        macs += (uint64_t)s->piece[i].x.n * s->piece[i].w->gate->rows * s->a->hidden;
+    if (b->moe) {
+        mlp_route(s, b);
+        n = mlp_shared(s, b, mlp_experts(s, b, NULL));
+    } else {
+        n = mlp_parts(s, b, NULL);
     }
-    pass_run(s->w, gate_up_range, &p, units, (uint32_t)(s->lane_floats / s->n / UNIT), 2 * macs);
-    pass_run(s->w, down_range, &p, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS), macs);
-    if (b->post_mlp_norm)
-        pass_run(s->w, after_range, &p, s->n, s->n, (uint64_t)s->n * s->a->hidden * 16);
+    mlp_inner(s, b, n);
+    struct mlp_pass p = { s, b, n };
+    pass_run(s->w, down_range, &p, groups, (uint32_t)(s->lane_floats / s->n / GROUP_ROWS),
+             mlp_macs(s, n));
+    mlp_after(s, b);
 }

@@ -8,6 +8,7 @@
  *   attention.c   norm x | q k v | norm, rope, store | attend | o, residual -> h
  *   attend.c      scores, softmax, weigh: one pass, or three
  *   mlp.c         norm h | router, choose | gate up silu | down, sums, residual -> x
+ *   shared.c      both, where other nodes compute some of the terms of those sums
  *
  * Non-finite numbers: every product's input and output is looked at; a row with one is marked in
  * `bad`, its arithmetic goes on with whatever is there, and the call ends after that layer. */
@@ -15,7 +16,7 @@
 #define MODEL_STAGE_H
 
 #include "base/arena.h"
-#include "model/forward.h"
+#include "model/share.h"
 
 #include <stdatomic.h>
 
@@ -69,17 +70,21 @@ struct bound {
     struct head_group *heads; /* [n_kv] */
     struct mlp *items;        /* [n_items] experts, or the dense parts that are not empty */
     struct mlp shared;        /* gate NULL without */
+    struct share held;
+    bool whole; /* every part is held */
 };
 
 /* --- K and V of a session (kv.c) --- */
 
 struct kv {
     uint32_t lo, hi, cap, len;
-    uint32_t fresh; /* rows of the batch being checked */
-    uint32_t n_kv, head_dim;
+    uint32_t fresh;      /* rows of the batch being checked */
+    uint32_t g_lo, n_kv; /* head groups [g_lo, g_lo + n_kv) */
+    uint32_t head_dim;
     enum ftype type;
     uint8_t *base; /* owned: mapped */
     size_t bytes;
+    uint32_t filled[]; /* [hi - lo] a member's positions in each layer (share.h) */
 };
 /* As struct heads of kernels.h has them: keys in blocks of KV_BLOCK positions, [head_dim][KV_BLOCK]
  * each; values [position][head_dim]. */
@@ -97,9 +102,10 @@ struct piece {
     struct acts x;  /* inputs of its rows */
     struct vecs *f; /* inner activations: rows [first, first + x.n) */
     size_t first;
-    const uint32_t *row; /* [x.n] rows of the batch; NULL: all, in order */
-    const float *weight; /* [x.n] routing weights; NULL: none */
-    uint32_t unit;       /* its first unit in the pass */
+    const uint32_t *row;  /* [x.n] rows of the batch; NULL: all, in order */
+    const float *weight;  /* [x.n] routing weights; NULL: none */
+    const uint32_t *pick; /* [x.n] which of the pieces asked for; only in a layer that is shared */
+    uint32_t unit;        /* its first unit in the pass */
 };
 
 /* Attention of one job (attend.c), chunks of KV_CHUNK positions of the model's whole context. */
@@ -159,6 +165,8 @@ struct stage {
     _Atomic(uint8_t) *bad;    /* [rows] */
     uint32_t *block;          /* [rows]: first rows of blocks that attend together */
 
+    struct sharing *sharing; /* owned; NULL until a layer is shared */
+
     stage_lap *lap; /* NULL: nobody measures */
     void *lap_arg;
 
@@ -166,6 +174,7 @@ struct stage {
     const struct row *row;
     uint32_t n;
     uint32_t n_blocks;
+    uint32_t g_lo, g_hi; /* head groups that attention is about */
     atomic_bool any_bad;
 };
 
@@ -174,6 +183,10 @@ void mark_bad(struct stage *s, uint32_t i);
 
 /* Tell the pager, if there is one, that these weights are read soon (forward.c). */
 void soon_mlp(struct stage *s, const struct mlp *m);
+void soon_heads(struct stage *s, const struct head_group *h);
+
+/* These rows are what follows is about; none of them is bad yet (forward.c). */
+void stage_begin(struct stage *s, const struct row *rows, uint32_t n);
 
 /* norm = norm(x or h) of all rows, quantized too when asked (attention.c). */
 void norm_rows(struct stage *s, const float *from, const float *weight, bool quantized);
@@ -188,5 +201,53 @@ void attend(struct stage *s, uint32_t l);
 void attention(struct stage *s, const struct bound *b, uint32_t l);
 /* x = X(h + mlp(h)). */
 void feed_forward(struct stage *s, const struct bound *b);
+
+/* Their parts, for layers that are shared.  attn of head groups [g_lo, g_hi), from norm; h = x +
+ * norm(m) where there is that norm. */
+void attention_heads(struct stage *s, const struct bound *b, uint32_t l);
+void attention_after(struct stage *s, const struct bound *b);
+/* chosen and weight of all rows, from norm. */
+void mlp_route(struct stage *s, const struct bound *b);
+/* List what is to do as pieces, returning how many: picks [n][top_k] (todo NULL: all of them);
+ * dense parts that are not empty; the shared expert, after n pieces. */
+uint32_t mlp_experts(struct stage *s, const struct bound *b, const bool *todo);
+uint32_t mlp_parts(struct stage *s, const struct bound *b, const bool *todo);
+uint32_t mlp_shared(struct stage *s, const struct bound *b, uint32_t n);
+/* Multiplications of their gates; then gate, up and silu of the n pieces listed. */
+uint64_t mlp_macs(const struct stage *s, uint32_t n);
+void mlp_inner(struct stage *s, const struct bound *b, uint32_t n);
+/* x = X(h + m) for elements [at, at + n) of row i;  x = X(h + norm(m)) where there is that norm. */
+void mlp_leave(struct stage *s, uint32_t i, uint32_t at, const float *m, uint32_t n);
+void mlp_after(struct stage *s, const struct bound *b);
+
+/* --- sharing (shared.c) --- */
+
+/* Pieces of this batch: where each goes, and where it is found. */
+struct sharing {
+    struct arena arena; /* owned; everything below */
+    uint32_t width;     /* pieces of a row, in the step in progress */
+    bool *away, *todo;  /* [rows][width] computed elsewhere; to be computed here and now */
+    uint8_t **to;       /* [rows][width] where a piece computed here goes; NULL: into the sum */
+    uint8_t **sum_to;   /* [rows] where the sum of a row's first lead_to pieces goes */
+    uint8_t *lead_to;   /* [rows] */
+    uint32_t *pick;     /* [rows * top_k] */
+    struct share_answer got;
+    uint32_t *number; /* [n_parts] the dense part that each column is, then [n_kv] head groups */
+    uint8_t *own;     /* [rows][width][arch_row_bytes] */
+    uint8_t *shared;  /* [rows][arch_row_bytes]: the shared expert's */
+    uint32_t *angle;  /* [rows] positions whose angles are in cos and sin, of a member */
+};
+MUST_CHECK enum err sharing_open(struct stage *s); /* good when it is open already */
+void sharing_close(struct stage *s);
+/* Compute pieces into sharing.to and sum_to: of head groups [g_lo, g_hi), from attn; of the n
+ * pieces of an MLP that are listed.  Column 0 is head group, or bound.items' dense part, `first`.
+ */
+void shared_heads(struct stage *s, const struct bound *b, uint32_t first);
+void shared_mlp(struct stage *s, const struct bound *b, uint32_t first, uint32_t n);
+/* A layer with a sharer; errors as stage_forward_shared. */
+MUST_CHECK enum err shared_attention(struct stage *s, const struct bound *b, uint32_t l,
+                                     struct sharer *by);
+MUST_CHECK enum err shared_feed_forward(struct stage *s, const struct bound *b, uint32_t l,
+                                        struct sharer *by);
 
 #endif
