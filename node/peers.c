@@ -215,19 +215,35 @@ static void send_everything(struct peers *p, const struct neighbour *to, uint32_
     send_records(p, to, &m);
 }
 
+static void send_some(struct peers *p, const struct neighbour *to, const struct node_id *ids,
+                      uint32_t n)
+{
+    struct msg m = { .type = MSG_RECORDS };
+    for (uint32_t k = 0; k < n; k++) {
+        const struct entry *e = directory_find(p->directory, &ids[k]);
+        if (e) add_record(p, to, &m, e);
+    }
+    send_records(p, to, &m);
+}
+
+/* A neighbour tells of these what was said before what we know: perhaps a node that was started
+ * anew, with a clock set back, and that nobody else can tell how far it had counted. */
+static void put_right(struct peers *p, const struct node_id *ids, uint32_t n,
+                      const struct node_id *who)
+{
+    const struct neighbour *at = neighbour_find(p, who);
+    if (!at) return;
+    const struct neighbour to = *at; /* copied: sending may change the list */
+    send_some(p, &to, ids, n);
+}
+
 /* Pass news on to everyone but the one it came from (NULL: it is ours). */
 static void pass_on(struct peers *p, const struct node_id *ids, uint32_t n,
                     const struct node_id *from)
 {
     for (uint32_t i = 0; i < p->n_neighbours; i++) {
         const struct neighbour to = p->neighbour[i]; /* copied: sending may change the list */
-        struct msg m = { .type = MSG_RECORDS };
-        if (from && node_id_equal(&to.id, from)) continue;
-        for (uint32_t k = 0; k < n; k++) {
-            const struct entry *e = directory_find(p->directory, &ids[k]);
-            if (e) add_record(p, &to, &m, e);
-        }
-        send_records(p, &to, &m);
+        if (!from || !node_id_equal(&to.id, from)) send_some(p, &to, ids, n);
     }
 }
 
@@ -361,9 +377,11 @@ static bool told_again(struct peers *p, const struct neighbour *from, struct kno
     return !before && may_pass(p, &k->id);
 }
 
-/* One record from a neighbour.  true: it is to be passed on; *id whose. */
-static bool take_record(struct peers *p, const struct neighbour *from, struct slice record,
-                        struct node_id *id)
+/* What becomes of a record from a neighbour. */
+enum taken { TAKEN_NOT, TAKEN_NEWS /* to be passed on */, TAKEN_OLD /* we know a newer one */ };
+
+static enum taken take_record(struct peers *p, const struct neighbour *from, struct slice record,
+                              struct node_id *id)
 {
     uint64_t now = now_ms(p->cfg.hub);
     struct record_body b;
@@ -373,45 +391,50 @@ static bool take_record(struct peers *p, const struct neighbour *from, struct sl
     if (record.n <= SIG_BYTES ||
         record_body_decode(&b, slice_of(record.p + SIG_BYTES, record.n - SIG_BYTES), &why)) {
         net_strike(p->cfg.net, &from->id, "a record that does not parse");
-        return false;
+        return TAKEN_NOT;
     }
     memcpy(id->b, b.id.p, ID_BYTES);
     if (node_id_equal(id, &p->cfg.me->id)) {
         heard_of_ourselves(p, &b, record);
-        return false;
+        return TAKEN_NOT;
     }
     const struct entry *old = directory_find(p->directory, id);
     struct known *k = known_get(p, id);
-    if (!k) return false;
+    if (!k) return TAKEN_NOT;
     if ((!old || b.seq > old->body.seq) && !bucket_take(&k->budget, now, NODE_PER_MS, NODE_BURST)) {
         log_debug("peers: a node announces itself too often");
-        return false;
+        return TAKEN_NOT;
     }
+    bool is_older = old && b.seq < old->body.seq;
     enum err e = directory_offer(p->directory, record, unix_now(), &news, &why);
     if (e == ERR_AUTH || e == ERR_MALFORMED) net_strike(p->cfg.net, &from->id, why.text);
     if (e && e != ERR_EXISTS) log_debug("peers: %s", why.text[0] ? why.text : err_text(e));
-    if (!news) return told_again(p, from, k, record);
+    if (e == ERR_EXISTS && is_older) return TAKEN_OLD;
+    if (!news) return told_again(p, from, k, record) ? TAKEN_NEWS : TAKEN_NOT;
 
     k->loopback = from->loopback;
     k->lost_ms = 0;
     hearsay_tell(&k->hearsay, net_addr(p->cfg.net, &from->id), now);
     hint_all(p, directory_find(p->directory, id), from);
-    return true;
+    return TAKEN_NEWS;
 }
 
 static void take_records(struct peers *p, const struct mail *m)
 {
     const struct bins *r = &m->m.u.RECORDS.records;
-    struct node_id news[RECORDS_MAX];
-    uint32_t n = 0, before = directory_n(p->directory);
+    struct node_id news[RECORDS_MAX], newer[RECORDS_MAX], id;
+    uint32_t n = 0, n_newer = 0, before = directory_n(p->directory);
 
     for (uint32_t i = 0; i < r->n && i < RECORDS_MAX; i++) {
         struct neighbour *from = neighbour_find(p, &m->from); /* looked up: a strike may end it */
         if (!from) break;
         if (!bucket_take(&from->budget, now_ms(p->cfg.hub), LINK_PER_MS, LINK_BURST)) break;
-        if (take_record(p, from, r->p[i], &news[n])) n++;
+        enum taken t = take_record(p, from, r->p[i], &id);
+        if (t == TAKEN_NEWS) news[n++] = id;
+        if (t == TAKEN_OLD) newer[n_newer++] = id;
     }
     if (n) pass_on(p, news, n, &m->from);
+    if (n_newer) put_right(p, newer, n_newer, &m->from);
     /* without news a node may still have gone: one that contradicted itself */
     if (n || directory_n(p->directory) != before) changed(p);
 }

@@ -346,6 +346,61 @@ static void test_earlier_life(void **state)
     free(n);
 }
 
+/* Who tells what was said before what we know is told what we know. */
+struct told {
+    struct box box; /* first */
+    uint64_t seq;   /* of the last record it got */
+};
+
+static void told_mail(struct box *b, struct mail *m)
+{
+    struct told *t = (struct told *)b;
+    struct record_body body;
+    const struct bins *r = &m->m.u.RECORDS.records;
+    if (m->m.type == MSG_RECORDS && r->n == 1) {
+        struct slice bytes = slice_of(r->p[0].p + SIG_BYTES, r->p[0].n - SIG_BYTES);
+        assert_int_equal(record_body_decode(&body, bytes, NULL), ERR_OK);
+        t->seq = body.seq;
+    }
+    m->note.drop(&m->note);
+}
+
+static void test_put_right(void **state)
+{
+    (void)state;
+    struct hub hub;
+    struct node n;
+    struct box witness = { 0 };
+    struct told behind = { .box = { .on_mail = told_mail } };
+    struct identity someone;
+    struct answer a;
+    uint8_t bytes[RECORD_BYTES_MAX], addr[6];
+
+    assert_int_equal(hub_init(&hub), ERR_OK);
+    node_open(&n, &hub, NULL);
+    struct link l = link_to(&n);
+    box_open(&witness, &hub);
+    box_open(&behind.box, &hub);
+    identity_make(&someone);
+    assert_int_equal(dial_wait(&witness, &l.id, l.host, l.port, &a), ERR_OK);
+    send_record(&witness, &n, record_of(&someone, 1000, loopback_addr(addr, 9), bytes));
+    run_for(&hub, 50);
+    assert_int_equal(dial_wait(&behind.box, &l.id, l.host, l.port, &a), ERR_OK);
+    run_for(&hub, 50);
+    assert_int_equal(behind.seq, 0);
+    send_record(&behind.box, &n, record_of(&someone, 1000, loopback_addr(addr, 9), bytes));
+    run_for(&hub, 50);
+    assert_int_equal(behind.seq, 0); /* the same is no reason to speak */
+    send_record(&behind.box, &n, record_of(&someone, 999, loopback_addr(addr, 9), bytes));
+    run_for(&hub, 50);
+    assert_int_equal(behind.seq, 1000);
+    box_close(&witness);
+    box_close(&behind.box);
+    node_close(&n);
+    hub_fini(&hub);
+    identity_fini(&someone);
+}
+
 static bool witness_down(void *arg)
 {
     return ((struct box *)arg)->downs > 0;
@@ -555,6 +610,7 @@ int main(void)
         cmocka_unit_test(test_chain),         cmocka_unit_test(test_join_later),
         cmocka_unit_test(test_earlier_life),  cmocka_unit_test(test_liars),
         cmocka_unit_test(test_loopback_rule), cmocka_unit_test(test_hearsay_rule),
+        cmocka_unit_test(test_put_right),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
