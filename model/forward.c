@@ -430,7 +430,7 @@ static enum err check_held(const struct stage *s, uint32_t lo, uint32_t hi, bool
 }
 
 /* One layer, of which all, or with a sharer parts, are computed here. */
-static enum err one_layer(struct stage *s, uint32_t l, uint32_t hi, struct sharer *by)
+static enum err one_layer(struct stage *s, uint32_t l, struct sharer *by)
 {
     const struct bound *b = &s->bound[l - s->lo];
     enum err e = ERR_OK;
@@ -441,7 +441,8 @@ static enum err one_layer(struct stage *s, uint32_t l, uint32_t hi, struct share
         attention(s, b, l);
     if (e) return e;
     part_done(s, l, STAGE_ATTENTION);
-    if (l + 1 < hi) soon_layer(s, b + 1, by != NULL);
+    /* also when it comes in a call of its own */
+    if (l + 1 < s->hi) soon_layer(s, b + 1, by != NULL);
     if (by)
         e = shared_feed_forward(s, b, l, by);
     else
@@ -469,7 +470,7 @@ enum err stage_forward_shared(struct stage *s, uint32_t lo, uint32_t hi, const s
     if (lo < hi) soon_layer(s, &s->bound[lo - s->lo], by != NULL);
     for (uint32_t l = lo; l < hi; l++) {
         *bad = (struct nonfinite){ .layer = l };
-        if ((e = one_layer(s, l, hi, by))) return e;
+        if ((e = one_layer(s, l, by))) return e;
         if (s->any_bad) return report_bad(s, l, bad);
     }
 

@@ -1,5 +1,7 @@
 #include "node/compute.h"
 
+#include "node/turns.h"
+#include "proto/fair.h"
 #include "proto/identity.h"
 
 #include <pthread.h>
@@ -7,13 +9,8 @@
 #include <string.h>
 
 enum {
-    NEXT_MAX = 16,           /* tokens picked in one go */
-    ROWS_MIN = 16,           /* a batch is never cut smaller for the clock's sake */
-    ROWS_START = 64,         /* until a batch has been timed */
-    FEW_ROWS = 16,           /* a job of at most so many rows goes before a prompt's chunk */
-    BATCH_LONG_US = 400000,  /* a batch that took longer makes the next one smaller */
-    BATCH_SHORT_US = 150000, /* and one that took less, larger */
-    MEASURE_US = 200000,     /* for compute_measure */
+    NEXT_MAX = 16,       /* tokens picked in one go */
+    MEASURE_US = 200000, /* for compute_measure */
     MEASURE_ROUNDS = 64,
     MEASURE_LEAST = 3,        /* so that one that waited for the disk does not count */
     MEASURE_ROWS = 64,        /* of a prompt's batch */
@@ -26,6 +23,19 @@ enum {
 struct range {
     uint32_t lo, hi;
     uint64_t used; /* number of the batch that used it last; 0: free place */
+};
+
+/* Rows that go through layers [lo, hi) together; [at, hi) are still to come. */
+struct batch {
+    uint8_t *x;       /* [rows_max][row_bytes], owned: the rows, gathered */
+    struct row *rows; /* [rows_max], owned */
+    struct part {
+        struct rows_job *job;
+        uint32_t at, n;       /* rows [at, at + n) of the batch */
+    } * part;                 /* [rows_max], owned */
+    uint32_t n_parts, n_rows; /* 0: there is none */
+    uint32_t lo, hi, at;
+    uint64_t us; /* computing so far */
 };
 
 struct queue {
@@ -45,14 +55,11 @@ struct compute {
     bool started;
 
     /* owned, touched by the thread */
-    uint8_t *x;       /* [max(rows_max, NEXT_MAX)][row_bytes]: the batch, gathered */
-    float *logits;    /* [NEXT_MAX][vocab] */
-    struct row *rows; /* [rows_max] */
-    struct part {
-        struct rows_job *job;
-        uint32_t at, n;  /* rows [at, at + n) of the batch */
-    } * part;            /* [rows_max] */
-    uint32_t rows_limit; /* rows of a batch, by the clock */
+    struct batch tokens, prompts; /* tokens pass while a batch of prompts is under way */
+    uint8_t *x;                   /* [NEXT_MAX][row_bytes]: rows that become tokens */
+    float *logits;                /* [NEXT_MAX][vocab] */
+    struct turns turns;
+    struct fair_shares shares; /* of prompts, by coordinator */
     struct range range[TURNS_MAX];
     uint64_t n_batches;
 
@@ -158,6 +165,7 @@ void compute_decode(struct compute *c, struct decode_job *j)
     j->rows.n = 1;
     j->rows.done = 0;
     j->rows.in_batch = j->rows.cancelled = false;
+    j->rows.is_token = true;
     j->next.x = j->rows.x;
     j->next.job.kind = JOB_DECODE_NEXT;
     j->next.job.compute_us = 0;
@@ -217,8 +225,16 @@ static void range_use(struct compute *c, uint32_t lo, uint32_t hi)
     *r = (struct range){ lo, hi, ++c->n_batches };
 }
 
-/* The range whose turn it is: of all that wait, the one served longest ago. */
-static const struct rows_job *choose_range(struct compute *c)
+/* Is there such a job? */
+static bool has_rows(const struct compute *c, bool is_token)
+{
+    const struct job *j = c->rows_q.first;
+    while (j && ((const struct rows_job *)j)->is_token != is_token) j = j->next;
+    return j != NULL;
+}
+
+/* The range whose turn it is: of all that wait for such rows, the one served longest ago. */
+static const struct rows_job *choose_range(struct compute *c, bool is_token)
 {
     const struct rows_job *best = NULL;
     uint64_t best_used = UINT64_MAX;
@@ -226,7 +242,7 @@ static const struct rows_job *choose_range(struct compute *c)
         const struct rows_job *r = (const struct rows_job *)j;
         const struct range *range = range_find(c, r->lo, r->hi);
         uint64_t used = range ? range->used : 0;
-        if (used < best_used) {
+        if (r->is_token == is_token && used < best_used) {
             best = r;
             best_used = used;
         }
@@ -236,50 +252,81 @@ static const struct rows_job *choose_range(struct compute *c)
 
 /* --- rows: gather, compute, scatter --- */
 
-/* The position that kv's next row must have, after the batch's first n parts. */
-static uint32_t next_pos(const struct compute *c, const struct kv *kv, uint32_t n_parts)
+/* The position that kv's next row must have, after the parts of b. */
+static uint32_t next_pos(const struct batch *b, const struct kv *kv)
 {
     uint32_t pos = kv_len(kv);
-    for (uint32_t i = 0; i < n_parts; i++)
-        if (c->part[i].job->kv == kv) pos += c->part[i].n;
+    for (uint32_t i = 0; i < b->n_parts; i++)
+        if (b->part[i].job->kv == kv) pos += b->part[i].n;
     return pos;
 }
 
-/* Put as much of j into the batch as its order and the limit allow. */
-static void gather(struct compute *c, struct rows_job *j, uint32_t *n_parts, uint32_t *n_rows)
+static bool fits(const struct batch *b, const struct rows_job *j)
 {
-    uint32_t left = j->n - j->done;
-    uint32_t room = c->rows_limit > *n_rows ? c->rows_limit - *n_rows : 0;
-    uint32_t n = left < room ? left : room;
-    if (n == 0 || j->in_batch || next_pos(c, j->kv, *n_parts) != j->pos + j->done) return;
+    return !j->in_batch && j->lo == b->lo && j->hi == b->hi &&
+           next_pos(b, j->kv) == j->pos + j->done;
+}
 
+/* Put as much of j into the batch as the limit allows. */
+static void add_part(struct compute *c, struct batch *b, struct rows_job *j, uint32_t limit)
+{
+    uint32_t left = j->n - j->done, room = limit - b->n_rows, n = left < room ? left : room;
     for (uint32_t i = 0; i < n; i++)
-        c->rows[*n_rows + i] = (struct row){ j->kv, j->pos + j->done + i };
-    memcpy(c->x + *n_rows * c->row_bytes, j->x + j->done * c->row_bytes, n * c->row_bytes);
-    c->part[(*n_parts)++] = (struct part){ j, *n_rows, n };
-    *n_rows += n;
+        b->rows[b->n_rows + i] = (struct row){ j->kv, j->pos + j->done + i };
+    memcpy(b->x + b->n_rows * c->row_bytes, j->x + j->done * c->row_bytes, n * c->row_bytes);
+    b->part[b->n_parts++] = (struct part){ j, b->n_rows, n };
+    b->n_rows += n;
     j->in_batch = true;
 }
 
-/* Choose the batch; its jobs stay queued until their last row is done.  Few rows go first
- * (somebody waits for that token), but leave a quarter of the batch to the prompts. */
-static uint32_t gather_batch(struct compute *c, uint32_t *n_rows)
+static void begin_batch(struct batch *b, const struct rows_job *turn)
 {
-    uint32_t n_parts = 0;
-    *n_rows = 0;
-    const struct rows_job *turn = choose_range(c);
+    b->n_parts = b->n_rows = 0;
+    b->us = 0;
+    b->lo = b->at = turn ? turn->lo : 0;
+    b->hi = turn ? turn->hi : 0;
+}
+
+/* All tokens that are ready.  Jobs stay queued until their last row is done. */
+static void gather_tokens(struct compute *c)
+{
+    struct batch *b = &c->tokens;
+    begin_batch(b, choose_range(c, true));
+    for (struct job *j = c->rows_q.first; j && b->n_rows < c->rows_max; j = j->next) {
+        struct rows_job *r = (struct rows_job *)j;
+        if (r->is_token && fits(b, r)) add_part(c, b, r, c->rows_max);
+    }
+}
+
+/* The prompt that is next by rank and by what its coordinator has had; NULL: none fits. */
+static struct rows_job *next_prompt(const struct compute *c, const struct batch *b)
+{
+    struct rows_job *best = NULL;
+    uint64_t best_rank = 0, best_clock = 0, now = uv_hrtime();
     for (struct job *j = c->rows_q.first; j; j = j->next) {
         struct rows_job *r = (struct rows_job *)j;
-        uint32_t left = r->n - r->done;
-        if (r->lo == turn->lo && r->hi == turn->hi && left <= FEW_ROWS &&
-            left + *n_rows <= c->rows_limit / 4 * 3)
-            gather(c, r, &n_parts, n_rows);
+        uint64_t better = (now - j->submitted_ns) / 1000000 / FAIR_RANK_MS;
+        uint64_t rank = r->rank > better ? r->rank - better : 0;
+        uint64_t clock = fair_clock(&c->shares, r->who);
+        if (best && (rank > best_rank || (rank == best_rank && clock >= best_clock))) continue;
+        if (r->is_token || !fits(b, r)) continue;
+        best = r;
+        best_rank = rank;
+        best_clock = clock;
     }
-    for (struct job *j = c->rows_q.first; j; j = j->next) {
-        struct rows_job *r = (struct rows_job *)j;
-        if (r->lo == turn->lo && r->hi == turn->hi) gather(c, r, &n_parts, n_rows);
+    return best;
+}
+
+static void gather_prompts(struct compute *c)
+{
+    struct batch *b = &c->prompts;
+    struct rows_job *j;
+    begin_batch(b, choose_range(c, false));
+    while (b->n_rows < c->turns.rows && (j = next_prompt(c, b))) {
+        uint32_t before = b->n_rows;
+        add_part(c, b, j, c->turns.rows);
+        fair_serve(&c->shares, j->who, b->n_rows - before);
     }
-    return n_parts;
 }
 
 /* Unlink the jobs that can never run because the rows before them failed: the first of their kv
@@ -298,32 +345,24 @@ static void take_unfit(struct compute *c, struct queue *into)
     }
 }
 
-static void adapt_limit(struct compute *c, uint32_t n_rows, uint32_t us)
-{
-    if (us > BATCH_LONG_US && n_rows > ROWS_MIN)
-        c->rows_limit = n_rows / 2 > ROWS_MIN ? n_rows / 2 : ROWS_MIN;
-    else if (us < BATCH_SHORT_US && n_rows == c->rows_limit)
-        c->rows_limit = c->rows_limit * 2 < c->rows_max ? c->rows_limit * 2 : c->rows_max;
-}
-
 /* Compute rows of one part alone, to find out which session of a batch was at fault. */
-static enum err compute_alone(struct compute *c, const struct part *p, struct nonfinite *bad)
+static enum err compute_alone(struct compute *c, struct batch *b, const struct part *p,
+                              struct nonfinite *bad)
 {
-    memcpy(c->x + p->at * c->row_bytes, p->job->x + p->job->done * c->row_bytes,
-           p->n * c->row_bytes);
-    return stage_forward_part(c->stage, p->job->lo, p->job->hi, c->rows + p->at, p->n,
-                              c->x + p->at * c->row_bytes, bad);
+    uint8_t *x = b->x + p->at * c->row_bytes;
+    memcpy(x, p->job->x + p->job->done * c->row_bytes, p->n * c->row_bytes);
+    return stage_forward_part(c->stage, b->lo, b->hi, b->rows + p->at, p->n, x, bad);
 }
 
 /* After the step: a job that is complete, failed or cancelled leaves the queue; a decode_job's row
  * becomes a token next. */
-static void scatter(struct compute *c, const struct part *p, enum err e,
+static void scatter(struct compute *c, const struct batch *b, const struct part *p, enum err e,
                     const struct nonfinite *bad, uint32_t us, struct queue *finished)
 {
     struct rows_job *j = p->job;
     j->job.compute_us += us;
     if (!e) {
-        memcpy(j->x + j->done * c->row_bytes, c->x + p->at * c->row_bytes, p->n * c->row_bytes);
+        memcpy(j->x + j->done * c->row_bytes, b->x + p->at * c->row_bytes, p->n * c->row_bytes);
         j->done += p->n;
     }
 
@@ -346,36 +385,81 @@ static void scatter(struct compute *c, const struct part *p, enum err e,
 
 /* A token takes as long as the batch it is in; of a prompt's rows each has its share, and the rest
  * was waiting for others. */
-static uint32_t share_of(uint32_t us, uint32_t n, uint32_t n_rows)
+static uint32_t share_of(uint64_t us, uint32_t n, uint32_t n_rows)
 {
-    return n == 1 ? us : (uint32_t)((uint64_t)us * n / n_rows);
+    return n == 1 ? (uint32_t)us : (uint32_t)(us * n / n_rows);
 }
 
-static void run_rows(struct compute *c, uint32_t n_parts, uint32_t n_rows)
+/* The batch is through its layers, or failed: its jobs have what they get. */
+static void end_batch(struct compute *c, struct batch *b, enum err e, struct nonfinite bad)
 {
-    struct nonfinite bad = { 0 };
     struct queue finished;
     queue_init(&finished);
-
-    uint64_t start = uv_hrtime();
-    uint32_t lo = c->part[0].job->lo, hi = c->part[0].job->hi;
-    range_use(c, lo, hi);
-    enum err e = stage_forward_part(c->stage, lo, hi, c->rows, n_rows, c->x, &bad);
-    bool alone = e && n_parts > 1;
-    uint32_t us = us_since(start);
-    adapt_limit(c, n_rows, us);
-
-    for (uint32_t i = 0; i < n_parts; i++) {
+    bool alone = e && e != ERR_CANCELLED && b->n_parts > 1;
+    for (uint32_t i = 0; i < b->n_parts; i++) {
         enum err of_part = e;
-        uint64_t part_start = uv_hrtime();
-        if (alone) of_part = compute_alone(c, &c->part[i], &bad);
-        uint32_t took = alone ? us_since(part_start) : share_of(us, c->part[i].n, n_rows);
-        scatter(c, &c->part[i], of_part, &bad, took, &finished);
+        uint64_t start = uv_hrtime();
+        if (alone) of_part = compute_alone(c, b, &b->part[i], &bad);
+        uint32_t took = alone ? us_since(start) : share_of(b->us, b->part[i].n, b->n_rows);
+        scatter(c, b, &b->part[i], of_part, &bad, took, &finished);
     }
+    b->n_parts = b->n_rows = 0;
     while (finished.first) {
         struct job *j = queue_unlink(&finished, &finished.first);
         give_back(j, j->err);
     }
+}
+
+/* Some more of its layers. */
+static enum err forward(struct compute *c, struct batch *b, uint32_t n_layers,
+                        struct nonfinite *bad)
+{
+    uint32_t hi = n_layers < b->hi - b->at ? b->at + n_layers : b->hi;
+    enum err e = stage_forward_part(c->stage, b->at, hi, b->rows, b->n_rows, b->x, bad);
+    b->at = hi;
+    return e;
+}
+
+static void run_tokens(struct compute *c)
+{
+    struct batch *b = &c->tokens;
+    struct nonfinite bad = { 0 };
+    uint64_t start = uv_hrtime();
+    range_use(c, b->lo, b->hi);
+    enum err e = forward(c, b, b->hi - b->lo, &bad);
+    b->us = us_since(start);
+    turns_did_tokens(&c->turns, (uint32_t)b->us, uv_hrtime());
+    end_batch(c, b, e, bad);
+}
+
+/* Its positions are held only when they are through all layers. */
+static void not_yet_held(const struct batch *b)
+{
+    for (uint32_t i = b->n_parts; i-- > 0;) kv_trim(b->part[i].job->kv, b->rows[b->part[i].at].pos);
+}
+
+/* The next layers of the prompts under way, or of others. */
+static void run_prompts(struct compute *c, bool is_wanted)
+{
+    struct batch *b = &c->prompts;
+    struct nonfinite bad = { 0 };
+    uint64_t start = uv_hrtime();
+    uint32_t from = b->at, n = turns_layers(&c->turns, b->n_rows, start);
+    if (!is_wanted) {
+        end_batch(c, b, ERR_CANCELLED, bad);
+        return;
+    }
+    if (from == b->lo) range_use(c, b->lo, b->hi);
+    enum err e = forward(c, b, n, &bad);
+    uint32_t us = us_since(start);
+    b->us += us;
+    turns_did_layers(&c->turns, b->n_rows, b->at - from, us);
+    if (!e && b->at < b->hi) {
+        not_yet_held(b);
+        return;
+    }
+    turns_did_prompts(&c->turns, b->n_rows, b->hi - b->lo, b->us, uv_hrtime());
+    end_batch(c, b, e, bad);
 }
 
 /* --- tokens --- */
@@ -448,6 +532,35 @@ static void run_call(struct compute *c, struct call_job *j)
 
 /* --- the thread --- */
 
+/* Does anybody still want the prompts under way? */
+static bool is_wanted(const struct batch *b)
+{
+    for (uint32_t i = 0; i < b->n_parts; i++)
+        if (!b->part[i].job->cancelled) return true;
+    return false;
+}
+
+/* Called with the lock; returns without. */
+static void run_rows(struct compute *c)
+{
+    struct queue unfit;
+    queue_init(&unfit);
+    take_unfit(c, &unfit);
+    bool is_under_way = c->prompts.n_parts > 0;
+    bool has_prompts = is_under_way || has_rows(c, false);
+    c->tokens.n_parts = 0;
+    if (!has_prompts || turns_is_token(&c->turns)) gather_tokens(c);
+    if (c->tokens.n_parts == 0 && !is_under_way) gather_prompts(c);
+    if (c->tokens.n_parts == 0 && c->prompts.n_parts == 0) gather_tokens(c);
+    bool wanted = is_wanted(&c->prompts);
+    pthread_mutex_unlock(&c->lock);
+    give_all_back(&unfit, ERR_RANGE);
+    if (c->tokens.n_parts > 0)
+        run_tokens(c);
+    else if (c->prompts.n_parts > 0)
+        run_prompts(c, wanted);
+}
+
 /* Called with the lock; returns with it.  Tokens first (they are short and start the next step),
  * then calls, then layers. */
 static void run_some(struct compute *c)
@@ -464,13 +577,7 @@ static void run_some(struct compute *c)
         pthread_mutex_unlock(&c->lock);
         run_call(c, j);
     } else {
-        struct queue unfit;
-        queue_init(&unfit);
-        take_unfit(c, &unfit);
-        uint32_t n_rows = 0, n_parts = c->rows_q.first ? gather_batch(c, &n_rows) : 0;
-        pthread_mutex_unlock(&c->lock);
-        give_all_back(&unfit, ERR_RANGE);
-        if (n_parts > 0) run_rows(c, n_parts, n_rows);
+        run_rows(c);
     }
     pthread_mutex_lock(&c->lock);
 }
@@ -491,16 +598,30 @@ static void *thread_main(void *arg)
 
 /* --- opening and closing --- */
 
+static enum err open_batch(const struct compute *c, struct batch *b)
+{
+    b->x = malloc(c->rows_max * c->row_bytes);
+    b->rows = calloc(c->rows_max, sizeof *b->rows);
+    b->part = calloc(c->rows_max, sizeof *b->part);
+    return b->x && b->rows && b->part ? ERR_OK : ERR_NOMEM;
+}
+
+static void close_batch(struct batch *b)
+{
+    free(b->part);
+    free(b->rows);
+    free(b->x);
+}
+
 static enum err open_parts(struct compute *c, struct why *why)
 {
     const struct compute_config *k = &c->c;
     enum err e = ERR_OK;
     c->rows_max = stage_rows_within(k->arch, k->hi - k->lo, k->workers->n, SCRATCH_BYTES);
-    c->rows_limit = ROWS_START < c->rows_max ? ROWS_START : c->rows_max;
-    c->x = malloc((c->rows_max > NEXT_MAX ? c->rows_max : NEXT_MAX) * c->row_bytes);
-    c->rows = calloc(c->rows_max, sizeof *c->rows);
-    c->part = calloc(c->rows_max, sizeof *c->part);
-    if (!c->x || !c->rows || !c->part) e = ERR_NOMEM;
+    turns_init(&c->turns, c->rows_max);
+    c->x = malloc(NEXT_MAX * c->row_bytes);
+    e = c->x ? open_batch(c, &c->tokens) : ERR_NOMEM;
+    if (!e) e = open_batch(c, &c->prompts);
     if (!e && k->lo < k->hi)
         e = stage_open(&c->stage, k->arch, k->layers, k->lo, k->hi, c->rows_max, k->kernels,
                        k->workers);
@@ -554,8 +675,8 @@ void compute_close(struct compute *c)
     if (c->ends) ends_close(c->ends);
     stage_close(c->stage);
     free(c->logits);
-    free(c->part);
-    free(c->rows);
+    close_batch(&c->tokens);
+    close_batch(&c->prompts);
     free(c->x);
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
@@ -574,15 +695,15 @@ static double average_layer(const struct compute_config *k)
 
 /* Rows as layers see them: numbers of magnitude 0.5 to 1 in the exchange type, so that experts are
  * chosen as various as in real prompts. */
-static void fill_rows(struct compute *c, uint32_t n)
+static void fill_rows(const struct compute *c, uint8_t *x, uint32_t n)
 {
     size_t width = ftype_bytes(c->c.arch->exchange);
     uint32_t r = 1;
     for (size_t i = 0; i < n * c->row_bytes; i += width) {
         r = r * 1664525 + 1013904223;
         uint16_t half = (uint16_t)(0x3f00 | (r >> 16 & 0x80ff));
-        memset(c->x + i, 0, width);
-        memcpy(c->x + i + width - 2, &half, 2);
+        memset(x + i, 0, width);
+        memcpy(x + i + width - 2, &half, 2);
     }
 }
 
@@ -591,6 +712,7 @@ static void fill_rows(struct compute *c, uint32_t n)
 static uint32_t time_rows(struct compute *c, uint32_t lo, uint32_t hi, uint32_t n,
                           uint32_t limit_us)
 {
+    struct batch *b = &c->prompts;
     uint32_t us[MEASURE_ROUNDS], rounds = 0;
     struct kv *kv;
     if (kv_open(&kv, c->c.arch, lo, hi, n * MEASURE_ROUNDS)) return 0;
@@ -598,10 +720,10 @@ static uint32_t time_rows(struct compute *c, uint32_t lo, uint32_t hi, uint32_t 
     uint64_t start = uv_hrtime();
     while (rounds < MEASURE_ROUNDS && (rounds < MEASURE_LEAST || us_since(start) < limit_us)) {
         struct nonfinite bad;
-        for (uint32_t i = 0; i < n; i++) c->rows[i] = (struct row){ kv, rounds * n + i };
-        fill_rows(c, n);
+        for (uint32_t i = 0; i < n; i++) b->rows[i] = (struct row){ kv, rounds * n + i };
+        fill_rows(c, b->x, n);
         uint64_t round = uv_hrtime();
-        if (stage_forward_part(c->stage, lo, hi, c->rows, n, c->x, &bad)) break;
+        if (stage_forward_part(c->stage, lo, hi, b->rows, n, b->x, &bad)) break;
         uint32_t took = us_since(round), at = rounds++;
         for (; at > 0 && us[at - 1] > took; at--) us[at] = us[at - 1];
         us[at] = took;
@@ -632,7 +754,7 @@ static uint32_t measure_head(struct compute *c)
     uint32_t best_us = UINT32_MAX;
     uint64_t start = uv_hrtime();
     const struct sampling usual = { .temperature = 1, .top_p = 1 };
-    fill_rows(c, 1);
+    fill_rows(c, c->x, 1);
     for (uint32_t i = 0; i < MEASURE_ROUNDS && us_since(start) < MEASURE_US; i++) {
         struct next_job j = {
             .x = c->x, .sampling = usual, .usable = c->c.arch->vocab, .position = i

@@ -6,8 +6,8 @@
  *
  * One thread owns the layers' scratch, the ends and the sampler; it forks into the pool's threads
  * inside a step.  It does no I/O.  Rows of all sessions that are ready go through the layers
- * together; a prompt's chunk is cut when it would take longer than a moment, so that other
- * sessions' tokens pass in between.  None of this changes a bit of any result.
+ * together; prompts go some layers at a time, so that others' tokens pass in between (turns.h), and
+ * coordinators have equal shares of them.  None of this changes a bit of any result.
  *
  * Submitting moves a job's ownership to the thread, its note moves it back.  The queue has the
  * only lock besides the mailboxes'. */
@@ -41,7 +41,10 @@ struct rows_job {
     uint32_t lo, hi; /* which of the layers; also the kv's */
     struct kv *kv;   /* touched by the thread until the job is back */
     uint32_t pos, n;
-    uint8_t *x; /* [n][arch_row_bytes], any alignment; borrowed until the job is back */
+    uint8_t *x;    /* [n][arch_row_bytes], any alignment; borrowed until the job is back */
+    bool is_token; /* few rows of a running answer, that somebody waits for; else of a prompt */
+    uint8_t rank;  /* of a prompt: a lower one goes first */
+    uint64_t who;  /* has his share of prompts (fair.h) */
     /* compute's */
     uint32_t done; /* rows already computed */
     bool in_batch, cancelled;

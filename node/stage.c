@@ -1,11 +1,13 @@
 #include "node/stage_impl.h"
 
 #include "base/log.h"
+#include "proto/fair.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { NOTE_COMPUTED = 1, NOTE_DECODED };
+enum { FEW_ROWS = 16 /* that are all wanted are those of a running answer */ };
 enum { TICK_MAX_MS = 10000, BROKEN_MS = 60000 /* for a coordinator to adopt a session */ };
 
 /* A chunk of a session on its way through the compute thread, with the message it came in, whose
@@ -211,6 +213,9 @@ static bool on_act(struct stage_server *s, struct mail *m)
     j->rows.pos = pos + known;
     j->rows.n = n - known;
     j->rows.x = rows + known * s->row_bytes;
+    j->rows.is_token = a->want == a->rows && n <= FEW_ROWS;
+    j->rows.rank = x->rank;
+    j->rows.who = fair_who(x->coordinator.b);
     j->session = x;
     j->round = x->round;
     j->mail = m;

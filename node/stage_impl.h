@@ -17,6 +17,7 @@ struct session {
     struct node_id coordinator, prev;
     struct node_id following; /* the next stage; the coordinator after the last */
     bool is_last;
+    uint8_t rank; /* of its prompts: a lower one goes first */
     uint32_t lo, hi; /* [lo, hi) of our layers */
     uint64_t cost;   /* bytes of K and V */
 

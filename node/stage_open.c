@@ -73,6 +73,7 @@ static void place(struct session *x, const struct mail *m)
     x->epoch = (uint32_t)o->epoch;
     x->coordinator = x->following = m->from;
     x->is_last = o->next_id.n == 0;
+    x->rank = (uint8_t)(o->priority + !node_id_equal(&m->from, &x->server->c.me));
     if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
     x->used_ms = now_ms(x->server->c.hub);
 }

@@ -149,7 +149,7 @@ enum {
     F(next_id,      "nx",   BIN,   OPT, ID_BYTES, ID_BYTES,     "the next stage; empty: back to the sender") \
     F(next_addr,    "na",   BIN,   OPT, ADDR_MIN, ADDR_MAX,         "where the next stage is reached") \
     F(prev_id,      "pv",   BIN,   REQ, ID_BYTES, ID_BYTES,     "who may send ACT")               \
-    F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual") \
+    F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual; the more, the more others go first") \
     F(adopts,       "ad",   BIN,   OPT, SESSION_BYTES, SESSION_BYTES, "a session of the sender for the same layers, of which this is to go on")
 #define SESS_OK_FIELDS(F)                                                                         \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \

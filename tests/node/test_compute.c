@@ -113,6 +113,7 @@ static void submit(struct asker *s, struct rows_job *j, struct kv *kv, uint32_t 
     j->x = x + pos * s->row_bytes;
     j->lo = lo;
     j->hi = hi;
+    j->is_token = n == 1;
     compute_rows(s->compute, j);
 }
 
