@@ -21,4 +21,10 @@ static inline bool bucket_take(struct bucket *b, uint64_t now_ms, double per_ms,
     return true;
 }
 
+/* What was taken was larger than one by `more`: it is a debt if it has to be. */
+static inline void bucket_owe(struct bucket *b, double more)
+{
+    b->tokens -= more;
+}
+
 #endif

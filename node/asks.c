@@ -18,6 +18,7 @@ struct asked {
 struct asks {
     struct asks_config c;
     struct asked *first; /* owned */
+    bool is_paused;
 };
 
 static void refuse(struct asks *a, const struct node_id *to, uint32_t rid, enum wire_error code,
@@ -186,6 +187,8 @@ static bool check(struct asks *a, const struct mail *m)
                "this node answers only its own machine and those it was told to --allow");
     else if (!a->c.coordinator)
         refuse(a, from, rid, WIRE_NOT_ALLOWED, a->c.no_coordinator);
+    else if (a->is_paused && !m->loopback && m->m.type == MSG_ASK)
+        refuse(a, from, rid, WIRE_BUSY, "this node pauses for its owner; ask another one");
     else if (rid == 0 || find(a, m))
         refuse(a, from, rid, WIRE_BAD_MESSAGE, "ASK needs a request number of its own");
     else if (count(a, from) >= ASKS_PER_CLIENT)
@@ -275,6 +278,11 @@ enum err asks_open(struct asks **out, const struct asks_config *c)
     a->c = *c;
     *out = a;
     return ERR_OK;
+}
+
+void asks_pause(struct asks *a, bool is_paused)
+{
+    a->is_paused = is_paused;
 }
 
 void asks_close(struct asks *a)

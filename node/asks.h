@@ -24,6 +24,9 @@ MUST_CHECK enum err asks_open(struct asks **out, const struct asks_config *c);
 /* Every request must be over: after coordinator_stop. */
 void asks_close(struct asks *a); /* NULL is fine */
 
+/* Others than this machine's user ask in vain, until it is over; what is asked already goes on. */
+void asks_pause(struct asks *a, bool is_paused);
+
 void asks_on_mail(struct asks *a,
                   struct mail *m); /* ASK, ASK_RESUME, ASK_HEARD, ASK_CANCEL; takes m */
 void asks_on_peer(struct asks *a, const struct node_id *id, bool up);

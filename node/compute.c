@@ -1,5 +1,6 @@
 #include "node/compute.h"
 
+#include "node/pool.h"
 #include "node/turns.h"
 #include "proto/fair.h"
 #include "proto/identity.h"
@@ -585,6 +586,7 @@ static void run_some(struct compute *c)
 static void *thread_main(void *arg)
 {
     struct compute *c = arg;
+    pool_be_nice(c->c.nice);
     pthread_mutex_lock(&c->lock);
     while (!c->stopping) {
         if (c->rows_q.first || c->next_q.first || c->call_q.first)

@@ -92,6 +92,7 @@ struct compute_config {
     struct pager *pager;      /* NULL: none */
     const struct kernels *kernels;
     struct workers *workers;
+    int nice; /* of the thread, as pool_nice */
 };
 
 /* Starts the thread.  ERR_NOMEM. */

@@ -33,6 +33,7 @@ static void answer(struct control *c, const struct mail *m)
 static struct slice token_of(const struct msg *m)
 {
     if (m->type == MSG_DRAIN) return m->u.DRAIN.token;
+    if (m->type == MSG_PAUSE) return m->u.PAUSE.token;
     return m->type == MSG_HOLD ? m->u.HOLD.token : m->u.STATUS_GET.token;
 }
 
@@ -54,6 +55,7 @@ void control_on_mail(struct control *c, struct mail *m)
     } else if (m->m.type == MSG_HOLD && hold(c, &m->m.u.HOLD, &why)) {
         words_refuse(c->net, &m->from, m->m.rid, WIRE_BAD_REQUEST, why.text);
     } else {
+        if (m->m.type == MSG_PAUSE) c->pause(c->arg, m->m.u.PAUSE.stay != 0);
         answer(c, m);
     }
     m->note.drop(&m->note);

@@ -160,17 +160,31 @@ static void say(struct fetch *f, unsigned source, enum msg_type type, uint32_t w
         (void)gather_refused(f->gather, source, want, true, now_ms(f->c.hub));
 }
 
+/* May something be asked for?  Whole tiles are, so a slow rate asks for one and waits. */
+static bool has_room(struct fetch *f, uint64_t now)
+{
+    double per_ms = (double)f->c.download / 1000;
+    return !f->c.download || bucket_take(&f->room, now, per_ms, 250 * per_ms + 1);
+}
+
 static void ask_all(struct fetch *f)
 {
     uint64_t now = now_ms(f->c.hub);
     struct gather_ask a;
     uint32_t r;
 
-    while (f->gather && f->arrived_bytes < ARRIVED_MAX) {
+    while (f->gather && !f->paused && f->arrived_bytes < ARRIVED_MAX && has_room(f, now)) {
         random_bytes(&r, sizeof r);
         if (!gather_next(f->gather, now, r, &a)) return;
+        bucket_owe(&f->room, (double)f->wants.p[a.piece].bytes);
         say(f, a.peer, MSG_TILE_GET, a.piece);
     }
+}
+
+void fetch_pause(struct fetch *f, bool is_paused)
+{
+    f->paused = is_paused;
+    if (!is_paused) ask_all(f);
 }
 
 /* --- planning, on the depot's thread --- */

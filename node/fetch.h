@@ -39,6 +39,7 @@ struct fetch_config {
     const struct holding *serving;
     bool read_only;      /* the store is open for reading: ERR_DENIED when something is missing */
     uint64_t disk_limit; /* bytes of the whole store; 0: what the disk has */
+    uint64_t download;   /* bytes a second that it asks for; 0: no limit */
     uint64_t lenient_ms; /* until then (now_ms) tiles of an earlier fetch may come: no lies */
     void *arg;
     /* The manifest is known and believed: say what to hold of it.  room: bytes that the disk has
@@ -56,6 +57,9 @@ struct fetch_config {
 
 MUST_CHECK enum err fetch_open(struct fetch **out, const struct fetch_config *c);
 void fetch_close(struct fetch *f); /* NULL is fine; no callback any more */
+
+/* Ask for nothing more until it is over. */
+void fetch_pause(struct fetch *f, bool is_paused);
 
 /* TILE and MANIFEST; takes m. */
 void fetch_on_mail(struct fetch *f, struct mail *m);

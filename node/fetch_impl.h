@@ -5,6 +5,7 @@
 #ifndef NODE_FETCH_IMPL_H
 #define NODE_FETCH_IMPL_H
 
+#include "base/bucket.h"
 #include "node/fetch.h"
 
 enum {
@@ -89,6 +90,8 @@ struct fetch {
     struct arrival *first, **last; /* owned: that wait */
     struct arrival *batch;         /* the depot's */
     size_t arrived_bytes;
+    bool paused;
+    struct bucket room; /* with c.download: bytes that may be asked for */
     struct depot_job store_job;
     bool storing;
     enum err store_err;

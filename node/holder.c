@@ -50,7 +50,7 @@ struct holder {
     struct serve *serve;
     struct fetch *fetch;
     uv_timer_t *timer; /* owned by its close callback; ends a fetch from outside its callbacks */
-    bool looking, closing;
+    bool looking, closing, paused;
     uint64_t over_ms, looked_ms;
     uint64_t done, total;
     enum err err;
@@ -356,12 +356,22 @@ static enum err start_fetch(struct holder *h)
                                .serving = h->missing ? NULL : &h->served,
                                .lenient_ms = h->over_ms ? h->over_ms + LATE_TILES_MS : 0,
                                .disk_limit = h->c.disk_limit,
+                               .download = h->c.download,
                                .arg = h,
                                .choose = on_choose,
                                .on_progress = on_progress,
                                .on_bad = on_bad,
                                .on_done = on_fetched };
-    return fetch_open(&h->fetch, &fc);
+    enum err e = fetch_open(&h->fetch, &fc);
+    if (!e) fetch_pause(h->fetch, h->paused);
+    return e;
+}
+
+void holder_pause(struct holder *h, bool is_paused)
+{
+    h->paused = is_paused;
+    if (h->serve) serve_pause(h->serve, is_paused);
+    if (h->fetch) fetch_pause(h->fetch, is_paused);
 }
 
 enum err holder_change(struct holder *h, const struct holding *want, struct why *why)

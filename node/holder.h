@@ -26,7 +26,7 @@ struct holder_config {
     bool has_layers;
     struct holding layers; /* with has_layers; ends: fetch them too */
     bool no_ends;
-    uint64_t disk_limit, upload; /* as in fetch.h, serve.h; 0: none */
+    uint64_t disk_limit, upload, download; /* as in fetch.h, serve.h; 0: none */
     const struct node_id *trust; /* [n_trust] publishers believed from now on; borrowed */
     unsigned n_trust;
     bool may_fetch;  /* there are ways to meet others */
@@ -68,6 +68,9 @@ MUST_CHECK enum err holder_change(struct holder *h, const struct holding *want, 
 /* While what was chosen at first is fetched: fetch this instead; what came already stays. ERR_BUSY:
  * too late.  Not from a callback of ours. */
 MUST_CHECK enum err holder_rechoose(struct holder *h, const struct holding *want, struct why *why);
+
+/* Neither give nor fetch until it is over. */
+void holder_pause(struct holder *h, bool is_paused);
 
 /* For the node's record: what it gives; and while it fetches at first (state joining) the model and
  * the layers that it will hold.  Slices borrow from h until the next call. */

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "node/runtime_dir.h"
+#include "node/sensors.h"
 #include "node/words.h"
 
 #include <signal.h>
@@ -54,7 +55,8 @@ static void describe_services(const struct node *n, struct record_body *r)
 {
     const struct services *v = &n->services;
     const struct weights *w = &v->weights;
-    r->state = n->is_moving || n->is_draining ? RECORD_DRAINING : RECORD_ACTIVE;
+    bool leaves = n->is_moving || n->is_draining || node_is_paused(n);
+    r->state = leaves ? RECORD_DRAINING : RECORD_ACTIVE;
     r->ends = v->coordinator != NULL;
     if (w->lo == w->hi) return;
     r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
@@ -141,6 +143,7 @@ static void on_mail(void *arg, struct mail *m)
     case MSG_TILE_CANCEL: holder_on_mail(n->holder, m); break;
     case MSG_STATUS_GET:
     case MSG_HOLD:
+    case MSG_PAUSE:
     case MSG_DRAIN: control_on_mail(&n->control, m); break;
     default:
         if (services_are_open(&n->services))
@@ -302,6 +305,8 @@ void node_stop(struct node *n)
     n->mover = NULL;
     find_close(n->find);
     trips_stop(&n->trips);
+    pause_close(n->pause);
+    n->pause = NULL;
     if (n->peers) {
         peers_leave(n->peers);
         peers_close(n->peers);
@@ -311,6 +316,7 @@ void node_stop(struct node *n)
         uv_close((uv_handle_t *)&n->join_timer, NULL);
         uv_close((uv_handle_t *)&n->move_timer, NULL);
         uv_close((uv_handle_t *)&n->drain_timer, NULL);
+        uv_close((uv_handle_t *)&n->away_timer, NULL);
     }
     if (n->net)
         net_close(n->net, on_net_closed, n);
@@ -366,7 +372,8 @@ static void open_handles(struct node *n)
     uv_timer_init(&n->hub.loop, &n->join_timer);
     uv_timer_init(&n->hub.loop, &n->move_timer);
     uv_timer_init(&n->hub.loop, &n->drain_timer);
-    n->join_timer.data = n->move_timer.data = n->drain_timer.data = n;
+    uv_timer_init(&n->hub.loop, &n->away_timer);
+    n->join_timer.data = n->move_timer.data = n->drain_timer.data = n->away_timer.data = n;
     uv_timer_start(&n->join_timer, on_join_timer, JOIN_WAIT_MS, 0);
     n->has_handles = true;
 }
@@ -387,8 +394,9 @@ static enum err start(struct node *n, struct why *why)
     e = hub_init(&n->hub);
     if (e) return fail(why, e, "the loop cannot start: %s", err_text(e));
     n->has_hub = true;
-    e = pool_open(&n->pool, n->c->threads);
+    e = pool_open(&n->pool, n->c->threads ? n->c->threads : sensors_cgroup_cores(NULL));
     if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
+    pool_nice(n->pool, (int)n->c->nice);
     e = open_net(n, why);
     if (e) return e;
     node_open_control(n);
@@ -397,6 +405,8 @@ static enum err start(struct node *n, struct why *why)
     if (!e && n->is_held) e = node_open_services(n, why);
     if (e) return e;
     open_handles(n);
+    e = node_open_pause(n, why);
+    if (e) return e;
     trips_start(&n->trips, &n->hub, n->net, n->peers, n->me.id, node_announce, n);
     node_announce(n);
     node_ready_when_settled(n);

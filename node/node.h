@@ -15,6 +15,7 @@
 
 #include "node/fetch_store.h"
 #include "proto/identity.h"
+#include "proto/neighbour.h"
 
 enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16, NODE_TRUST_MAX = 16 };
 
@@ -42,6 +43,10 @@ struct node_config {
     uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
     uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */
+    uint64_t download;   /* bytes a second of weights that are fetched; 0: what the line gives */
+    uint32_t nice;       /* of the threads that compute, as pool_nice */
+    struct neighbour_rules neighbour; /* when it pauses */
+    const char *sensors;              /* a folder in place of / for sensors.h, or NULL */
     const char *trust[NODE_TRUST_MAX]; /* publishers' ids */
     unsigned n_trust;
     /* Bytes of weights that are here, of all that are fetched; 0, 0: over.  NULL: say nothing. */

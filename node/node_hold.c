@@ -28,6 +28,7 @@ enum err node_find_holding(struct node *n, struct why *why)
                                 .no_ends = c->no_ends,
                                 .disk_limit = c->disk_limit,
                                 .upload = c->upload,
+                                .download = c->download,
                                 .trust = n->trust,
                                 .n_trust = c->n_trust,
                                 .may_fetch = may_meet_others(n),
@@ -55,6 +56,7 @@ enum err node_load(struct node *n, struct why *why)
                                   .patience = c->patience,
                                   .no_ends = c->no_ends,
                                   .kernels = n->kernels,
+                                  .nice = (int)c->nice,
                                   .hub = &n->hub,
                                   .counters = &n->counters,
                                   .journal_dir = has_room ? n->journal_dir : NULL,
@@ -72,7 +74,9 @@ enum err node_open_services(struct node *n, struct why *why)
     c->workers = pool_workers(n->pool);
     c->net = n->net;
     c->peers = n->peers;
-    return services_open(&n->services, why);
+    enum err e = services_open(&n->services, why);
+    if (!e) services_pause(&n->services, node_is_paused(n));
+    return e;
 }
 
 bool node_computes(void *arg)
@@ -188,7 +192,7 @@ static bool state_for_mover(void *arg, struct mover_state *out)
     struct node *n = arg;
     const struct services *v = &n->services;
     char text[8];
-    if (!n->is_ready || !services_are_open(v) || n->is_moving ||
+    if (!n->is_ready || !services_are_open(v) || n->is_moving || node_is_paused(n) ||
         holder_text(n->holder, text, sizeof text))
         return false;
     *out = (struct mover_state){ .have = n->holding,

@@ -1,5 +1,6 @@
 /* node_impl.h - what the files of a running node share: node.c (its life), node_hold.c (what it
- * holds and serves, and what it had better hold) and node_own.c (what its own user sees). */
+ * holds and serves, and what it had better hold), node_pause.c (when its owner needs the PC) and
+ * node_own.c (what its own user sees). */
 #ifndef NODE_NODE_IMPL_H
 #define NODE_NODE_IMPL_H
 
@@ -9,6 +10,7 @@
 #include "node/keys.h"
 #include "node/mover.h"
 #include "node/node.h"
+#include "node/pause.h"
 #include "node/pool.h"
 #include "node/reached.h"
 #include "node/services.h"
@@ -57,7 +59,9 @@ struct node {
     struct why join_why; /* why a join link does not answer; empty: it does, or none is given */
 
     uv_signal_t signal[NODE_SIGNALS];
-    uv_timer_t join_timer, move_timer, drain_timer;
+    struct pause *pause; /* NULL: not open yet */
+    bool was_paused;     /* when it was last looked at */
+    uv_timer_t join_timer, move_timer, drain_timer, away_timer;
     bool has_handles;               /* these are open */
     bool is_settled[NODE_JOIN_MAX]; /* a join link is up, or has failed once */
     bool is_ready, is_draining, is_stopping;
@@ -79,6 +83,12 @@ MUST_CHECK enum err node_load(struct node *n, struct why *why);
 MUST_CHECK enum err node_open_services(struct node *n, struct why *why);
 MUST_CHECK enum err node_open_mover(struct node *n, struct why *why);
 bool node_computes(void *n); /* for anybody */
+
+/* --- node_pause.c --- */
+
+MUST_CHECK enum err node_open_pause(struct node *n, struct why *why);
+bool node_is_paused(const struct node *n);
+void node_pause(void *n, bool stay); /* by hand */
 
 /* --- node_own.c --- */
 

@@ -18,16 +18,19 @@ void node_link(const struct node *n, char *out, size_t cap)
 static void describe(void *arg, struct text *out)
 {
     struct node *n = arg;
-    char link[NODE_LINK_TEXT], reach[800], progress[200] = "";
+    char link[NODE_LINK_TEXT], reach[800], progress[200] = "", pause[PAUSE_TEXT] = "";
     node_link(n, link, sizeof link);
     find_text(n->find, reach, sizeof reach);
     counters_refresh(&n->counters);
     (void)holder_text(n->holder, progress, sizeof progress);
+    if (n->pause) pause_describe(n->pause, pause);
     struct status_source s = { .me = n->me.id,
                                .name = n->c->name,
-                               .state = n->is_draining ? "draining"
-                                        : n->is_ready  ? "active"
-                                                       : "joining",
+                               .state = n->is_draining      ? "draining"
+                                        : node_is_paused(n) ? "paused"
+                                        : n->is_ready       ? "active"
+                                                            : "joining",
+                               .pause = pause,
                                .link = link,
                                .reach = reach,
                                .started_ms = n->started_ms,
@@ -74,7 +77,12 @@ void node_publish(struct node *n)
 void node_open_control(struct node *n)
 {
     n->control = (struct control){
-        .net = n->net, .arg = n, .describe = describe, .hold = rehold, .drain = drain
+        .net = n->net,
+        .arg = n,
+        .describe = describe,
+        .hold = rehold,
+        .drain = drain,
+        .pause = node_pause,
     };
     random_bytes(n->control.token, TOKEN_BYTES);
     n->started_ms = now_ms(&n->hub);

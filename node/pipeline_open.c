@@ -69,6 +69,7 @@ static void make_query(struct plan_query *q, struct pipelines *ps, const struct 
     for (uint32_t i = 0; i < p->n_avoid; i++) avoid[i] = p->avoid[i].id;
     *q = (struct plan_query){ .d = d,
                               .measured = m,
+                              .self = &ps->c.me,
                               .n_layers = ps->c.n_layers,
                               .max_tokens = tokens,
                               .avoid = avoid,

@@ -14,7 +14,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     TASKS_MAX = (1 << 24) - 1,
@@ -23,11 +25,17 @@ enum {
     SPIN_BEFORE_YIELD = 2000, /* the caller: a helper may have lost its core in mid-task */
 };
 
+struct helper {
+    struct pool *pool;
+    unsigned index;
+    pthread_t thread;
+};
+
 struct pool {
     struct workers workers; /* first: run gets a pointer to it */
     unsigned n_helpers;
-    bool spin;         /* no: more threads than cores */
-    pthread_t *helper; /* owned: [n_helpers] */
+    bool spin;             /* no: more threads than cores */
+    struct helper *helper; /* owned: [n_helpers] */
 
     /* the run in progress: set before the ticket is published, stable until its last task is done
      */
@@ -38,8 +46,10 @@ struct pool {
     _Alignas(64) atomic_uint done;
     _Alignas(64) atomic_uint sleepers;
     atomic_bool stop;
-    pthread_mutex_t lock; /* with bell: for sleeping only */
-    pthread_cond_t bell;
+    pthread_mutex_t lock;      /* with the bells: for sleeping only */
+    pthread_cond_t bell, rest; /* of those that may take part, and of the others */
+    atomic_uint limit;         /* helpers that may */
+    atomic_int nice;
 };
 
 static void relax(void)
@@ -93,22 +103,72 @@ static bool spin(struct pool *p)
     return false;
 }
 
+void pool_be_nice(int nice)
+{
+    const struct sched_param none = { 0 };
+    if (nice >= POOL_IDLE) (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+    if (nice > 0) (void)setpriority(PRIO_PROCESS, (id_t)gettid(), nice < 19 ? nice : 19);
+}
+
+static bool may_work(const struct helper *h)
+{
+    return h->index < atomic_load_explicit(&h->pool->limit, memory_order_relaxed);
+}
+
+/* Not wanted at all until the limit changes. */
+static void rest(struct helper *h)
+{
+    struct pool *p = h->pool;
+    pthread_mutex_lock(&p->lock);
+    while (!may_work(h) && !atomic_load(&p->stop)) pthread_cond_wait(&p->rest, &p->lock);
+    pthread_mutex_unlock(&p->lock);
+}
+
 static void *helper(void *arg)
 {
-    struct pool *p = arg;
+    struct helper *h = arg;
+    struct pool *p = h->pool;
+    int nice = 0;
 
     while (!atomic_load(&p->stop)) {
+        if (nice != atomic_load(&p->nice)) pool_be_nice(nice = atomic_load(&p->nice));
+        if (!may_work(h)) {
+            rest(h);
+            continue;
+        }
         work(p);
         if (spin(p)) continue;
         pthread_mutex_lock(&p->lock);
         atomic_fetch_add(&p->sleepers,
                          1); /* before the last look: run publishes, then looks here */
-        while (!has_task(atomic_load(&p->ticket)) && !atomic_load(&p->stop))
+        while (!has_task(atomic_load(&p->ticket)) && !atomic_load(&p->stop) && may_work(h) &&
+               nice == atomic_load(&p->nice))
             pthread_cond_wait(&p->bell, &p->lock);
         atomic_fetch_sub(&p->sleepers, 1);
         pthread_mutex_unlock(&p->lock);
     }
     return NULL;
+}
+
+/* Everybody looks again. */
+static void ring(struct pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->bell);
+    pthread_cond_broadcast(&p->rest);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pool_limit(struct pool *p, unsigned n)
+{
+    atomic_store(&p->limit, n > 0 ? n - 1 : 0);
+    ring(p);
+}
+
+void pool_nice(struct pool *p, int nice)
+{
+    atomic_store(&p->nice, nice);
+    ring(p);
 }
 
 static void run_some(struct pool *p, void (*task)(void *arg, uint32_t i), void *arg, uint32_t n)
@@ -187,11 +247,16 @@ enum err pool_open(struct pool **out, unsigned n)
     }
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->bell, NULL);
-    for (; p->n_helpers < n - 1; p->n_helpers++)
-        if (pthread_create(&p->helper[p->n_helpers], NULL, helper, p) != 0) {
+    pthread_cond_init(&p->rest, NULL);
+    atomic_store(&p->limit, n);
+    for (; p->n_helpers < n - 1; p->n_helpers++) {
+        struct helper *h = &p->helper[p->n_helpers];
+        *h = (struct helper){ .pool = p, .index = p->n_helpers };
+        if (pthread_create(&h->thread, NULL, helper, h) != 0) {
             pool_close(p);
             return ERR_NOMEM;
         }
+    }
     *out = p;
     return ERR_OK;
 }
@@ -199,12 +264,11 @@ enum err pool_open(struct pool **out, unsigned n)
 void pool_close(struct pool *p)
 {
     if (!p) return;
-    pthread_mutex_lock(&p->lock);
     atomic_store(&p->stop, true);
-    pthread_cond_broadcast(&p->bell);
-    pthread_mutex_unlock(&p->lock);
-    for (unsigned i = 0; i < p->n_helpers; i++) pthread_join(p->helper[i], NULL);
+    ring(p);
+    for (unsigned i = 0; i < p->n_helpers; i++) pthread_join(p->helper[i].thread, NULL);
     pthread_cond_destroy(&p->bell);
+    pthread_cond_destroy(&p->rest);
     pthread_mutex_destroy(&p->lock);
     free(p->helper);
     free(p);

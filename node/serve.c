@@ -56,7 +56,7 @@ struct serve {
     unsigned n_askers, turn, reading;
     struct wanted *read_now[READS_MAX]; /* the depot's */
     struct serve_given given;
-    bool ticking, closing;
+    bool ticking, closing, paused;
     /* the rate */
     uint64_t tick_ms, judged_ms;
     double tokens;       /* bytes that may go */
@@ -419,6 +419,11 @@ static void on_get(struct serve *s, const struct mail *m, struct slice hash)
     if (!w) return;
     *w = (struct wanted){ .serve = s, .from = m->from, .rid = m->m.rid, .type = m->m.type };
     memcpy(w->hash.b, hash.p, HASH_BYTES);
+    if (s->paused) {
+        send_answer(s, w, REFUSE_BUSY);
+        free_wanted(w);
+        return;
+    }
     if (!a || a->waiting >= SERVE_WAITING) {
         refuse_busy(s, w, a);
         return;
@@ -477,6 +482,17 @@ void serve_on_peer(struct serve *s, const struct node_id *id, bool up)
         if (s->read_now[i] && node_id_equal(&s->read_now[i]->from, id))
             s->read_now[i]->cancelled = true;
     asker_remove(s, a);
+}
+
+void serve_pause(struct serve *s, bool is_paused)
+{
+    s->paused = is_paused;
+    for (unsigned i = 0; is_paused && i < s->n_askers; i++)
+        while (s->asker[i].first) {
+            struct wanted *w = take_first(&s->asker[i]);
+            send_answer(s, w, REFUSE_BUSY);
+            free_wanted(w);
+        }
 }
 
 struct serve_given serve_given(const struct serve *s)

@@ -47,6 +47,9 @@ struct serve_config {
 MUST_CHECK enum err serve_open(struct serve **out, const struct serve_config *c);
 void serve_close(struct serve *s); /* NULL is fine */
 
+/* Answer "busy" to whoever asks, until it is over; tiles that were read already still go. */
+void serve_pause(struct serve *s, bool is_paused);
+
 void serve_on_mail(struct serve *s, struct mail *m); /* MANIFEST_GET, TILE_GET, TILE_CANCEL */
 void serve_on_peer(struct serve *s, const struct node_id *id, bool up);
 

@@ -53,7 +53,7 @@ static enum err load_tokenizer(struct services *s, struct why *why)
 
 static uint64_t quarter_of_memory(void)
 {
-    return uv_get_total_memory() / 4;
+    return warm_room() / 3; /* which is three quarters */
 }
 
 static void choose_limits(struct services *s)
@@ -84,7 +84,8 @@ static enum err open_compute(struct services *s, struct why *why)
                                  .ends = s->tokenizer ? &s->weights.ends : NULL,
                                  .pager = warm_pager(s->warm),
                                  .kernels = s->c.kernels,
-                                 .workers = s->c.workers };
+                                 .workers = s->c.workers,
+                                 .nice = s->c.nice };
     enum err e = compute_open(&s->compute, &cc, why);
     if (e) return e;
     s->pace = compute_measure(s->compute);
@@ -170,6 +171,13 @@ void services_drain(struct services *s)
 {
     if (s->coordinator) coordinator_drain(s->coordinator);
     if (s->stage) stage_server_drain(s->stage);
+}
+
+void services_pause(struct services *s, bool is_paused)
+{
+    if (!services_are_open(s)) return;
+    stage_server_pause(s->stage, is_paused);
+    asks_pause(s->asks, is_paused);
 }
 
 bool services_are_idle(const struct services *s)

@@ -27,6 +27,7 @@ struct services_config {
     struct node_id me;
     const struct kernels *kernels;
     struct workers *workers;
+    int nice; /* of the thread that computes, as pool_nice */
     struct hub *hub;
     struct net *net;
     struct peers *peers;
@@ -64,6 +65,9 @@ MUST_CHECK enum err services_open(struct services *s, struct why *why);
 /* Take nothing new on; is there nothing left that others wait for? */
 void services_drain(struct services *s);
 bool services_are_idle(const struct services *s);
+/* Take nothing new on for others, until it is over; what is under way goes on, and so does all
+ * that this machine's own user asks. */
+void services_pause(struct services *s, bool is_paused);
 /* End every session and request; no message may be handed on after it. */
 void services_stop(struct services *s);
 /* After services_stop, if it was open: joins the compute thread, frees everything. */

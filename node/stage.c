@@ -442,6 +442,31 @@ void stage_server_drain(struct stage_server *s)
     s->draining = true;
 }
 
+void stage_server_pause(struct stage_server *s, bool is_paused)
+{
+    s->paused = is_paused;
+}
+
+static bool is_guest(const struct session *x)
+{
+    return !x->is_over && !node_id_equal(&x->coordinator, &x->server->c.me);
+}
+
+uint32_t stage_server_guests(const struct stage_server *s)
+{
+    uint32_t n = 0;
+    for (const struct session *x = s->first; x; x = x->next) n += is_guest(x);
+    return n;
+}
+
+void stage_server_send_away(struct stage_server *s, const char *text)
+{
+    for (struct session *x = s->first, *next; x; x = next) {
+        next = x->next;
+        if (is_guest(x)) stage_fail(x, WIRE_SHUTTING_DOWN, text);
+    }
+}
+
 void stage_server_stop(struct stage_server *s)
 {
     s->stopping = true;

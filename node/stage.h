@@ -50,6 +50,11 @@ MUST_CHECK enum err stage_server_open(struct stage_server **out,
 void stage_server_stop(struct stage_server *s);
 /* Refuses new sessions; those that there are go on. */
 void stage_server_drain(struct stage_server *s);
+/* The same for sessions of other coordinators, until it is over. */
+void stage_server_pause(struct stage_server *s, bool is_paused);
+/* Ends the sessions of other coordinators with SESS_FAIL. */
+void stage_server_send_away(struct stage_server *s, const char *text);
+uint32_t stage_server_guests(const struct stage_server *s); /* how many there are */
 /* After compute_close: frees everything. */
 void stage_server_close(struct stage_server *s); /* NULL is fine */
 

@@ -48,7 +48,7 @@ struct stage_server {
     uint32_t n_jobs;
     uint64_t kv_used; /* bytes */
     size_t sent_used; /* bytes */
-    bool stopping, draining;
+    bool stopping, draining, paused;
 };
 
 /* --- stage.c --- */

@@ -29,13 +29,18 @@ uint32_t stage_server_free_tokens(const struct stage_server *s)
 }
 
 /* May this session be opened?  0, or the code with why in words. */
-static unsigned check_open(struct stage_server *s, const struct msg_SESS_OPEN *o, struct why *why)
+static unsigned check_open(struct stage_server *s, const struct mail *m, struct why *why)
 {
+    const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
     const struct weights *w = s->c.weights;
     char me[NODE_ID_SHORT];
     node_id_short(me, &s->c.me);
     if (s->stopping || s->draining) {
         fail(why, ERR_CLOSED, "it is shutting down");
+        return WIRE_SHUTTING_DOWN;
+    }
+    if (s->paused && !node_id_equal(&m->from, &s->c.me)) {
+        fail(why, ERR_CLOSED, "node %s pauses for its owner", me);
         return WIRE_SHUTTING_DOWN;
     }
     if (memcmp(o->model.p, w->name.id.b, ID_BYTES) != 0) {
@@ -191,7 +196,7 @@ void stage_on_open(struct stage_server *s, const struct mail *m)
         adopt(s, heritage, m);
         return;
     }
-    unsigned code = check_open(s, o, &why);
+    unsigned code = check_open(s, m, &why);
     if (!code) {
         enum err e = make_session(s, m, &why);
         if (e) code = e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_MEMORY;

@@ -212,6 +212,8 @@ static void write_all(struct text *out, const struct status_source *s, uint32_t 
     text_str(out, ",");
     add_str(out, "reach", slice_str(s->reach ? s->reach : ""));
     text_printf(out, ",\"state\":\"%s\",", s->state);
+    add_str(out, "pause", slice_str(s->pause ? s->pause : ""));
+    text_str(out, ",");
     add_str(out, "progress", slice_str(s->progress));
     add_number(out, "uptime_s", (now_ms(s->hub) - s->started_ms) / 1000);
     add_number(out, "memory", resident);

@@ -11,7 +11,8 @@ enum { STATUS_PEERS_MAX = 96 }; /* listed; of more only the number is said */
 struct status_source {
     struct node_id me;
     const char *name;  /* a label, or NULL */
-    const char *state; /* "joining", "active", "draining" */
+    const char *state; /* "joining", "active", "paused", "draining" */
+    const char *pause; /* why it is paused, in a sentence; NULL or empty: it is not */
     const char *link;
     const char *reach;   /* where it is reached and whether, in a sentence; NULL: not said */
     uint64_t started_ms; /* of now_ms */

@@ -50,6 +50,8 @@ static void ask(struct watch *w, enum msg_type type)
         m.u.DRAIN.token = token;
     else if (type == MSG_HOLD)
         m.u.HOLD = (struct msg_HOLD){ token, h->lo, h->hi, h->ends };
+    else if (type == MSG_PAUSE)
+        m.u.PAUSE = (struct msg_PAUSE){ token, w->c->pause };
     else
         m.u.STATUS_GET.token = token;
     w->is_waiting = true;
@@ -73,7 +75,11 @@ static void on_dialled(void *arg, const struct node_id *id, enum err e, const ch
     (void)id;
     if (w->is_ending) return;
     if (!e) {
-        ask(w, w->c->drain ? MSG_DRAIN : w->c->hold ? MSG_HOLD : MSG_STATUS_GET);
+        bool is_pause = w->c->pause || w->c->resume;
+        ask(w, w->c->drain  ? MSG_DRAIN
+               : w->c->hold ? MSG_HOLD
+               : is_pause   ? MSG_PAUSE
+                            : MSG_STATUS_GET);
         return;
     }
     (void)fail(&text, e, "the node at %s:%u cannot be reached: %s", w->c->node.link.host,

@@ -14,6 +14,7 @@ struct watch_config {
     struct local_node node;
     bool drain;                 /* say DRAIN once; the end of the connection is then the good end */
     const struct holding *hold; /* say HOLD instead; NULL: not */
+    bool pause, resume;         /* say PAUSE instead */
     uint32_t interval_ms;       /* between two STATUS_GET; 0: one is enough */
     void *arg;
     /* JSON; return false when no more is wanted.  Also called when the terminal changes its size,

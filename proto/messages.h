@@ -80,8 +80,9 @@ enum {
     M(ASK_RESUME,  47,  128,                 "client to coordinator: I am back, go on with my request") \
     M(ASK_HEARD,   48,  64,                  "client to coordinator: ASK_DONE has come, forget my request") \
     M(STATUS_GET,  56,  128,                 "control to node: how are you")                      \
-    M(STATUS,      57,  64 << 10,            "node to control: answer to STATUS_GET and DRAIN")   \
-    M(DRAIN,       58,  128,                 "control to node: hand over what you do, then stop")
+    M(STATUS,      57,  64 << 10,            "node to control: answer to all of control")   \
+    M(DRAIN,       58,  128,                 "control to node: hand over what you do, then stop") \
+    M(PAUSE,       59,  128,                 "control to node: pause from others' work, or go on")
 
 /*      field          key     type    opt  min max              meaning */
 #define HELLO_FIELDS(F)                                                                           \
@@ -226,6 +227,9 @@ enum {
     F(status,       "st",   STR,   REQ, 2, STATUS_MAX,          "JSON, see docs/status.md")
 #define DRAIN_FIELDS(F)                                                                           \
     F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")
+#define PAUSE_FIELDS(F)                                                                           \
+    F(token,        "tok",  BIN,   REQ, TOKEN_BYTES, TOKEN_BYTES, "proves that the sender may")   \
+    F(stay,         "on",   U,     OPT, 0, 1,                   "1: pause until told otherwise; 0: go on")
 
 /* The body of a signed record (directory.h): the same kind of table, but canonical: minimal
  * integers, keys in this order, no unknown keys. */

@@ -6,10 +6,12 @@
 
 /* --- candidates --- */
 
-bool plan_is_holder(const struct record_body *b, const uint8_t model[ID_BYTES])
+bool plan_is_holder(const struct plan_query *q, const struct entry *e)
 {
-    return b->state == RECORD_ACTIVE && b->layers.n > 0 && b->model.n == ID_BYTES &&
-           memcmp(b->model.p, model, ID_BYTES) == 0;
+    const struct record_body *b = &e->body;
+    bool is_own = q->self && b->state == RECORD_DRAINING && node_id_equal(&e->id, q->self);
+    return (b->state == RECORD_ACTIVE || is_own) && b->layers.n > 0 && b->model.n == ID_BYTES &&
+           memcmp(b->model.p, q->model, ID_BYTES) == 0;
 }
 
 static bool holds(const struct record_body *b, uint32_t layer)
@@ -242,7 +244,7 @@ static void gather(struct search *s, const struct plan_query *q)
     for (uint32_t i = 0; i < directory_n(q->d); i++) {
         const struct entry *entry = directory_nth(q->d, i);
         const struct measured *m = &q->measured[i];
-        if (!plan_is_holder(&entry->body, q->model)) continue;
+        if (!plan_is_holder(q, entry)) continue;
         s->holders++;
         if (m->banned || m->lost || !plan_has_room(&entry->body, q->max_tokens)) continue;
         if (is_among(&entry->id, q->avoid, q->n_avoid)) continue;
@@ -333,8 +335,8 @@ static enum err explain_gap(const struct search *s, const struct plan_query *q, 
         for (uint32_t j = 0; j < s->n; j++) usable |= plan_bit(s->c[j].held, l);
         if (usable) continue;
         for (uint32_t i = 0; i < directory_n(q->d); i++) {
-            const struct record_body *b = &directory_nth(q->d, i)->body;
-            held |= plan_is_holder(b, q->model) && holds(b, l);
+            const struct entry *e = directory_nth(q->d, i);
+            held |= plan_is_holder(q, e) && holds(&e->body, l);
         }
         if (held)
             return fail(why, ERR_NOTFOUND,

@@ -62,6 +62,7 @@ struct plan_query {
     const struct measured *measured; /* [directory_n], same order as directory_nth */
     uint8_t model[ID_BYTES];
     uint32_t n_layers, max_tokens;
+    const struct node_id *self;  /* is used also while it drains: a pause is from others' work */
     const struct node_id *avoid; /* [n_avoid] never to be used */
     uint32_t n_avoid;
     uint32_t row_bytes; /* of a hidden row; for uplinks */

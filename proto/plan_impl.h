@@ -79,7 +79,7 @@ void plan_find_best(struct search *s, uint32_t lo, uint32_t hi, uint64_t work);
 
 /* --- plan.c --- */
 /* Is the node active with layers of the model? */
-bool plan_is_holder(const struct record_body *b, const uint8_t model[ID_BYTES]);
+bool plan_is_holder(const struct plan_query *q, const struct entry *e);
 bool plan_has_room(const struct record_body *b, uint32_t max_tokens);
 /* Candidates of q and one more (or NULL), their hops, the coordinator at both ends. */
 MUST_CHECK enum err plan_open(struct search *s, const struct plan_query *q,

@@ -7,6 +7,8 @@ int node_status_main(int argc, char **argv);
 int node_plan_main(int argc, char **argv);
 int node_drain_main(int argc, char **argv);
 int node_hold_main(int argc, char **argv);
+int node_pause_main(int argc, char **argv);
+int node_resume_main(int argc, char **argv);
 int node_check_config_main(int argc, char **argv);
 int node_new_key_main(int argc, char **argv);
 

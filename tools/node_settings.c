@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "node/config_dir.h"
 #include "node/keys.h"
+#include "node/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,26 @@ static enum err check_ids(const void *to, struct why *why)
     enum err e = ERR_OK;
     for (unsigned i = 0; i < l->n && !e; i++) e = node_id_parse(&id, l->v[i], why);
     return e;
+}
+
+static enum err check_hours(const void *to, struct why *why)
+{
+    const struct arg_list *l = to;
+    struct hours h;
+    enum err e = ERR_OK;
+    for (unsigned i = 0; i < l->n && !e; i++) e = hours_parse(&h, l->v[i], why);
+    return e;
+}
+
+static enum err check_reasons(const void *to, struct why *why)
+{
+    const struct arg_list *l = to;
+    for (unsigned i = 0; i < l->n; i++)
+        if (!pause_reason_of(l->v[i]) && strcmp(l->v[i], "never") != 0)
+            return fail(why, ERR_USAGE,
+                        "%s: that is not battery, hot, memory, busy, present, load or never",
+                        l->v[i]);
+    return ERR_OK;
 }
 
 static enum err check_layers(const void *to, struct why *why)
@@ -131,10 +152,34 @@ static const struct setting table[] = {
       .help = "how large the store may become by fetching", .unset = "the disk, but for 5 %" },
     { .name = "upload", .type = ARG_SIZE, .to = &the.config.upload, .value = "SIZE",
       .help = "bytes a second for nodes that fetch from here", .unset = "what the line takes" },
+    { .name = "download", .type = ARG_SIZE, .to = &the.config.download, .value = "SIZE",
+      .help = "bytes a second of weights that it fetches", .unset = "what the line gives" },
     { .name = "trust-publisher", .type = ARG_LIST, .to = &the.trust, .value = "KEY",
       .help = "believe this publisher's names from now on; may be repeated", .check = check_ids },
     { .name = "threads", .type = ARG_U32, .to = &the.config.threads, .value = "T",
       .help = "threads that compute", .unset = "every core", .max = 1024 },
+    { .name = "nice", .type = ARG_U32, .to = &the.config.nice, .value = "N",
+      .help = "how far they step back for other programs, 0 to 19; 20: wholly", .preset = "10",
+      .max = POOL_IDLE },
+    { .name = "hours", .type = ARG_LIST, .to = &the.hours, .value = "HH:MM-HH:MM",
+      .help = "work for others only then; may be repeated", .unset = "always",
+      .check = check_hours },
+    { .name = "pause-on", .type = ARG_LIST, .to = &the.pause_on, .value = "WHAT",
+      .help = "battery, hot, memory, busy, present, load or never; may be repeated",
+      .unset = "battery, hot, memory, busy", .check = check_reasons },
+    { .name = "pause-battery", .type = ARG_U32, .to = &the.config.neighbour.battery_percent,
+      .value = "PERCENT", .help = "battery: a fuller one is no reason", .preset = "100",
+      .max = 100 },
+    { .name = "pause-hot", .type = ARG_U32, .to = &the.config.neighbour.hot_c, .value = "CELSIUS",
+      .help = "hot: the processor is at so much", .preset = "92", .min = 30, .max = 150 },
+    { .name = "pause-memory", .type = ARG_SIZE, .to = &the.config.neighbour.memory_bytes,
+      .value = "SIZE", .help = "memory: less than this is available",
+      .unset = "a twentieth of all" },
+    { .name = "pause-busy", .type = ARG_U32, .to = &the.config.neighbour.busy_percent,
+      .value = "PERCENT", .help = "busy, load: others compute more than this of all processors",
+      .preset = "50", .max = 100 },
+    { .name = "resume-after", .type = ARG_U32, .to = &the.config.neighbour.resume_s, .value = "S",
+      .help = "seconds without a reason before it goes on", .preset = "120", .max = 86400 },
     { .name = "ctx", .type = ARG_U32, .to = &the.config.context, .value = "N",
       .help = "longest conversation served", .unset = "the model's", .max = CONTEXT_MAX },
     { .name = "kv-ram", .type = ARG_SIZE, .to = &the.config.kv_bytes, .value = "SIZE",
@@ -190,6 +235,18 @@ static enum err find_store(char out[FILE_PATH_MAX], struct why *why)
     return fail(why, ERR_USAGE, "--store is missing: the folder of the models");
 }
 
+/* When it pauses; with nothing said, for what no owner of a PC should have to say. */
+static void fill_neighbour(const struct node_settings *s, struct neighbour_rules *r)
+{
+    static const enum pause_reason usual[] = { PAUSE_BATTERY, PAUSE_HOT, PAUSE_MEMORY, PAUSE_BUSY };
+
+    for (unsigned i = 0; i < s->pause_on.n; i++) r->on[pause_reason_of(s->pause_on.v[i])] = true;
+    for (size_t i = 0; s->pause_on.n == 0 && i < sizeof usual / sizeof *usual; i++)
+        r->on[usual[i]] = true;
+    for (r->n_hours = 0; r->n_hours < s->hours.n; r->n_hours++)
+        if (hours_parse(&r->hours[r->n_hours], s->hours.v[r->n_hours], NULL)) abort(); /* checked */
+}
+
 static void fill_config(struct node_settings *s)
 {
     struct node_config *c = &s->config;
@@ -202,6 +259,8 @@ static void fill_config(struct node_settings *s)
     memcpy(c->bootstrap, s->bootstrap.v, sizeof s->bootstrap.v);
     memcpy(c->allow, s->allow.v, sizeof s->allow.v);
     memcpy(c->trust, s->trust.v, sizeof s->trust.v);
+    fill_neighbour(s, &c->neighbour);
+    c->sensors = getenv("SWARM_SENSORS"); /* for tests: a PC of files (docs/neighbour.md) */
     c->has_layers = s->layers.set;
     c->may_move = !s->layers.set && c->ram > 0;
 }

@@ -14,7 +14,7 @@ struct node_settings {
     struct settings all;
     /* values that are not in config as they are typed */
     const char *file, *log_level;
-    struct arg_list join, bootstrap, allow, trust;
+    struct arg_list join, bootstrap, allow, trust, hours, pause_on;
     struct arg_range layers;
     const char *experts, *heads, *dense; /* of these layers; NULL: see node_settings.c */
     bool trunk;

@@ -1,4 +1,5 @@
-/* swarm-node status, hold and drain: the node of this user that runs on this machine. */
+/* swarm-node status, hold, pause, resume and drain: the node of this user that runs on this
+ * machine. */
 #include "node/keys.h"
 #include "node/watch.h"
 #include "tools/node_commands.h"
@@ -40,6 +41,26 @@ static const struct args drain_args = {
     .options = status_options + 2,
     .more = "NODE is a process number or the start of an id; without it there must be just one.\n"
             "Exit status: 0 it has stopped, 1 no such node or it does not answer.",
+};
+
+static const struct args pause_args = {
+    .program = "swarm-node pause",
+    .usage = "[NODE] [options]",
+    .about = "Tells the node of yours that runs on this machine to hand over what it does for "
+             "others, and to take nothing new on until `swarm-node resume` or its next start. "
+             "What you ask it yourself it still answers.",
+    .options = status_options + 2,
+    .more = "NODE is a process number or the start of an id; without it there must be just one.\n"
+            "Exit status: 0 it pauses, 1 no such node or it does not answer.",
+};
+static const struct args resume_args = {
+    .program = "swarm-node resume",
+    .usage = "[NODE] [options]",
+    .about = "Takes `swarm-node pause` back. A node that has another reason to pause, such as "
+             "running on battery, says which, and goes on when it has ended.",
+    .options = status_options + 2,
+    .more = "NODE is a process number or the start of an id; without it there must be just one.\n"
+            "Exit status: 0 it was told, 1 no such node or it does not answer.",
 };
 
 static struct arg_range hold_layers;
@@ -187,7 +208,7 @@ static enum err control(struct watch_config *c, const char *word, struct why *wh
 {
     struct identity me;
     struct swarm_key key;
-    enum err e = pick(&c->node, word, c->drain || c->hold, why);
+    enum err e = pick(&c->node, word, c->drain || c->hold || c->pause || c->resume, why);
 
     if (!e) e = find_key(&key, why);
     if (e) return e;
@@ -260,4 +281,41 @@ int node_hold_main(int argc, char **argv)
     struct watch_config c = { .hold = &h, .on_status = say_holding };
     enum err e = control(&c, word, &why);
     return e ? die(&hold_args, 1, "%s", why.text) : 0;
+}
+
+/* What the node says of its pause, or that it has none. */
+static bool say_pause(void *arg, struct slice json)
+{
+    struct json_doc *doc;
+    (void)arg;
+    if (json_parse(&doc, json, "the status", NULL)) return false;
+    const struct json *p = json_get(json_root(doc), "pause");
+    bool is_paused = p && p->type == JSON_STRING && p->text.n > 0;
+    terminal_print(stderr, is_paused ? p->text : slice_str("working for others"));
+    fputs("\n", stderr);
+    json_free(doc);
+    return false;
+}
+
+static int say_pause_or_resume(const struct args *args, struct watch_config *c, int argc,
+                               char **argv)
+{
+    const char *word = NULL;
+    struct why why = { "" };
+
+    (void)args_parse(args, argc, argv, &word, 1);
+    c->on_status = say_pause;
+    return control(c, word, &why) ? die(args, 1, "%s", why.text) : 0;
+}
+
+int node_pause_main(int argc, char **argv)
+{
+    struct watch_config c = { .pause = true };
+    return say_pause_or_resume(&pause_args, &c, argc, argv);
+}
+
+int node_resume_main(int argc, char **argv)
+{
+    struct watch_config c = { .resume = true };
+    return say_pause_or_resume(&resume_args, &c, argc, argv);
 }

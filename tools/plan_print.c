@@ -225,7 +225,7 @@ static const char *left_text(const char *why)
         { "lost", "did not answer lately" },
         { "banned", "broke the protocol and is banned" },
         { "joining", "is still fetching its layers" },
-        { "draining", "is about to leave" },
+        { "draining", "is about to leave, or pauses for its owner" },
         { "empty", "holds no layer of the model" },
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

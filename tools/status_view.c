@@ -445,6 +445,7 @@ enum err status_view(struct text *out, struct slice json, const struct view *v)
         put_head(&s, r, &line);
         put_sentence(&s, string(r, "reach"), &line);
         put_model(&s, r, &line);
+        put_sentence(&s, string(r, "pause"), &line);
         put_sentence(&s, string(r, "progress"), &line);
         put_warnings(&s, r, &line);
         put_counters(&s, r, &line);

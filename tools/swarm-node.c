@@ -13,6 +13,8 @@ static const struct command commands[] = {
     { "status", node_status_main, "show the node that runs here, live" },
     { "plan", node_plan_main, "who would compute what, how fast, and what more PCs bring" },
     { "hold", node_hold_main, "let it hold and serve other layers" },
+    { "pause", node_pause_main, "let it do nothing for others until it is resumed" },
+    { "resume", node_resume_main, "take that back" },
     { "drain", node_drain_main, "let it hand over its work, then stop" },
     { "check-config", node_check_config_main,
       "print what would be used, from where, what is wrong" },

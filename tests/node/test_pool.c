@@ -98,13 +98,59 @@ static void sizes(void **state)
     pool_close(NULL);
 }
 
+/* However many of them take part, and while that changes. */
+static void some_rest(void **state)
+{
+    struct pool *p;
+    (void)state;
+
+    assert_int_equal(pool_open(&p, 4), ERR_OK);
+    pool_nice(p, 5);
+    for (uint64_t round = 0; round < 400; round++) {
+        pool_limit(p, (unsigned)(round / 7 % 5));
+        once(p, 50, round);
+        if (round % 50 == 0) nanosleep(&(struct timespec){ 0, 200000 }, NULL);
+    }
+    pool_nice(p, POOL_IDLE);
+    pool_limit(p, 1);
+    pool_close(p); /* some rest, some sleep */
+}
+
+/* How many threads compute at once with a limit, after helpers had the time to hear of it. */
+static atomic_uint at_once, most;
+static void be_seen(void *arg, uint32_t i)
+{
+    unsigned now = atomic_fetch_add(&at_once, 1) + 1, had = atomic_load(&most);
+    (void)arg, (void)i;
+    while (now > had && !atomic_compare_exchange_weak(&most, &had, now)) continue;
+    nanosleep(&(struct timespec){ 0, 300000 }, NULL);
+    atomic_fetch_sub(&at_once, 1);
+}
+static void not_more_than_the_limit(void **state)
+{
+    struct pool *p;
+    (void)state;
+
+    assert_int_equal(pool_open(&p, 4), ERR_OK);
+    for (unsigned limit = 1; limit <= 4; limit++) {
+        pool_limit(p, limit);
+        for (int tries = 0; tries < 5; tries++) { /* one may have been in the middle of a look */
+            atomic_store(&most, 0);
+            pool_workers(p)->run(pool_workers(p), be_seen, NULL, 40);
+            if (tries > 0 && atomic_load(&most) <= limit) break;
+        }
+        assert_true(atomic_load(&most) <= limit);
+    }
+    assert_true(atomic_load(&most) > 1);
+    pool_close(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_task_once),
-        cmocka_unit_test(wakes_up),
-        cmocka_unit_test(very_many),
-        cmocka_unit_test(sizes),
+        cmocka_unit_test(each_task_once), cmocka_unit_test(wakes_up),
+        cmocka_unit_test(very_many),      cmocka_unit_test(sizes),
+        cmocka_unit_test(some_rest),      cmocka_unit_test(not_more_than_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@ bin=$1
 src=$2
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/swarm-test.XXXXXX")
 export XDG_RUNTIME_DIR=$tmp/run HOME=$tmp/home SWARM_HOME=$tmp/home
+export SWARM_NODE_PAUSE_ON=never # whatever this machine does besides
 mkdir -m 700 "$tmp/run" "$tmp/home"
 declare -A pid link line
 background=()
