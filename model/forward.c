@@ -15,7 +15,7 @@ static const struct tensor *find(const struct arch *a, const struct layer *l, en
                                  uint32_t item)
 {
     int32_t i = arch_find(a, l->index, role, item);
-    return i < 0 ? NULL : &l->t[i];
+    return i < 0 || !l->t ? NULL : &l->t[i];
 }
 
 static const float *find_vector(const struct arch *a, const struct layer *l, enum tensor_role role,

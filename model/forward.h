@@ -85,7 +85,7 @@ MUST_CHECK enum err stage_forward_part(struct stage *s, uint32_t lo, uint32_t hi
                                        const struct row *rows, uint32_t n, void *x,
                                        struct nonfinite *bad);
 
-/* For measuring: lap is called on the caller's thread whenever a part of a layer is done, from the
+/* For measuring, or to do something in between: lap is called on the caller's thread whenever a part of a layer is done, from the
  * next stage_forward on; NULL: no more. */
 enum stage_part { STAGE_ENTER, STAGE_ATTENTION, STAGE_MLP };
 typedef void stage_lap(void *arg, uint32_t layer, enum stage_part done);

@@ -179,14 +179,12 @@ static uint32_t pieces_of(const struct stage *s, const struct share_work *w, uin
     return n;
 }
 
-enum err stage_share_work(struct stage *s, const struct share_work *w, uint8_t *out)
+/* At most the stage's rows. */
+static enum err do_some(struct stage *s, const struct share_work *w, uint8_t *out)
 {
-    enum err e = w->layer >= s->lo && w->layer < s->hi && w->n >= 1 && w->n <= s->rows_max
-                     ? sharing_open(s)
-                     : ERR_RANGE;
-    if (e) return e;
-
     const struct bound *b = &s->bound[w->layer - s->lo];
+    enum err e;
+
     stage_begin(s, w->row, w->n);
     if (w->kind == SHARE_HEADS)
         e = do_heads(s, b, w, out);
@@ -196,5 +194,33 @@ enum err stage_share_work(struct stage *s, const struct share_work *w, uint8_t *
         e = do_dense(s, b, w, out);
     for (uint32_t i = 0; i < w->n && !e && s->any_bad; i++)
         if (s->bad[i]) spoil(s, i, pieces_of(s, w, i));
+    return e;
+}
+
+/* Go on behind the first n rows of a work. */
+static void skip_rows(const struct arch *a, struct share_work *w, uint32_t n)
+{
+    w->n -= n;
+    w->x += n * share_x_bytes(a, w->kind);
+    if (w->row) w->row += n;
+    for (uint32_t i = 0; w->kind == SHARE_EXPERTS && i < n; i++) {
+        size_t bytes = SHARE_PICKS_HEAD + w->picks[0] * (size_t)SHARE_PICK_BYTES;
+        w->picks += bytes;
+        w->picks_len -= bytes;
+    }
+}
+
+enum err stage_share_work(struct stage *s, const struct share_work *w, uint8_t *out)
+{
+    struct share_work left = *w;
+    enum err e = w->layer >= s->lo && w->layer < s->hi ? sharing_open(s) : ERR_RANGE;
+
+    while (!e && left.n > 0) {
+        struct share_work some = left;
+        if (some.n > s->rows_max) some.n = s->rows_max;
+        e = do_some(s, &some, out);
+        out += share_answer_bytes(s->a, &some);
+        skip_rows(s->a, &left, some.n);
+    }
     return e;
 }

@@ -12,7 +12,7 @@ static bool bound_all(const struct arch *a, const struct layer *l, enum tensor_r
 {
     for (enum tensor_role r = lo; r <= hi; r++) {
         int32_t i = arch_find(a, l->index, r, item);
-        if (i >= 0 && !l->t[i].tile) return false;
+        if (i >= 0 && !(l->t && l->t[i].tile)) return false;
     }
     return true;
 }

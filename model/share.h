@@ -183,8 +183,9 @@ uint64_t kv_cost_heads(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t 
 
 /* Do a work that passed share_check: its answer to out [share_answer_bytes].  The stage is opened
  * over the member's layers for nothing else while a leader waits in a call of another stage.
- *   ERR_RANGE     rows are more than the stage's, the layer is not its, a position is past the
- *                 kv's capacity or would leave a gap, a kv lacks the layer or a head group
+ * More rows than the stage's are done in turns.
+ *   ERR_RANGE     the layer is not the stage's, a position is past the kv's capacity or would leave
+ *                 a gap, a kv lacks the layer or a head group
  *   ERR_NOTFOUND  a part is not held */
 MUST_CHECK enum err stage_share_work(struct stage *s, const struct share_work *w, uint8_t *out);
 

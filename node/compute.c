@@ -1,11 +1,13 @@
 #include "node/compute.h"
 
+#include "node/pieces.h"
 #include "node/pool.h"
 #include "node/turns.h"
 #include "proto/fair.h"
 #include "proto/identity.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +38,7 @@ struct batch {
     } * part;                 /* [rows_max], owned */
     uint32_t n_parts, n_rows; /* 0: there is none */
     uint32_t lo, hi, at;
+    struct sharer *sharer;
     uint64_t us; /* computing so far */
 };
 
@@ -61,13 +64,15 @@ struct compute {
     float *logits;                /* [NEXT_MAX][vocab] */
     struct turns turns;
     struct fair_shares shares; /* of prompts, by coordinator */
+    struct pieces pieces;      /* for leaders elsewhere */
     struct range range[TURNS_MAX];
     uint64_t n_batches;
+    atomic_uint n_shares; /* about share_q.n, to be looked at without the lock */
 
     /* guarded by lock */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct queue rows_q, next_q, call_q;
+    struct queue share_q, rows_q, next_q, call_q;
     bool stopping;
 };
 
@@ -186,12 +191,26 @@ static void take_jobs_of(struct queue *q, const struct kv *kv, struct queue *int
     }
 }
 
+static void take_shares_of(struct queue *q, const struct kv *kv, struct queue *into)
+{
+    for (struct job **at = &q->first; *at;) {
+        const struct share_work *w = &((struct share_job *)*at)->work;
+        bool is_of = false;
+        for (uint32_t i = 0; w->row && i < w->n; i++) is_of |= w->row[i].kv == kv;
+        if (is_of)
+            queue_put(into, queue_unlink(q, at));
+        else
+            at = &(*at)->next;
+    }
+}
+
 void compute_cancel(struct compute *c, const struct kv *kv)
 {
     struct queue gone;
     queue_init(&gone);
     pthread_mutex_lock(&c->lock);
     take_jobs_of(&c->rows_q, kv, &gone);
+    take_shares_of(&c->share_q, kv, &gone);
     pthread_mutex_unlock(&c->lock);
     give_all_back(&gone, ERR_CANCELLED);
 }
@@ -199,7 +218,7 @@ void compute_cancel(struct compute *c, const struct kv *kv)
 unsigned compute_depth(struct compute *c)
 {
     pthread_mutex_lock(&c->lock);
-    unsigned n = c->rows_q.n + c->next_q.n + c->call_q.n;
+    unsigned n = c->share_q.n + c->rows_q.n + c->next_q.n + c->call_q.n;
     pthread_mutex_unlock(&c->lock);
     return n;
 }
@@ -264,7 +283,7 @@ static uint32_t next_pos(const struct batch *b, const struct kv *kv)
 
 static bool fits(const struct batch *b, const struct rows_job *j)
 {
-    return !j->in_batch && j->lo == b->lo && j->hi == b->hi &&
+    return !j->in_batch && j->lo == b->lo && j->hi == b->hi && j->sharer == b->sharer &&
            next_pos(b, j->kv) == j->pos + j->done;
 }
 
@@ -286,6 +305,7 @@ static void begin_batch(struct batch *b, const struct rows_job *turn)
     b->us = 0;
     b->lo = b->at = turn ? turn->lo : 0;
     b->hi = turn ? turn->hi : 0;
+    b->sharer = turn ? turn->sharer : NULL;
 }
 
 /* All tokens that are ready.  Jobs stay queued until their last row is done. */
@@ -352,7 +372,7 @@ static enum err compute_alone(struct compute *c, struct batch *b, const struct p
 {
     uint8_t *x = b->x + p->at * c->row_bytes;
     memcpy(x, p->job->x + p->job->done * c->row_bytes, p->n * c->row_bytes);
-    return stage_forward_part(c->stage, b->lo, b->hi, b->rows + p->at, p->n, x, bad);
+    return stage_forward_shared(c->stage, b->lo, b->hi, b->rows + p->at, p->n, x, b->sharer, bad);
 }
 
 /* After the step: a job that is complete, failed or cancelled leaves the queue; a decode_job's row
@@ -386,7 +406,7 @@ static void scatter(struct compute *c, const struct batch *b, const struct part 
 
 /* A token takes as long as the batch it is in; of a prompt's rows each has its share, and the rest
  * was waiting for others. */
-static uint32_t share_of(uint64_t us, uint32_t n, uint32_t n_rows)
+static uint32_t part_us(uint64_t us, uint32_t n, uint32_t n_rows)
 {
     return n == 1 ? (uint32_t)us : (uint32_t)(us * n / n_rows);
 }
@@ -401,7 +421,7 @@ static void end_batch(struct compute *c, struct batch *b, enum err e, struct non
         enum err of_part = e;
         uint64_t start = uv_hrtime();
         if (alone) of_part = compute_alone(c, b, &b->part[i], &bad);
-        uint32_t took = alone ? us_since(start) : share_of(b->us, b->part[i].n, b->n_rows);
+        uint32_t took = alone ? us_since(start) : part_us(b->us, b->part[i].n, b->n_rows);
         scatter(c, b, &b->part[i], of_part, &bad, took, &finished);
     }
     b->n_parts = b->n_rows = 0;
@@ -416,9 +436,17 @@ static enum err forward(struct compute *c, struct batch *b, uint32_t n_layers,
                         struct nonfinite *bad)
 {
     uint32_t hi = n_layers < b->hi - b->at ? b->at + n_layers : b->hi;
-    enum err e = stage_forward_part(c->stage, b->at, hi, b->rows, b->n_rows, b->x, bad);
+    enum err e =
+        stage_forward_shared(c->stage, b->at, hi, b->rows, b->n_rows, b->x, b->sharer, bad);
     b->at = hi;
     return e;
+}
+
+/* Without what was done for others in between. */
+static uint32_t own_us(const struct compute *c, uint64_t start_ns)
+{
+    uint64_t us = us_since(start_ns);
+    return us > c->pieces.us ? (uint32_t)(us - c->pieces.us) : 0;
 }
 
 static void run_tokens(struct compute *c)
@@ -426,9 +454,10 @@ static void run_tokens(struct compute *c)
     struct batch *b = &c->tokens;
     struct nonfinite bad = { 0 };
     uint64_t start = uv_hrtime();
+    c->pieces.us = 0;
     range_use(c, b->lo, b->hi);
     enum err e = forward(c, b, b->hi - b->lo, &bad);
-    b->us = us_since(start);
+    b->us = own_us(c, start);
     turns_did_tokens(&c->turns, (uint32_t)b->us, uv_hrtime());
     end_batch(c, b, e, bad);
 }
@@ -451,8 +480,9 @@ static void run_prompts(struct compute *c, bool is_wanted)
         return;
     }
     if (from == b->lo) range_use(c, b->lo, b->hi);
+    c->pieces.us = 0;
     enum err e = forward(c, b, n, &bad);
-    uint32_t us = us_since(start);
+    uint32_t us = own_us(c, start);
     b->us += us;
     turns_did_layers(&c->turns, b->n_rows, b->at - from, us);
     if (!e && b->at < b->hi) {
@@ -531,6 +561,54 @@ static void run_call(struct compute *c, struct call_job *j)
     give_back(&j->job, e);
 }
 
+/* --- for leaders elsewhere --- */
+
+/* Called with the lock; returns with it. */
+static void run_share(struct compute *c)
+{
+    struct share_job *j = (struct share_job *)queue_unlink(&c->share_q, &c->share_q.first);
+    atomic_store_explicit(&c->n_shares, c->share_q.n, memory_order_relaxed);
+    pthread_mutex_unlock(&c->lock);
+    give_back(&j->job, pieces_do(&c->pieces, j));
+    pthread_mutex_lock(&c->lock);
+}
+
+/* Between the steps of our own layers. */
+static void between_steps(void *arg, uint32_t layer, enum stage_part done)
+{
+    struct compute *c = arg;
+    (void)layer, (void)done;
+    if (atomic_load_explicit(&c->n_shares, memory_order_relaxed) == 0) return;
+    pthread_mutex_lock(&c->lock);
+    while (c->share_q.first) run_share(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void compute_share(struct compute *c, struct share_job *j)
+{
+    atomic_fetch_add_explicit(&c->n_shares, 1, memory_order_relaxed);
+    submit(c, &c->share_q, &j->job, JOB_SHARE);
+}
+
+void compute_wait(struct compute *c, bool (*ready)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&c->lock);
+    while (!ready(arg) && !c->stopping) {
+        if (c->share_q.first)
+            run_share(c);
+        else
+            pthread_cond_wait(&c->wake, &c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+void compute_wake(struct compute *c)
+{
+    pthread_mutex_lock(&c->lock);
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* --- the thread --- */
 
 /* Does anybody still want the prompts under way? */
@@ -562,10 +640,14 @@ static void run_rows(struct compute *c)
         run_prompts(c, wanted);
 }
 
-/* Called with the lock; returns with it.  Tokens first (they are short and start the next step),
- * then calls, then layers. */
+/* Called with the lock; returns with it.  What others wait for first, then tokens (they are short
+ * and start the next step), then calls, then layers. */
 static void run_some(struct compute *c)
 {
+    if (c->share_q.first) {
+        run_share(c);
+        return;
+    }
     if (c->next_q.first) {
         struct queue jobs;
         queue_init(&jobs);
@@ -589,7 +671,7 @@ static void *thread_main(void *arg)
     pool_be_nice(c->c.nice);
     pthread_mutex_lock(&c->lock);
     while (!c->stopping) {
-        if (c->rows_q.first || c->next_q.first || c->call_q.first)
+        if (c->share_q.first || c->rows_q.first || c->next_q.first || c->call_q.first)
             run_some(c);
         else
             pthread_cond_wait(&c->wake, &c->lock);
@@ -619,15 +701,17 @@ static enum err open_parts(struct compute *c, struct why *why)
 {
     const struct compute_config *k = &c->c;
     enum err e = ERR_OK;
-    c->rows_max = stage_rows_within(k->arch, k->hi - k->lo, k->workers->n, SCRATCH_BYTES);
+    c->rows_max = stage_rows_within(k->arch, k->all_hi - k->all_lo, k->workers->n, SCRATCH_BYTES);
     turns_init(&c->turns, c->rows_max);
     c->x = malloc(NEXT_MAX * c->row_bytes);
     e = c->x ? open_batch(c, &c->tokens) : ERR_NOMEM;
     if (!e) e = open_batch(c, &c->prompts);
-    if (!e && k->lo < k->hi)
-        e = stage_open(&c->stage, k->arch, k->layers, k->lo, k->hi, c->rows_max, k->kernels,
+    c->pieces = (struct pieces){ .c = k, .rows_max = c->rows_max };
+    if (!e && k->all_lo < k->all_hi)
+        e = stage_open(&c->stage, k->arch, k->all, k->all_lo, k->all_hi, c->rows_max, k->kernels,
                        k->workers);
     if (c->stage) stage_tell(c->stage, k->pager);
+    if (c->stage) stage_laps(c->stage, between_steps, c);
     if (!e && k->ends) {
         c->logits = malloc(sizeof(float) * NEXT_MAX * k->arch->vocab);
         e = c->logits ? ends_open(&c->ends, k->arch, k->ends, NEXT_MAX, k->kernels, k->workers)
@@ -646,6 +730,8 @@ enum err compute_open(struct compute **out, const struct compute_config *config,
     if (!c) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     c->c = *config;
     c->row_bytes = arch_row_bytes(config->arch);
+    if (!c->c.all) c->c.all = config->layers, c->c.all_lo = config->lo, c->c.all_hi = config->hi;
+    queue_init(&c->share_q);
     queue_init(&c->rows_q);
     queue_init(&c->next_q);
     queue_init(&c->call_q);
@@ -670,12 +756,14 @@ void compute_close(struct compute *c)
     pthread_mutex_unlock(&c->lock);
     if (c->started) pthread_join(c->thread, NULL);
 
+    give_all_back(&c->share_q, ERR_CANCELLED);
     give_all_back(&c->rows_q, ERR_CANCELLED);
     give_all_back(&c->next_q, ERR_CANCELLED);
     give_all_back(&c->call_q, ERR_CANCELLED);
     if (c->sampler) sampler_close(c->sampler);
     if (c->ends) ends_close(c->ends);
     stage_close(c->stage);
+    pieces_close(&c->pieces);
     free(c->logits);
     close_batch(&c->tokens);
     close_batch(&c->prompts);
@@ -773,7 +861,8 @@ static uint32_t measure_head(struct compute *c)
 struct pace compute_measure(struct compute *c)
 {
     struct pace p = { 0 };
-    if (c->stage) measure_layers(c, &p);
+    if (c->c.lo < c->c.hi) measure_layers(c, &p);
+    pieces_measure(&c->pieces, &p);
     if (c->ends) p.head_us = measure_head(c);
     return p;
 }

@@ -3,6 +3,7 @@
  *     stage actor ----rows_job---->  queue  ----> one thread + the pool ----note----> who asked
  *     coordinator --next, call---->
  *     both ----------decode------->
+ *     member ------share_job------>
  *
  * One thread owns the layers' scratch, the ends and the sampler; it forks into the pool's threads
  * inside a step.  It does no I/O.  Rows of all sessions that are ready go through the layers
@@ -14,13 +15,13 @@
 #ifndef NODE_COMPUTE_H
 #define NODE_COMPUTE_H
 
-#include "model/forward.h"
 #include "model/sampler.h"
+#include "model/share.h"
 #include "node/actor.h"
 
 struct compute;
 
-enum job_kind { JOB_ROWS, JOB_NEXT, JOB_CALL, JOB_DECODE_ROWS, JOB_DECODE_NEXT };
+enum job_kind { JOB_ROWS, JOB_NEXT, JOB_CALL, JOB_DECODE_ROWS, JOB_DECODE_NEXT, JOB_SHARE };
 
 struct job {
     struct note note;     /* first; kind and drop are the submitter's */
@@ -45,6 +46,7 @@ struct rows_job {
     bool is_token; /* few rows of a running answer, that somebody waits for; else of a prompt */
     uint8_t rank;  /* of a prompt: a lower one goes first */
     uint64_t who;  /* has his share of prompts (fair.h) */
+    struct sharer *sharer; /* of its session from first to last; NULL: nobody.  Borrowed */
     /* compute's */
     uint32_t done; /* rows already computed */
     bool in_batch, cancelled;
@@ -84,10 +86,19 @@ struct call_job {
     enum err (*run)(struct call_job *j, struct ends *e);
 };
 
+/* Work for a leader elsewhere (pieces.h). */
+struct share_job {
+    struct job job;
+    struct share_work work; /* passed share_check; borrowed, and kvs touched, until it is back */
+    uint8_t *out;           /* [share_answer_bytes] borrowed until it is back */
+};
+
 struct compute_config {
     const struct arch *arch;    /* all borrowed until compute_close */
-    const struct layer *layers; /* [hi - lo]; may be NULL when lo == hi */
+    const struct layer *layers; /* [hi - lo] held wholly; may be NULL when lo == hi */
     uint32_t lo, hi;
+    const struct layer *all; /* [all_hi - all_lo] held wholly or in parts; NULL: layers, lo, hi */
+    uint32_t all_lo, all_hi;
     const struct layer *ends; /* NULL: none */
     struct pager *pager;      /* NULL: none */
     const struct kernels *kernels;
@@ -107,6 +118,15 @@ void compute_call(struct compute *c, struct call_job *j);
 /* rows.job comes back, with the layers' time; next.job.compute_us is the picking's. */
 void compute_decode(struct compute *c, struct decode_job *j);
 
+/* Before everything else, see pieces.h. */
+void compute_share(struct compute *c, struct share_job *j);
+
+/* Inside sharer.ask and collect, on the compute thread: return when ready(arg) says so (it is
+ * called with the queue's lock held), or when the node is stopping.  Meanwhile others' share_jobs
+ * are done.  compute_wake, from any thread: ready may have changed. */
+void compute_wait(struct compute *c, bool (*ready)(void *arg), void *arg);
+void compute_wake(struct compute *c);
+
 /* Send back, cancelled, every waiting job of this kv; the one being computed comes back by itself.
  */
 void compute_cancel(struct compute *c, const struct kv *kv);
@@ -120,6 +140,7 @@ struct pace {
     uint32_t prefill;  /* rows a second through one layer, of a prompt; 0 unknown: no layers, or
                           layers so large that finding out takes long */
     uint32_t head_us;  /* a hidden row to the next token's embedding; 0 without ends */
+    uint32_t heads_us, expert_us, dense_us; /* one row through one head group, ...; 0 without */
 };
 struct pace compute_measure(struct compute *c);
 

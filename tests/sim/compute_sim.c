@@ -191,6 +191,24 @@ void compute_decode(struct compute *c, struct decode_job *j)
     submit(c, &c->rows_q, &j->rows.job, JOB_DECODE_ROWS);
 }
 
+/* No place of the world shares layers. */
+void compute_share(struct compute *c, struct share_job *j)
+{
+    (void)c;
+    give_back(&j->job, ERR_UNSUPPORTED);
+}
+
+void compute_wait(struct compute *c, bool (*ready)(void *arg), void *arg)
+{
+    (void)c, (void)ready, (void)arg;
+    abort();
+}
+
+void compute_wake(struct compute *c)
+{
+    (void)c;
+}
+
 void compute_cancel(struct compute *c, const struct kv *kv)
 {
     for (struct job **at = &c->rows_q.first; *at;) {
