@@ -1,0 +1,3 @@
+unit_test(gateway stops gateway)
+unit_test(gateway tool_calls gateway)
+unit_test(gateway openai gateway)
