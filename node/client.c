@@ -1,7 +1,6 @@
 #include "node/client.h"
 
-#include "node/net.h"
-#include "node/runtime_dir.h"
+#include "node/question.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -9,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { N_SIGNALS = 2, RETRY_MS = 300 };
+enum { N_SIGNALS = 2 };
 
 struct client {
     struct actor actor; /* first: gets the lines */
@@ -17,20 +16,9 @@ struct client {
     struct hub hub;
     struct net *net;
     uv_signal_t signal[N_SIGNALS];
-    bool is_asking; /* a question is open */
-    bool is_sent;   /* and the coordinator has it */
-    struct msg_ASK question;
-    uint32_t rid;
+    struct questions *questions;
+    struct question *question; /* that is open; NULL: none is */
     bool is_stopping;
-
-    /* coming back to it */
-    uint8_t request[REQUEST_BYTES]; /* what the coordinator knows the question by */
-    size_t n_heard;                 /* bytes of its answer's text */
-    bool is_lost;                   /* the connection is, or the coordinator */
-    bool is_unknown;                /* it is to be asked anew */
-    uint64_t until_ms;              /* it is waited for */
-    struct why lost_why;
-    uv_timer_t retry;
 };
 
 /* --- lines: a thread that reads when it is told to --- */
@@ -116,198 +104,64 @@ static void on_note(struct actor *a, struct note *n)
 
 /* --- the question --- */
 
-static void fail_question(struct client *c, const char *text)
-{
-    if (!c->is_asking) return;
-    c->is_asking = c->is_sent = c->is_lost = false;
-    c->c.on_fail(c->c.arg, text);
-}
-
-static void on_retry(uv_timer_t *t);
-
-/* The coordinator has gone, perhaps for a moment only. */
-static void lose(struct client *c, const char *text)
-{
-    struct why why;
-    if (c->is_sent) c->until_ms = now_ms(&c->hub) + c->c.patience_ms;
-    c->is_sent = false;
-    if (c->c.patience_ms == 0 || c->question.plan_only) {
-        fail_question(c, text);
-        return;
-    }
-    if (!c->is_lost) {
-        c->is_lost = true;
-        fail(&c->lost_why, ERR_CLOSED, "%s", text);
-        fail(&why, ERR_CLOSED, "%.300s; waiting for it, at most %u s", text,
-             c->c.patience_ms / 1000);
-        c->c.on_note(c->c.arg, slice_str(why.text));
-    }
-    uv_timer_start(&c->retry, on_retry, RETRY_MS, RETRY_MS);
-}
-
-static void dial(struct client *c);
-
-static void on_retry(uv_timer_t *t)
-{
-    struct client *c = t->data;
-    struct why why;
-    if (!c->is_lost || !c->is_asking || c->is_sent) {
-        uv_timer_stop(t);
-    } else if (now_ms(&c->hub) >= c->until_ms) {
-        uv_timer_stop(t);
-        c->is_lost = false;
-        fail(&why, ERR_CLOSED, "%.300s, and it has not come back within %u s", c->lost_why.text,
-             c->c.patience_ms / 1000);
-        fail_question(c, why.text);
-    } else {
-        dial(c);
-    }
-}
-
-/* A node of this machine may listen elsewhere now. */
-static void look_around(struct client *c)
-{
-    struct local_node node[16];
-    unsigned n = 0;
-    if (!c->is_lost || runtime_find(node, 16, &n, NULL)) return;
-    for (unsigned i = 0; i < n; i++) {
-        if (!node_id_equal(&node[i].link.id, &c->c.link.id)) continue;
-        c->c.link = node[i].link;
-        return;
-    }
-}
-
-/* Ask, or ask for what is missing.  Each time with another number, so that what was said to the
- * one before is not taken for an answer to this one. */
-static void send_question(struct client *c)
-{
-    struct msg m = { .type = MSG_ASK, .rid = ++c->rid };
-    if (c->is_lost && !c->is_unknown) {
-        m.type = MSG_ASK_RESUME;
-        m.u.ASK_RESUME.request = slice_of(c->request, REQUEST_BYTES);
-        m.u.ASK_RESUME.heard = c->n_heard;
-    } else {
-        m.u.ASK = c->question;
-        if (c->c.patience_ms > 0) m.u.ASK.request = slice_of(c->request, REQUEST_BYTES);
-    }
-    enum err e = net_send(c->net, &c->c.link.id, &m);
-    if (e == ERR_RANGE)
-        fail_question(c, "the conversation is too long to send");
-    else if (e && !c->is_lost)
-        fail_question(c, err_text(e));
-    else
-        c->is_sent = !e;
-}
-
-static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
+static void on_plan(void *arg, struct slice json)
 {
     struct client *c = arg;
-    struct why text;
-    (void)id;
-    if (!c->is_asking || c->is_sent || c->is_stopping) return;
-    if (!e) {
-        send_question(c);
-        return;
-    }
-    if (c->is_lost) return; /* the next try will tell */
-    fail(&text, e, "%s:%u cannot be asked: %s", c->c.link.host, c->c.link.port, why);
-    fail_question(c, text.text);
+    c->c.on_plan(c->c.arg, json);
 }
 
-static void dial(struct client *c)
+static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
 {
-    look_around(c);
-    net_dial(c->net, &c->c.link.id, c->c.link.host, c->c.link.port, on_dialled, c);
+    struct client *c = arg;
+    c->c.on_text(c->c.arg, index, text, is_thinking);
+}
+
+static void on_progress(void *arg, struct slice text)
+{
+    struct client *c = arg;
+    c->c.on_note(c->c.arg, text);
+}
+
+static void on_done(void *arg, const struct msg_ASK_DONE *done)
+{
+    struct client *c = arg;
+    c->question = NULL;
+    c->c.on_done(c->c.arg, done);
+}
+
+static void on_fail(void *arg, unsigned code, const char *text)
+{
+    struct client *c = arg;
+    (void)code;
+    c->question = NULL;
+    c->c.on_fail(c->c.arg, text);
 }
 
 void client_ask(struct client *c, const struct msg_ASK *q)
 {
-    c->question = *q;
-    c->is_asking = true;
-    c->is_sent = c->is_lost = c->is_unknown = false;
-    c->n_heard = 0;
-    random_bytes(c->request, REQUEST_BYTES);
-    dial(c);
+    struct question_events on = { c, on_plan, on_text, on_progress, on_done, on_fail };
+    if (question_ask(c->questions, q, &on, &c->question))
+        c->c.on_fail(c->c.arg, err_text(ERR_NOMEM));
 }
 
 void client_cancel(struct client *c)
 {
-    if (!c->is_asking) return;
-    struct msg m = { .type = MSG_ASK_CANCEL, .rid = c->rid };
-    if (!c->is_sent || net_send(c->net, &c->c.link.id, &m)) fail_question(c, "cancelled");
-}
-
-/* --- what comes back --- */
-
-static void on_error(struct client *c, const struct msg_ERROR *e)
-{
-    struct why why;
-    fail(&why, ERR_DENIED, "%.*s", (int)e->text.n, (const char *)e->text.p);
-    if (e->code == WIRE_SHUTTING_DOWN) {
-        lose(c, why.text);
-    } else if (e->code == WIRE_NO_SUCH_SESSION && c->is_lost && c->n_heard == 0) {
-        c->is_unknown = true; /* it had not got so far */
-        send_question(c);
-    } else {
-        fail_question(c, why.text);
-    }
-}
-
-/* So that it need not be kept for us any longer.  false: the line broke under the last word; it is
- * told again when we come back. */
-static bool say_heard(struct client *c)
-{
-    struct msg m = { .type = MSG_ASK_HEARD };
-    if (c->c.patience_ms == 0 || c->question.plan_only) return true;
-    m.u.ASK_HEARD.request = slice_of(c->request, REQUEST_BYTES);
-    return net_send(c->net, &c->c.link.id, &m) == ERR_OK;
-}
-
-static void on_answer(struct client *c, const struct mail *m)
-{
-    const struct msg *a = &m->m;
-    if (c->is_lost && a->type != MSG_ERROR) {
-        c->is_lost = c->is_unknown = false;
-        c->c.on_note(c->c.arg, slice_str("it is back, and the answer goes on"));
-    }
-    switch (a->type) {
-    case MSG_ASK_PLAN: c->c.on_plan(c->c.arg, a->u.ASK_PLAN.plan); break;
-    case MSG_ASK_TEXT:
-        c->n_heard += a->u.ASK_TEXT.text.n;
-        c->c.on_text(c->c.arg, (uint32_t)a->u.ASK_TEXT.index, a->u.ASK_TEXT.text,
-                     a->u.ASK_TEXT.thinking);
-        break;
-    case MSG_ASK_NOTE: c->c.on_note(c->c.arg, a->u.ASK_NOTE.text); break;
-    case MSG_ASK_DONE:
-        if (!say_heard(c)) {
-            lose(c, "the connection broke at the end of the answer");
-            break;
-        }
-        c->is_asking = c->is_sent = false;
-        c->c.on_done(c->c.arg, &a->u.ASK_DONE);
-        break;
-    case MSG_ERROR: on_error(c, &a->u.ERROR); break;
-    default: break;
-    }
+    if (c->question) question_cancel(c->question);
 }
 
 static void on_mail(void *arg, struct mail *m)
 {
     struct client *c = arg;
-    if (c->is_asking && !c->is_stopping && m->m.rid == c->rid &&
-        node_id_equal(&m->from, &c->c.link.id))
-        on_answer(c, m);
-    m->note.drop(&m->note);
+    if (c->is_stopping)
+        m->note.drop(&m->note);
+    else
+        questions_on_mail(c->questions, m);
 }
 
 static void on_peer(void *arg, const struct node_id *id, bool up, const char *why)
 {
     struct client *c = arg;
-    struct why text;
-    if (up || !c->is_sent || c->is_stopping || !node_id_equal(id, &c->c.link.id)) return;
-    fail(&text, ERR_CLOSED, "the connection to %s:%u is lost%s%s", c->c.link.host, c->c.link.port,
-         *why ? ": " : "", why);
-    lose(c, text.text);
+    if (!c->is_stopping) questions_on_peer(c->questions, id, up, why);
 }
 
 /* --- life --- */
@@ -339,16 +193,18 @@ enum err client_open(struct client **out, const struct client_config *config, st
                              .on_mail = on_mail,
                              .on_peer = on_peer };
     e = net_open(&c->net, &c->hub, &nc, why);
-    if (!e && (e = actor_init(&c->actor, &c->hub, "client", 0, on_note)))
+    struct questions_config qc = { &c->hub, c->net, c->c.link, c->c.patience_ms };
+    if (!e && (e = questions_open(&c->questions, &qc))) net_close(c->net, NULL, NULL);
+    if (!e && (e = actor_init(&c->actor, &c->hub, "client", 0, on_note))) {
+        questions_close(c->questions);
         net_close(c->net, NULL, NULL);
+    }
     if (e) {
         hub_fini(&c->hub);
         free(c);
         return e;
     }
     signal(SIGPIPE, SIG_IGN);
-    uv_timer_init(&c->hub.loop, &c->retry);
-    c->retry.data = c;
     for (int i = 0; i < N_SIGNALS; i++) {
         uv_signal_init(&c->hub.loop, &c->signal[i]);
         c->signal[i].data = c;
@@ -377,7 +233,7 @@ void client_stop(struct client *c)
     pthread_mutex_unlock(&reader.lock);
     actor_fini(&c->actor);
     for (int i = 0; i < N_SIGNALS; i++) uv_close((uv_handle_t *)&c->signal[i], NULL);
-    uv_close((uv_handle_t *)&c->retry, NULL);
+    questions_close(c->questions);
     net_close(c->net, on_net_closed, c);
 }
 
