@@ -181,6 +181,7 @@ void attention_heads(struct stage *s, const struct bound *b, uint32_t l)
     uint64_t kv_width = (uint64_t)n_g * a->head_dim;
     uint32_t units = n_g * (b->heads->q->tiling.groups + 2 * b->heads->k->tiling.groups);
 
+    wait_heads(s, b);
     pass_run(s->w, qkv_range, &p, units, units, s->n * (q_width + 2 * kv_width) * a->hidden);
     pass_run(s->w, store_range, &p, s->n, s->n, s->n * (q_width + kv_width) * 16);
     attend(s, l);

@@ -315,34 +315,6 @@ void stage_close(struct stage *s)
     free(s);
 }
 
-/* --- what is read next --- */
-
-void soon_mlp(struct stage *s, const struct mlp *m)
-{
-    if (!s->pager) return;
-    s->pager->soon(s->pager, m->gate);
-    s->pager->soon(s->pager, m->up);
-    s->pager->soon(s->pager, m->down);
-}
-
-void soon_heads(struct stage *s, const struct head_group *h)
-{
-    const struct tensor *const all[] = { h->q, h->k, h->v, h->o };
-
-    for (unsigned i = 0; i < 4 && s->pager; i++) s->pager->soon(s->pager, all[i]);
-}
-
-/* All of a layer but its routed experts, which mlp.c knows when the router has chosen.  What others
- * may compute is told when they are known to not. */
-static void soon_layer(struct stage *s, const struct bound *b, bool shared)
-{
-    if (!s->pager) return;
-    for (uint32_t g = 0; g < s->a->n_kv && !shared; g++) soon_heads(s, &b->heads[g]);
-    if (b->router) s->pager->soon(s->pager, b->router);
-    if (b->shared.gate) soon_mlp(s, &b->shared);
-    for (uint32_t i = 0; i < s->n_parts && !b->moe && !shared; i++) soon_mlp(s, &b->items[i]);
-}
-
 /* --- rows through the layers --- */
 
 void mark_bad(struct stage *s, uint32_t i)
@@ -413,6 +385,7 @@ void stage_begin(struct stage *s, const struct row *rows, uint32_t n)
 {
     s->row = rows;
     s->n = n;
+    s->told = s->pager && s->pager->wants(s->pager) ? s->pager : NULL;
     s->any_bad = false;
     for (uint32_t i = 0; i < n; i++) s->bad[i] = 0;
 }
@@ -443,10 +416,12 @@ static enum err one_layer(struct stage *s, uint32_t l, struct sharer *by)
     part_done(s, l, STAGE_ATTENTION);
     /* also when it comes in a call of its own */
     if (l + 1 < s->hi) soon_layer(s, b + 1, by != NULL);
+    if (l + 1 < s->hi && !by) foresee(s, b + 1);
     if (by)
         e = shared_feed_forward(s, b, l, by);
     else
         feed_forward(s, b);
+    layer_done(s, l);
     if (!e) part_done(s, l, STAGE_MLP);
     return e;
 }

@@ -49,10 +49,22 @@ struct nonfinite {
     uint32_t pos;
 };
 
-/* Someone who wants to know which weights are read next, for example to fetch them from a disk:
- * called on the thread that calls stage_forward, some milliseconds ahead where possible. */
+/* Someone who brings weights into memory before they are read, for example from a disk.  But for
+ * wait, everything is called on the thread that calls stage_forward, in the order of the layers:
+ *
+ *     soon(trunk l) | wait, attention l | soon(trunk l + 1) maybe(experts l + 1)
+ *                   | soon(experts l) wait, MLP l | done(l) | ...  */
 struct pager {
+    /* Asked before each call: false, and nothing is told during it. */
+    bool (*wants)(struct pager *p);
+    /* Will be read, some milliseconds from now where possible. */
     void (*soon)(struct pager *p, const struct tensor *w);
+    /* An expert that may be chosen (foresee.c). */
+    void (*maybe)(struct pager *p, const struct tensor *w);
+    /* Is read now: return when it is there.  Any thread, also several. */
+    void (*wait)(struct pager *p, const struct tensor *w);
+    /* What was announced of this layer will not be read again. */
+    void (*done)(struct pager *p, uint32_t layer);
 };
 
 /* Layers [lo, hi) with their scratch.  Touched by one thread at a time. */

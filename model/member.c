@@ -89,6 +89,7 @@ static enum err do_heads(struct stage *s, const struct bound *b, const struct sh
     s->sharing->width = w->hi - w->lo;
     for (uint32_t i = 0; i < w->n; i++) out = aim(s, i, w->hi - w->lo, w->lead, out);
 
+    for (uint32_t g = w->lo; g < w->hi; g++) soon_heads(s, &b->heads[g]);
     set_angles(s);
     attend_plan(s);
     s->g_lo = w->lo, s->g_hi = w->hi;
@@ -192,6 +193,7 @@ static enum err do_some(struct stage *s, const struct share_work *w, uint8_t *ou
         e = do_experts(s, b, w, out);
     else
         e = do_dense(s, b, w, out);
+    layer_done(s, w->layer);
     for (uint32_t i = 0; i < w->n && !e && s->any_bad; i++)
         if (s->bad[i]) spoil(s, i, pieces_of(s, w, i));
     return e;

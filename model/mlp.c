@@ -165,6 +165,7 @@ void mlp_route(struct stage *s, const struct bound *b)
     struct mlp_pass p = { s, b, 0 };
     uint32_t groups = b->router->tiling.groups;
 
+    wait_weights(s, b->router);
     pass_run(s->w, router_range, &p, groups, groups, (uint64_t)s->n * a->hidden * a->n_experts * 4);
     pass_run(s->w, choose_range, &p, s->n, s->n, (uint64_t)s->n * a->n_experts * (a->top_k + 16));
 }
@@ -216,6 +217,7 @@ static void gate_up(struct stage *s, const struct lane *l, const struct piece *p
     uint32_t c0 = lo * UNIT, end = hi * UNIT < gate->rows ? hi * UNIT : gate->rows;
     uint32_t g0 = lo * UNIT_GROUPS, g1 = (end + GROUP_ROWS - 1) / GROUP_ROWS, width = end - c0;
 
+    wait_weights(s, gate);
     s->k->product(l->t0 - c0, width, gate, NULL, &p->x, g0, g1);
     s->k->product(l->t1 - c0, width, up, NULL, &p->x, g0, g1);
     s->k->swiglu(l->t0, l->t0, l->t1, p->x.n * width);

@@ -130,6 +130,7 @@ struct stage {
     const struct kernels *k;
     struct workers *w;
     struct pager *pager; /* NULL: nobody */
+    struct pager *told;  /* the same during a call that it wants to hear of, else NULL */
 
     /* set by stage_open */
     uint32_t lo, hi, rows_max;
@@ -181,9 +182,16 @@ struct stage {
 /* Note that a number of row i is not finite. */
 void mark_bad(struct stage *s, uint32_t i);
 
-/* Tell the pager, if there is one, that these weights are read soon (forward.c). */
+/* foresee.c: tell the pager, if it listens, that these weights are read soon; that they are read
+ * now, on any thread; which experts of a layer the rows in h, as the layer before will change them,
+ * probably choose; that a layer is done. */
+void soon_layer(struct stage *s, const struct bound *b, bool shared);
 void soon_mlp(struct stage *s, const struct mlp *m);
 void soon_heads(struct stage *s, const struct head_group *h);
+void wait_heads(const struct stage *s, const struct bound *b); /* those of this call */
+void wait_weights(const struct stage *s, const struct tensor *w);
+void foresee(struct stage *s, const struct bound *b);
+void layer_done(const struct stage *s, uint32_t layer);
 
 /* These rows are what follows is about; none of them is bad yet (forward.c). */
 void stage_begin(struct stage *s, const struct row *rows, uint32_t n);

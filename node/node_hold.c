@@ -44,11 +44,23 @@ enum err node_find_holding(struct node *n, struct why *why)
     return holder_find(&n->holder, &hc, &n->is_held, &n->holding, why);
 }
 
+/* Memory that weights may take. */
+static uint64_t room_for_weights(const struct node_config *c)
+{
+    uint64_t kv = c->kv_bytes ? c->kv_bytes : c->ram / 4, all = warm_room();
+
+    if (!c->ram) return all;
+    uint64_t given = c->ram > kv ? c->ram - kv : 0;
+    return given < all ? given : all;
+}
+
 enum err node_load(struct node *n, struct why *why)
 {
     const struct node_config *c = n->c;
     bool has_room = file_path(n->journal_dir, c->store_dir, "requests", NULL) == ERR_OK;
     struct services_config sc = { .store = holder_store(n->holder),
+                                  .store_dir = c->store_dir,
+                                  .room = room_for_weights(c),
                                   .model = holder_model(n->holder),
                                   .hold = n->holding,
                                   .context = c->context,
@@ -201,13 +213,6 @@ static bool state_for_mover(void *arg, struct mover_state *out)
                                  .layer_us = v->pace.layer_us,
                                  .sessions = stage_server_sessions(v->stage) };
     return true;
-}
-
-static uint64_t room_for_weights(const struct node_config *c)
-{
-    if (!c->ram) return warm_room();
-    uint64_t kv = c->kv_bytes ? c->kv_bytes : c->ram / 4;
-    return c->ram > kv ? c->ram - kv : 0;
 }
 
 enum err node_open_mover(struct node *n, struct why *why)

@@ -9,12 +9,23 @@ enum { PATIENCE_S = 30, PLAN_PATIENCE_MS = 2000 };
 
 /* --- load --- */
 
+static void name_learnt(struct services *s)
+{
+    const uint8_t *id = s->weights.name.id.b;
+    int n = s->c.store_dir ? snprintf(s->learnt, sizeof s->learnt, "%s/experts-%02x%02x%02x%02x",
+                                      s->c.store_dir, id[0], id[1], id[2], id[3])
+                           : 0;
+    if (n >= (int)sizeof s->learnt) s->learnt[0] = 0;
+}
+
 static enum err load_weights(struct services *s, struct why *why)
 {
     const struct services_config *c = &s->c;
     enum err e = weights_open_held(&s->weights, c->store, c->model, &c->hold, why);
     if (e) return e;
-    if ((e = warm_open(&s->warm, &s->weights, warm_room()))) return fail(why, e, "%s", err_text(e));
+    name_learnt(s);
+    e = warm_open(&s->warm, &s->weights, c->room, s->learnt[0] ? s->learnt : NULL);
+    if (e) return fail(why, e, "%s", err_text(e));
 
     char held[HOLDING_TEXT];
     struct holding layers = c->hold;

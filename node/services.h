@@ -18,8 +18,10 @@
 /* All pointers are borrowed until services_close. */
 struct services_config {
     struct store *store;
-    const char *model; /* NULL: the only one */
+    const char *store_dir; /* its folder; NULL: nothing is learnt for the next start */
+    const char *model;     /* NULL: the only one */
     struct holding hold;
+    uint64_t room;     /* bytes of weights in memory, about */
     uint32_t context;  /* 0: the model's */
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
@@ -42,6 +44,7 @@ struct services_config {
 struct services {
     struct services_config c;
     struct weights weights;
+    char learnt[512]; /* file of how much experts are used; empty: none */
     struct warm *warm;
     struct tokenizer *tokenizer; /* NULL: it does not coordinate */
     enum chat_form form;

@@ -1,138 +1,282 @@
 #include "node/warm.h"
 
+#include "base/log.h"
+#include "node/learnt.h"
+#include "node/memory.h"
+#include "node/units.h"
+
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-#include <uv.h>
+#include <time.h>
+
+/* Reads under way at a time: a disk needs several to be at its best, and guesses must leave it to
+ * what is sure. */
+enum { READERS = 4, GUESSING_MAX = 2 };
+
+static const float WORTH_ALWAYS = 2; /* keep.h */
 
 struct warm {
-    struct pager pager; /* first: soon gets a pointer to it */
-    const struct weights *w;
-    size_t page;
+    struct pager pager; /* first: its functions get a pointer to it */
+    const char *learnt; /* borrowed; NULL: none */
+    struct units units;
     bool fits;
-    pthread_t thread;
-    bool started;
+    pthread_t reader[READERS], filler, idler;
+    unsigned readers;     /* started */
+    bool filling, idling; /* started */
+    sem_t idle_go, idle_came;
+    uint32_t idle_unit; /* the filler's while the idler waits, and the other way round */
     atomic_bool stop, done;
+    atomic_bool *here; /* owned; [units]: IN, for those who only look */
+
+    /* the queue of reads and what decides about it; guarded by lock */
+    pthread_mutex_t lock;
+    pthread_cond_t asked, came;
+    struct keep *keep; /* owned */
+    uint32_t n_in, guessing;
+    uint32_t lazy; /* what the idler reads: nobody waits for that */
+    uint64_t read, forgotten;
+    atomic_uint_fast64_t waited_ns;
 };
 
-/* The pages of a tile, whole. */
-struct span {
-    uint8_t *p;
-    size_t n;
-};
-
-static struct span span_of(const struct warm *m, const struct tensor *t, uint32_t tile)
+static void wait_on(sem_t *s)
 {
-    uintptr_t at = (uintptr_t)t->tile[tile], lo = at & ~(uintptr_t)(m->page - 1);
-    uintptr_t hi = at + tiling_tile_bytes(&t->tiling, tile);
-
-    return (struct span){ (uint8_t *)lo, (hi - lo + m->page - 1) & ~(size_t)(m->page - 1) };
+    while (sem_wait(s) != 0) {
+    } /* a signal came */
 }
 
-/* Tiles under a page were copied out of the map (store/tiles.c). */
-static bool is_copied(const struct warm *m, const struct tensor *t, uint32_t tile)
+static uint64_t now_ns(void)
 {
-    return tiling_tile_bytes(&t->tiling, tile) < m->page;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Begin to read what is not in memory; does not wait.  Advice: it may fail. */
-static void ask_for(struct span s)
+/* --- reading and forgetting; called with the lock, which is given up meanwhile --- */
+
+static void forget(struct warm *m, uint32_t unit)
 {
-    (void)madvise(s.p, s.n, MADV_WILLNEED);
+    m->n_in--;
+    m->forgotten += m->units.unit[unit].bytes;
+    pthread_mutex_unlock(&m->lock);
+    units_forget(&m->units, unit);
+    pthread_mutex_lock(&m->lock);
 }
 
-/* --- the thread --- */
-
-static void touch(const struct warm *m, struct span s)
+/* keep has marked it OUT: so do we, before anybody can ask for it anew. */
+static bool make_room(struct warm *m)
 {
-    for (size_t at = 0; at < s.n; at += m->page) (void)*(volatile const uint8_t *)(s.p + at);
-}
+    uint32_t unit = keep_victim(m->keep);
 
-static bool touch_layer(struct warm *m, const struct layer *l)
-{
-    uint32_t n = l->t ? arch_n_specs(&m->w->manifest.arch, l->index) : 0;
-
-    for (uint32_t i = 0; i < n; i++) {
-        const struct tensor *t = &l->t[i];
-        for (uint32_t tile = 0; t->tile && tile < t->tiling.tiles; tile++) {
-            if (atomic_load_explicit(&m->stop, memory_order_relaxed)) return false;
-            if (is_copied(m, t, tile)) continue;
-            /* one ahead, so that the disk always has something to do */
-            if (tile == 0) ask_for(span_of(m, t, 0));
-            if (tile + 1 < t->tiling.tiles) ask_for(span_of(m, t, tile + 1));
-            touch(m, span_of(m, t, tile));
-        }
-    }
+    if (unit == KEEP_NONE) return false;
+    atomic_store(&m->here[unit], false);
+    forget(m, unit);
     return true;
 }
 
-static void *touch_all(void *arg)
+static void begin_unit(struct warm *m)
+{
+    while (make_room(m)) {
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void end_unit(struct warm *m, uint32_t unit)
+{
+    pthread_mutex_lock(&m->lock);
+    keep_came(m->keep, unit);
+    m->read += m->units.unit[unit].bytes;
+    m->n_in++;
+    atomic_store(&m->here[unit], true);
+    if (m->fits && m->n_in == m->units.n) {
+        atomic_store(&m->done, true);
+        pthread_cond_broadcast(&m->asked); /* the readers end */
+    }
+    pthread_cond_broadcast(&m->came);
+}
+
+static bool is_over(const struct warm *m)
+{
+    return atomic_load(&m->stop) || (m->fits && atomic_load(&m->done));
+}
+
+static void *read_what_is_asked(void *arg)
 {
     struct warm *m = arg;
-    struct sched_param none = { 0 };
-    bool all = true;
 
-    /* only cores that nobody else wants: a step must never wait for this */
-    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
-    for (uint32_t i = 0; i < m->w->all_hi - m->w->all_lo && all; i++)
-        all = touch_layer(m, &m->w->all[i]);
-    if (all) all = touch_layer(m, &m->w->ends);
-    if (all) atomic_store(&m->done, true);
+    pthread_mutex_lock(&m->lock);
+    while (!is_over(m)) {
+        uint32_t unit = keep_next(m->keep, m->guessing < GUESSING_MAX);
+        if (unit == KEEP_NONE) {
+            if (!make_room(m)) pthread_cond_wait(&m->asked, &m->lock);
+            continue;
+        }
+        bool is_guess = !keep_is_sure(m->keep, unit);
+        m->guessing += is_guess;
+        begin_unit(m);
+        units_read(&m->units, unit, &m->stop);
+        end_unit(m, unit);
+        m->guessing -= is_guess;
+    }
+    pthread_mutex_unlock(&m->lock);
     return NULL;
 }
 
-/* --- what is needed soon --- */
-
-static bool is_missing(const struct warm *m, struct span s)
+/* Runs only on cores that nobody else wants, since a step must never wait for this; so it takes no
+ * lock. */
+static void *read_when_idle(void *arg)
 {
-    unsigned char in_memory[TILE_WIRE_MAX / 4096 + 2];
+    struct warm *m = arg;
+    struct sched_param none = { 0 };
 
-    if (s.n / m->page > sizeof in_memory || mincore(s.p, s.n, in_memory) != 0) return false;
-    for (size_t i = 0; i < s.n / m->page; i++)
-        if (!(in_memory[i] & 1)) return true;
-    return false;
+    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+    for (;;) {
+        wait_on(&m->idle_go);
+        if (m->idle_unit == KEEP_NONE) return NULL;
+        units_read(&m->units, m->idle_unit, &m->stop);
+        sem_post(&m->idle_came);
+    }
 }
 
-static void soon(struct pager *p, const struct tensor *t)
+static void *fill_the_room(void *arg)
+{
+    struct warm *m = arg;
+
+    pthread_mutex_lock(&m->lock);
+    while (!atomic_load(&m->stop) && (m->lazy = keep_fill(m->keep)) != KEEP_NONE) {
+        begin_unit(m);
+        m->idle_unit = m->lazy;
+        sem_post(&m->idle_go);
+        wait_on(&m->idle_came);
+        end_unit(m, m->lazy);
+    }
+    m->lazy = KEEP_NONE;
+    if (!m->fits) atomic_store(&m->done, true);
+    pthread_cond_broadcast(&m->asked);
+    pthread_mutex_unlock(&m->lock);
+    m->idle_unit = KEEP_NONE;
+    sem_post(&m->idle_go);
+    return NULL;
+}
+
+/* --- what steps say --- */
+
+static bool wants(struct pager *p)
+{
+    struct warm *m = (struct warm *)p;
+    return !(m->fits && atomic_load_explicit(&m->done, memory_order_relaxed));
+}
+
+static void need(struct warm *m, const struct tensor *w, bool sure)
+{
+    uint32_t unit = units_of(&m->units, w);
+
+    if (unit == UNIT_NONE) return;
+    bool was_here = atomic_load_explicit(&m->here[unit], memory_order_relaxed);
+    bool is_lost = sure && was_here && !units_holds(&m->units, w);
+    pthread_mutex_lock(&m->lock);
+    if (is_lost && keep_state(m->keep, unit) == KEEP_IN) {
+        keep_lost(m->keep, unit);
+        atomic_store(&m->here[unit], false);
+        m->n_in--;
+    }
+    if (keep_need(m->keep, unit, sure)) pthread_cond_signal(&m->asked);
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void soon(struct pager *p, const struct tensor *w)
+{
+    need((struct warm *)p, w, true);
+}
+
+static void maybe(struct pager *p, const struct tensor *w)
+{
+    need((struct warm *)p, w, false);
+}
+
+static void wait_for(struct pager *p, const struct tensor *w)
+{
+    struct warm *m = (struct warm *)p;
+    uint32_t unit = units_of(&m->units, w);
+
+    if (unit == UNIT_NONE || atomic_load_explicit(&m->here[unit], memory_order_acquire)) return;
+    uint64_t start = now_ns();
+    pthread_mutex_lock(&m->lock);
+    while (!is_over(m) && unit != m->lazy && keep_is_wanted(m->keep, unit))
+        pthread_cond_wait(&m->came, &m->lock);
+    pthread_mutex_unlock(&m->lock);
+    atomic_fetch_add_explicit(&m->waited_ns, now_ns() - start, memory_order_relaxed);
+}
+
+static void done(struct pager *p, uint32_t layer)
 {
     struct warm *m = (struct warm *)p;
 
-    if (atomic_load_explicit(&m->done, memory_order_relaxed) || !t->tile) return;
-    for (uint32_t tile = 0; tile < t->tiling.tiles; tile++) {
-        struct span s = span_of(m, t, tile);
-        /* looking costs 1 us, asking for what is there 17 */
-        if (!is_copied(m, t, tile) && is_missing(m, s)) ask_for(s);
-    }
+    pthread_mutex_lock(&m->lock);
+    keep_done(m->keep, layer - m->units.w->all_lo);
+    if (keep_bytes(m->keep) > keep_room(m->keep)) pthread_cond_signal(&m->asked);
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* --- opening and closing --- */
 
-static uint64_t held_bytes(const struct weights *w)
+static enum err open_keep(struct warm *m, uint64_t fits_bytes)
 {
-    uint64_t bytes = weights_bytes(w, ARCH_ENDS);
+    const struct units *u = &m->units;
+    uint32_t layers = u->w->all_hi - u->w->all_lo + 1;
+    enum err e = keep_open(&m->keep, layers, u->n, m->fits ? UINT64_MAX : fits_bytes);
 
-    for (uint32_t i = w->all_lo; i < w->all_hi; i++) bytes += weights_bytes(w, i);
-    return bytes;
+    if (e) return e;
+    m->here = calloc((size_t)u->n + 1, sizeof *m->here);
+    if (!m->here) return ERR_NOMEM;
+    for (uint32_t i = 0; i < u->n; i++)
+        (void)keep_add(m->keep, u->unit[i].layer, u->unit[i].bytes,
+                       u->unit[i].always ? WORTH_ALWAYS : 0, u->unit[i].expert != UNIT_NONE);
+    return ERR_OK;
 }
 
-enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_bytes)
+static enum err start(struct warm *m)
+{
+    while (m->readers < READERS &&
+           pthread_create(&m->reader[m->readers], NULL, read_what_is_asked, m) == 0)
+        m->readers++;
+    m->idling = m->readers > 0 && pthread_create(&m->idler, NULL, read_when_idle, m) == 0;
+    m->filling = m->idling && pthread_create(&m->filler, NULL, fill_the_room, m) == 0;
+    return m->filling ? ERR_OK : ERR_NOMEM;
+}
+
+enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_bytes,
+                   const char *learnt)
 {
     struct warm *m = calloc(1, sizeof *m);
 
     *out = NULL;
     if (!m) return ERR_NOMEM;
-    m->pager.soon = soon;
-    m->w = w;
-    m->page = (size_t)sysconf(_SC_PAGESIZE);
-    m->fits = held_bytes(w) <= fits_bytes;
-    if (m->fits && pthread_create(&m->thread, NULL, touch_all, m) != 0) {
-        free(m);
-        return ERR_NOMEM;
+    m->pager = (struct pager){ wants, soon, maybe, wait_for, done };
+    m->learnt = learnt;
+    m->lazy = KEEP_NONE;
+    m->idle_unit = KEEP_NONE;
+    sem_init(&m->idle_go, 0, 0);
+    sem_init(&m->idle_came, 0, 0);
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->asked, NULL);
+    pthread_cond_init(&m->came, NULL);
+    enum err e = units_open(&m->units, w);
+    m->fits = m->units.bytes <= fits_bytes;
+    if (!e) e = open_keep(m, fits_bytes);
+    if (!e && m->units.n == 0) {
+        atomic_store(&m->done, true); /* small enough to have been copied */
+        *out = m;
+        return ERR_OK;
     }
-    m->started = m->fits;
+    if (!e && learnt && !m->fits) learnt_read(learnt, &m->units, m->keep);
+    if (!e) e = start(m);
+    if (e) {
+        warm_close(m);
+        return e;
+    }
     *out = m;
     return ERR_OK;
 }
@@ -140,8 +284,26 @@ enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_byt
 void warm_close(struct warm *m)
 {
     if (!m) return;
+    pthread_mutex_lock(&m->lock);
     atomic_store(&m->stop, true);
-    if (m->started) pthread_join(m->thread, NULL);
+    pthread_cond_broadcast(&m->asked);
+    pthread_cond_broadcast(&m->came);
+    pthread_mutex_unlock(&m->lock);
+    for (unsigned i = 0; i < m->readers; i++) pthread_join(m->reader[i], NULL);
+    if (m->filling)
+        pthread_join(m->filler, NULL);
+    else
+        sem_post(&m->idle_go); /* idle_unit is KEEP_NONE */
+    if (m->idling) pthread_join(m->idler, NULL);
+    if (m->filling && m->learnt && !m->fits) learnt_write(m->learnt, &m->units, m->keep);
+    sem_destroy(&m->idle_came);
+    sem_destroy(&m->idle_go);
+    pthread_cond_destroy(&m->came);
+    pthread_cond_destroy(&m->asked);
+    pthread_mutex_destroy(&m->lock);
+    keep_close(m->keep);
+    free(m->here);
+    units_close(&m->units);
     free(m);
 }
 
@@ -155,10 +317,20 @@ bool warm_is_done(const struct warm *m)
     return atomic_load(&m->done);
 }
 
+void warm_counts(struct warm *m, struct warm_counts *out)
+{
+    pthread_mutex_lock(&m->lock);
+    *out = (struct warm_counts){ .bytes = m->units.bytes,
+                                 .room = keep_room(m->keep),
+                                 .held = keep_bytes(m->keep),
+                                 .read = m->read,
+                                 .forgotten = m->forgotten,
+                                 .waited_ns = atomic_load(&m->waited_ns),
+                                 .routed = keep_counts(m->keep) };
+    pthread_mutex_unlock(&m->lock);
+}
+
 uint64_t warm_room(void)
 {
-    uint64_t all = uv_get_total_memory(), limit = uv_get_constrained_memory();
-
-    if (limit > 0 && limit < all) all = limit;
-    return all / 4 * 3;
+    return memory_limit() / 4 * 3;
 }

@@ -4,7 +4,7 @@
 For `swarm-bench race`, which starts it and writes requests to its standard input, and for
 tests/llama.py, which compares logits.  Needs llama-cpp-python (its low-level API).
 
-    llama_race.py FILE.gguf --threads N --context LONGEST [--ubatch N] [--kv f32|f16]
+    llama_race.py FILE.gguf --threads N --context LONGEST [--ubatch N] [--kv f32|f16] [--map-only]
 
 Every line in and out is a JSON object.  The first line out is {"ready": ..., "load_s": ...}; then
 
@@ -174,6 +174,9 @@ def load(args):
     L.llama_backend_init()
     p = L.llama_model_default_params()
     p.n_gpu_layers = 0
+    if args.map_only:
+        p.use_extra_bufts = False
+        args.ubatch = min(args.ubatch, 32)
     start = time.perf_counter()
     model = L.llama_model_load_from_file(args.file.encode(), p)
     if not model:
@@ -208,6 +211,8 @@ def main():
     a.add_argument("--threads", type=int, required=True)
     a.add_argument("--context", type=int, required=True, help="tokens of the longest context")
     a.add_argument("--ubatch", type=int, default=512)
+    a.add_argument("--map-only", action="store_true",
+                   help="weights stay in the file's map, not repacked; batches of 32")
     a.add_argument("--kv", choices=KV_TYPES, default="f16")
     args = a.parse_args()
     contexts = {}

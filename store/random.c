@@ -117,6 +117,29 @@ enum err random_tile(const struct tensor_spec *s, uint32_t tile, uint64_t key, u
     return ERR_OK;
 }
 
+/* --- skewed routing --- */
+
+/* Bias of the expert in place r of the layer's ranking: choosing adds it to the score, whose
+ * deviation is about 0.2, and this many of those a factor e of use. */
+static const float SKEW_BIAS = 0.12f;
+
+/* A router's bias whose experts are ranked by their random keys. */
+static enum err fill_ranked(const struct tensor_spec *s, uint64_t key, float skew, float *rows,
+                            uint8_t *out)
+{
+    for (uint32_t i = 0; i < s->rows; i++) {
+        uint32_t rank = 1;
+        for (uint32_t k = 0; k < s->rows; k++) rank += mix(key + k * STEP) < mix(key + i * STEP);
+        rows[i % GROUP_ROWS] = -skew * SKEW_BIAS * logf((float)rank);
+        if (i % GROUP_ROWS != GROUP_ROWS - 1 && i + 1 != s->rows) continue;
+        uint32_t n = i % GROUP_ROWS + 1;
+        enum err e = group_pack(s->type, rows, 1, n, 1, out);
+        if (e) return e;
+        out += tiling_of(s->type, s->rows, 1).group_bytes;
+    }
+    return ERR_OK;
+}
+
 /* --- all tiles --- */
 
 /* A tile being made. */
@@ -198,8 +221,11 @@ static void task(void *arg, uint32_t i)
         return;
     }
     struct job *j = &m->job[m->making][i - 1];
-    j->err = random_tile(&j->spec, j->tile, j->key, inputs_of(m->arch, &j->spec),
-                         m->rows + (i - 1) * m->rows_stride, j->out);
+    float *rows = m->rows + (i - 1) * m->rows_stride;
+    if (j->spec.role == T_ROUTER_BIAS && m->o->skew > 0)
+        j->err = fill_ranked(&j->spec, j->key, m->o->skew, rows, j->out);
+    else
+        j->err = random_tile(&j->spec, j->tile, j->key, inputs_of(m->arch, &j->spec), rows, j->out);
     if (!j->err) *j->hash = hash_of(slice_of(j->out, j->n));
 }
 

@@ -18,6 +18,9 @@ struct random_options {
     uint32_t mlp_parts;
     uint32_t layers; /* only the first so many, and no prediction layer; 0: all */
     uint64_t seed;
+    /* Experts' use: 0, all about alike; s, the r-th most used of a layer about as often as r^-s
+     * says, by the router's bias. */
+    float skew;
     const char *chat;       /* chat form's name */
     struct slice tokenizer; /* tokenizer.json; empty: a model without.  Borrowed */
     struct workers *workers;

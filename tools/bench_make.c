@@ -12,6 +12,7 @@
 static const char *store_dir, *name, *type = "q40";
 static uint32_t layers, threads;
 static uint64_t seed = 1;
+static uint32_t skew;
 static bool quiet, replace;
 
 static const struct arg options[] = {
@@ -22,6 +23,9 @@ static const struct arg options[] = {
       "f32)" },
     { "name", ARG_STR, &name, "NAME:TYPE", "what to call it (default: SHAPE:TYPE)" },
     { "seed", ARG_U64, &seed, "N", "of the random numbers: another seed, another model id" },
+    { "skew", ARG_U32, &skew, "N",
+      "percent: the r-th most used expert of a layer is chosen about as often as r^-(N/100) says "
+      "(default 0: all alike)" },
     { "replace", ARG_FLAG, &replace, NULL, "let the name move from another model to this one" },
     { "threads", ARG_U32, &threads, "T", "threads that work (default: every core)" },
     { "quiet", ARG_FLAG, &quiet, NULL, "print nothing but errors" },
@@ -110,6 +114,7 @@ static enum err settle(struct job *j, const char *shape, struct why *why)
                                     .mlp_parts = 8,
                                     .layers = layers,
                                     .seed = seed,
+                                    .skew = (float)skew / 100,
                                     .chat = "none",
                                     .progress = on_progress,
                                     .arg = j };

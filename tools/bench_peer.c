@@ -19,9 +19,10 @@ static void become(const struct peer_options *o, int in, int out)
 
     snprintf(threads, sizeof threads, "%u", o->threads);
     snprintf(context, sizeof context, "%u", o->context);
+    if (o->group && group_enter(o->group, NULL)) _exit(126);
     if (dup2(in, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0)
         execlp(o->python, o->python, o->script, o->gguf, "--threads", threads, "--context", context,
-               (char *)NULL);
+               o->map_only ? "--map-only" : (char *)NULL, (char *)NULL);
     fprintf(stderr, "swarm-bench race: %s: %s\n", o->python, strerror(errno));
     _exit(127);
 }

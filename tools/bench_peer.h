@@ -3,7 +3,7 @@
 #ifndef TOOLS_BENCH_PEER_H
 #define TOOLS_BENCH_PEER_H
 
-#include "base/err.h"
+#include "tools/bench_group.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,7 +20,9 @@ struct peer {
 struct peer_options {
     const char *python, *script, *gguf;
     uint32_t threads;
-    uint32_t context; /* tokens of the longest sequence */
+    uint32_t context;          /* tokens of the longest sequence */
+    bool map_only;             /* weights are read from the file's map, and batches are small */
+    const struct group *group; /* to run in; NULL: ours */
 };
 
 /* Start it and wait until the model is loaded.  ERR_NOTFOUND, ERR_IO with why: there is no such

@@ -234,7 +234,11 @@ static enum err open_both(struct race *r, const char *dir, struct why *why)
     if (!e) e = read_contexts(r, why);
     if (!e) e = need_gguf(r, why);
     if (e) return e;
-    struct peer_options o = { python, script, gguf, b.workers->n, prefill + SLACK };
+    struct peer_options o = { .python = python,
+                              .script = script,
+                              .gguf = gguf,
+                              .threads = b.workers->n,
+                              .context = prefill + SLACK };
     for (unsigned i = 0; i < r->n_contexts; i++)
         if (o.context < r->context[i] + SLACK) o.context = r->context[i] + SLACK;
     say("llama.cpp opens the model");

@@ -7,6 +7,7 @@ static const struct command commands[] = {
     { "model", bench_model, "a whole model: decoding" },
     { "prefill", bench_prefill, "a whole model: a prompt" },
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
+    { "memory", bench_memory, "a whole model: decoding when memory is short" },
     { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
     { "convert", bench_convert, "a checkpoint into a store" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },

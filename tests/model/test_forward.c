@@ -295,20 +295,59 @@ struct curtain {
     struct pager pager; /* first */
     struct toy *t;
     const uint8_t *const *kept[3][64];
-    unsigned opened;
+    unsigned opened, guessed, done;
+    bool listens;
 };
+
+/* Layer and index of a tensor. */
+static uint32_t find_tensor(const struct curtain *c, const struct tensor *w, uint32_t *i)
+{
+    for (uint32_t l = 0; l < 3; l++) {
+        const struct tensor *t = c->t->layer[l].t;
+        *i = (uint32_t)(w - t);
+        if (w >= t && w < t + arch_n_specs(&c->t->a, l)) return l;
+    }
+    fail_msg("a tensor of no layer");
+    return 0;
+}
 
 static void open_curtain(struct pager *p, const struct tensor *w)
 {
     struct curtain *c = (struct curtain *)p;
+    uint32_t i, l = find_tensor(c, w, &i);
+    struct tensor *t = &c->t->layer[l].t[i];
 
-    for (uint32_t l = 0; l < 3; l++) {
-        struct tensor *t = c->t->layer[l].t;
-        uint32_t n = arch_n_specs(&c->t->a, l);
-        if (w < t || w >= t + n) continue;
-        c->opened += !t[w - t].tile;
-        t[w - t].tile = c->kept[l][w - t];
-    }
+    c->opened += !t->tile;
+    t->tile = c->kept[l][i];
+}
+
+static bool listens(struct pager *p)
+{
+    return ((struct curtain *)p)->listens;
+}
+
+/* A guess is an expert of a later layer, and opens nothing. */
+static void guess(struct pager *p, const struct tensor *w)
+{
+    struct curtain *c = (struct curtain *)p;
+    uint32_t i, l = find_tensor(c, w, &i);
+
+    assert_int_equal(arch_spec(&c->t->a, l, i).shard, SHARD_EXPERT);
+    assert_true(l > c->done % c->t->a.n_layers);
+    c->guessed++;
+}
+
+static void is_read(struct pager *p, const struct tensor *w)
+{
+    (void)p;
+    assert_non_null(w->tile);
+}
+
+static void layer_is_done(struct pager *p, uint32_t layer)
+{
+    struct curtain *c = (struct curtain *)p;
+    assert_int_equal(layer, c->done % c->t->a.n_layers);
+    c->done++;
 }
 
 /* Nothing is read that was not announced, and of the experts only what is used is announced. */
@@ -319,7 +358,13 @@ static void announced(void **state)
 
     for (unsigned shape = 0; shape < TOYS; shape++) {
         struct toy t = { 0 };
-        struct curtain c = { { open_curtain }, &t, { { NULL } }, 0 };
+        struct curtain c = { { listens, open_curtain, guess, is_read, layer_is_done },
+                             &t,
+                             { { NULL } },
+                             0,
+                             0,
+                             0,
+                             true };
         struct nonfinite bad;
         struct stage *s;
         struct kv *kv;
@@ -346,11 +391,19 @@ static void announced(void **state)
                 stage_forward(s, &(struct row){ kv, i }, 1, q.in + i * arch_row_bytes(&t.a), &bad),
                 ERR_OK);
         assert_memory_equal(q.in, q.want, 2 * arch_row_bytes(&t.a));
+        assert_int_equal(c.done, 2 * hi);
+        /* three tensors of top_k experts for each token and each layer that has one before it */
+        uint32_t later = hi > 1 && t.a.n_experts ? hi - (t.a.n_dense > 1 ? t.a.n_dense : 1) : 0;
+        assert_int_equal(c.guessed, 2 * later * t.a.top_k * 3);
         if (t.a.n_experts > 2 * t.a.top_k) assert_true(c.opened < hidden);
         if (t.a.n_experts == 0) assert_int_equal(c.opened, hidden);
         for (uint32_t l = 0; l < hi; l++)
             for (uint32_t i = 0; i < arch_n_specs(&t.a, l); i++)
                 t.layer[l].t[i].tile = c.kept[l][i];
+        c.listens = false;
+        kv_trim(kv, 1);
+        assert_int_equal(stage_forward(s, &(struct row){ kv, 1 }, 1, q.in, &bad), ERR_OK);
+        assert_int_equal(c.done, 2 * hi);
         kv_close(kv);
         stage_close(s);
         free_seq(&q);

@@ -1,5 +1,5 @@
-/* Weights come into memory before they are needed: all of them where they fit, else those that a
- * step is about to read. */
+/* Weights come into memory before they are needed: all of them where they fit, else what is used
+ * most and what a step is about to read. */
 #include "node/warm.h"
 
 #include <fcntl.h>
@@ -146,43 +146,92 @@ static void all_that_fits(void **state)
     struct warm *warm;
 
     forget(m);
-    assert_int_equal(warm_open(&warm, &m->w, UINT64_MAX), ERR_OK);
+    assert_int_equal(warm_open(&warm, &m->w, UINT64_MAX, NULL), ERR_OK);
     for (int i = 0; i < 20000 && !warm_is_done(warm); i++) rest();
     assert_true(warm_is_done(warm));
     assert_int_equal(present(m, 0, m->bytes), m->bytes / PAGE);
     warm_close(warm);
     for (int i = 0; i < 50; i++) { /* stopped anywhere on its way */
         forget(m);
-        assert_int_equal(warm_open(&warm, &m->w, UINT64_MAX), ERR_OK);
+        assert_int_equal(warm_open(&warm, &m->w, UINT64_MAX, NULL), ERR_OK);
         if (i % 2) rest();
         warm_close(warm);
     }
 }
 
-static void only_what_is_asked_for(void **state)
+/* A step as a stage would announce it: each layer's matrices are in memory when they are read. */
+static void step(struct made *m, struct pager *p)
+{
+    const struct arch *a = &m->w.manifest.arch;
+
+    assert_true(p->wants(p));
+    for (uint32_t l = 0; l < 2; l++) {
+        uint32_t n = arch_n_specs(a, l);
+        for (uint32_t i = 0; i < n; i++) p->soon(p, &m->w.layer[l].t[i]);
+        for (uint32_t i = 0; i < n; i++) {
+            const struct tensor *t = &m->w.layer[l].t[i];
+            p->wait(p, t);
+            for (uint32_t j = 0; j < t->tiling.tiles; j++) {
+                size_t size = tiling_tile_bytes(&t->tiling, j);
+                if (size >= PAGE)
+                    assert_int_equal(present(m, (size_t)(t->tile[j] - 16 - m->map), size + 16),
+                                     (size + 16 + PAGE - 1) / PAGE);
+            }
+        }
+        p->done(p, l);
+    }
+}
+
+/* Of a cycle through more than the room, what is read is there, and no more than the room stays. */
+static void what_fits(void **state)
 {
     struct made *m = *state;
-    struct arch *a = &m->w.manifest.arch;
+    const struct arch *a = &m->w.manifest.arch;
     struct warm *warm;
-    uint64_t bytes = arch_bytes(a, 0) + arch_bytes(a, 1) + arch_bytes(a, ARCH_ENDS);
+    struct warm_counts c;
+    uint64_t room = arch_bytes(a, 1);
 
     if (!forget(m)) skip();
-    assert_int_equal(warm_open(&warm, &m->w, bytes - 1), ERR_OK);
-    rest();
-    assert_false(warm_is_done(warm));
-    assert_int_equal(present(m, 0, m->bytes), 0);
+    assert_int_equal(warm_open(&warm, &m->w, room, NULL), ERR_OK);
+    for (int i = 0; i < 20000 && !warm_is_done(warm); i++) rest();
+    assert_true(warm_is_done(warm));
+    warm_counts(warm, &c);
+    assert_true(c.held <= room && c.held > room / 2);
+    assert_true(c.room == room && c.bytes > room);
 
-    const struct tensor *head = &m->w.ends.t[arch_find(a, ARCH_ENDS, T_HEAD, 0)];
-    assert_true(head->tiling.tiles > 1);
-    size_t at = (size_t)(head->tile[0] - 16 - m->map), n = m->bytes - at; /* the last one */
     struct pager *p = warm_pager(warm);
-    p->soon(p, head);
-    for (int i = 0; i < 20000 && present(m, at, n) < n / PAGE; i++) rest();
-    assert_int_equal(present(m, at, n), n / PAGE);
-    assert_true(present(m, 0, at) < at / PAGE);
+    for (int i = 0; i < 20; i++) step(m, p);
     p->soon(p, &m->w.layer[0].t[arch_find(a, 0, T_ATTN_NORM, 0)]); /* lies outside the map */
+    for (int i = 0; i < 20000; i++) {
+        warm_counts(warm, &c);
+        if (c.held <= room && present(m, 0, m->bytes) <= room / PAGE) break;
+        rest();
+    }
+    assert_true(c.held <= room);
+    assert_true(present(m, 0, m->bytes) <= room / PAGE);
+    assert_true(c.forgotten > 0 && c.read > c.forgotten);
+
+    assert_true(forget(m)); /* somebody else needed the memory */
+    step(m, p);
     warm_close(warm);
     warm_close(NULL);
+}
+
+/* Stopped in the middle of anything, also of a step that waits. */
+static void stopped(void **state)
+{
+    struct made *m = *state;
+    struct warm *warm;
+
+    for (int i = 0; i < 30; i++) {
+        forget(m);
+        assert_int_equal(warm_open(&warm, &m->w, (uint64_t)i * PAGE * 16, NULL), ERR_OK);
+        struct pager *p = warm_pager(warm);
+        uint32_t n = arch_n_specs(&m->w.manifest.arch, 0);
+        for (uint32_t t = 0; t < n; t++) p->soon(p, &m->w.layer[0].t[t]);
+        if (i % 3) rest();
+        warm_close(warm);
+    }
 }
 
 static void room(void **state)
@@ -196,7 +245,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_that_fits, make, unmake),
-        cmocka_unit_test_setup_teardown(only_what_is_asked_for, make, unmake),
+        cmocka_unit_test_setup_teardown(what_fits, make, unmake),
+        cmocka_unit_test_setup_teardown(stopped, make, unmake),
         cmocka_unit_test(room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -200,9 +200,10 @@ enum err store_tokenizer(struct store *st, const struct manifest *m, uint8_t **j
     return ERR_OK;
 }
 
-enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_bytes)
+enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_bytes,
+                   const char *learnt)
 {
-    (void)w, (void)fits_bytes;
+    (void)w, (void)fits_bytes, (void)learnt;
     *out = NULL;
     return ERR_OK;
 }

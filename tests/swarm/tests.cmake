@@ -8,11 +8,11 @@ add_executable(liar swarm/liar.c)
 target_link_libraries(liar PRIVATE node)
 add_executable(survive swarm/survive.c)
 target_link_libraries(survive PRIVATE node)
-foreach(name splits parts ask chat status hold trouble healing resume drain neighbour find fetch line plan what_if store bench bench_swarm bench_convert race)
+foreach(name splits parts ask chat status hold trouble healing resume drain neighbour find fetch line plan what_if store bench bench_swarm bench_convert race memory)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
-set_tests_properties(swarm_find swarm_line PROPERTIES SKIP_RETURN_CODE 77) # where namespaces are not allowed
+set_tests_properties(swarm_find swarm_line swarm_memory PROPERTIES SKIP_RETURN_CODE 77) # where namespaces are not allowed
 set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # they look at times
 
 # Swarms under bad conditions.
