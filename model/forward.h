@@ -31,6 +31,13 @@ void kv_trim(struct kv *kv, uint32_t len);
 /* What a session of cap positions reserves, for admission. */
 uint64_t kv_cost(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap);
 
+/* Whole blocks of positions as bytes, [layer][kv head][K, then V]: kv_cost(a, lo, hi, n) of them.
+ * kv_save writes positions [pos, pos + n) of all its layers, held or just trimmed away; kv_load puts
+ * them at the end, pos == kv_len; what follows in `in` is of further layers, and left alone.  pos
+ * and n are multiples of KV_BLOCK. */
+void kv_save(const struct kv *kv, uint32_t pos, uint32_t n, void *out);
+void kv_load(struct kv *kv, uint32_t pos, uint32_t n, const void *in);
+
 /* For measuring: len positions of random numbers of about size 1 (len <= kv_cap), as if so many had
  * been computed; and every byte that attention over the positions held reads, run by run. */
 void kv_fill(struct kv *kv, uint32_t len, uint64_t seed);

@@ -129,6 +129,36 @@ void kv_put(const struct kv *kv, const struct kernels *k, uint32_t layer, uint32
     k->narrow(v, value, hd, kv->type);
 }
 
+/* --- blocks of positions in and out --- */
+
+/* A block of keys is as large as its values, and both begin at the same distance. */
+void kv_save(const struct kv *kv, uint32_t pos, uint32_t n, void *out)
+{
+    size_t one = kv->head_dim * ftype_bytes(kv->type);
+    uint8_t *to = out;
+
+    assert(pos % KV_BLOCK == 0 && n % KV_BLOCK == 0 && pos + n <= positions_held(kv->cap));
+    for (uint32_t l = kv->lo; l < kv->hi; l++)
+        for (uint32_t g = 0; g < kv->n_kv; g++, to += 2 * n * one) {
+            memcpy(to, (const uint8_t *)kv_k(kv, l, g) + pos * one, n * one);
+            memcpy(to + n * one, (const uint8_t *)kv_v(kv, l, g) + pos * one, n * one);
+        }
+}
+
+void kv_load(struct kv *kv, uint32_t pos, uint32_t n, const void *in)
+{
+    size_t one = kv->head_dim * ftype_bytes(kv->type);
+    const uint8_t *from = in;
+
+    assert(pos == kv->len && pos % KV_BLOCK == 0 && n % KV_BLOCK == 0 && n <= kv->cap - pos);
+    for (uint32_t l = kv->lo; l < kv->hi; l++)
+        for (uint32_t g = 0; g < kv->n_kv; g++, from += 2 * n * one) {
+            memcpy((uint8_t *)kv_k(kv, l, g) + pos * one, from, n * one);
+            memcpy((uint8_t *)kv_v(kv, l, g) + pos * one, from + n * one, n * one);
+        }
+    kv->len = pos + n;
+}
+
 /* --- measuring --- */
 
 void kv_each(const struct kv *kv, void (*f)(void *arg, const void *p, size_t n), void *arg)

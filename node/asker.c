@@ -56,7 +56,7 @@ static void learn(const struct request *r, const struct report_times *t)
 {
     pipeline_learn(r->pipeline, r->n_tokens - 1, t->decode_us,
                    r->pick_us * (r->n_tokens - 1) / r->n_tokens);
-    if (r->n_prompt <= r->chunk)
+    if (r->n_prompt <= r->chunk && r->n_known == 0)
         pipeline_learn_start(r->pipeline, (int64_t)t->prefill_us - (int64_t)t->predicted_us);
 }
 
@@ -65,6 +65,7 @@ static void make_stats(struct request *r)
     uint32_t n = r->n_tokens - r->n_before;
     if (n == 0 || !r->pipeline) return;
     struct report_times t = { .n_prompt = r->n_prompt,
+                              .n_known = r->n_known,
                               .n_tokens = n,
                               .pick_us = r->pick_us,
                               .prefill_us = (r->first_ns - r->asked_ns) / 1000,

@@ -3,8 +3,8 @@
 #include "node/pieces.h"
 #include "node/pool.h"
 #include "node/turns.h"
+#include "proto/chain.h"
 #include "proto/fair.h"
-#include "proto/identity.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -431,11 +431,24 @@ static void end_batch(struct compute *c, struct batch *b, enum err e, struct non
     }
 }
 
+/* Rows as they enter; computing overwrites them. */
+static void hash_rows(const struct compute *c, const struct batch *b)
+{
+    for (const struct part *p = b->part; p < b->part + b->n_parts; p++) {
+        const struct rows_job *j = p->job;
+        if (!j->hashes) continue;
+        uint8_t *to = j->hashes + (size_t)(j->pos + j->done - j->hash_pos) * HASH_WIRE;
+        for (uint32_t i = 0; i < p->n; i++)
+            chain_row(to + (size_t)i * HASH_WIRE, b->x + (p->at + i) * c->row_bytes, c->row_bytes);
+    }
+}
+
 /* Some more of its layers. */
 static enum err forward(struct compute *c, struct batch *b, uint32_t n_layers,
                         struct nonfinite *bad)
 {
     uint32_t hi = n_layers < b->hi - b->at ? b->at + n_layers : b->hi;
+    if (b->at == b->lo) hash_rows(c, b);
     enum err e =
         stage_forward_shared(c->stage, b->at, hi, b->rows, b->n_rows, b->x, b->sharer, bad);
     b->at = hi;

@@ -47,6 +47,10 @@ struct rows_job {
     uint8_t rank;  /* of a prompt: a lower one goes first */
     uint64_t who;  /* has his share of prompts (fair.h) */
     struct sharer *sharer; /* of its session from first to last; NULL: nobody.  Borrowed */
+    /* Where the rows' hashes (proto/chain.h) go as they enter, that of position hash_pos first, a
+     * decode_job's all; borrowed likewise.  NULL: nobody wants them. */
+    uint8_t *hashes;
+    uint32_t hash_pos;
     /* compute's */
     uint32_t done; /* rows already computed */
     bool in_batch, cancelled;

@@ -16,6 +16,7 @@ static void free_request(struct request *r)
     free(r->said.p);
     free(r->stats.p);
     free(r->prompt.ids.p);
+    known_fini(r);
     free(r->embed.x);
     free(r->pick.x);
     free(r->conversation);
@@ -253,6 +254,8 @@ static struct pipeline_events events_to(struct request *r)
                                      .on_note = on_note_of_pipeline,
                                      .on_rows = on_rows,
                                      .on_room = request_feed,
+                                     .on_ask_known = known_ask,
+                                     .on_prefix = known_learn,
                                      .on_leaving = handover_begin,
                                      .on_fail = on_pipeline_fail };
 }
@@ -283,7 +286,7 @@ void request_plan(struct request *r)
 
 uint32_t request_chunk_rows(const struct request *r, const struct pipeline *p)
 {
-    return plan_chunk(pipeline_plan(p)->n, r->n_prompt, r->c->row_bytes);
+    return plan_chunk(pipeline_plan(p)->n, r->n_prompt - r->n_known, r->c->row_bytes);
 }
 
 static void say_json(struct request *r, struct text *json)
@@ -339,10 +342,11 @@ static void on_open(void *arg)
         request_finish(r, DONE_STOPPED);
     } else if (!r->is_over) {
         r->limit = pipeline_tokens(r->pipeline) - r->n_prompt;
+        r->n_sent = r->n_known = known_rows(r, r->pipeline);
         r->chunk = request_chunk_rows(r, r->pipeline);
         r->predicted_us = (r->planned_ns - r->asked_ns) / 1000 +
-                          plan_first_us(pipeline_plan(r->pipeline), r->n_prompt, r->chunk,
-                                        pipeline_steps_max(r->pipeline));
+                          plan_first_us(pipeline_plan(r->pipeline), r->n_prompt - r->n_known,
+                                        r->chunk, pipeline_steps_max(r->pipeline));
         request_write_down(r);
         request_feed(r);
     }
@@ -354,10 +358,10 @@ static void say_refill(const struct request *r)
 {
     enum { WORTH_SAYING_US = 500000 };
     char text[120];
-    uint64_t us = plan_first_us(pipeline_plan(r->pipeline), request_rows(r), r->chunk,
-                                pipeline_steps_max(r->pipeline));
-    snprintf(text, sizeof text, "computing %u positions again, about %.1f s", request_rows(r),
-             (double)us / 1e6);
+    uint32_t n = request_rows(r) - r->n_sent;
+    uint64_t us =
+        plan_first_us(pipeline_plan(r->pipeline), n, r->chunk, pipeline_steps_max(r->pipeline));
+    snprintf(text, sizeof text, "computing %u positions again, about %.1f s", n, (double)us / 1e6);
     log_info("%s", text);
     if (us < WORTH_SAYING_US) return;
     r->on.on_note(r->on.arg, text);
@@ -373,7 +377,7 @@ static void on_again(void *arg)
     if (!r->is_over) {
         handover_drop(r); /* it was without one who left, perhaps with one who is lost */
         r->round++;
-        r->n_sent = 0;
+        r->n_sent = known_rows(r, r->pipeline);
         r->chunk = request_chunk_rows(r, r->pipeline);
         say_refill(r);
         request_feed(r);
@@ -620,9 +624,11 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     c->c = *config;
     c->row_bytes = arch_row_bytes(&config->weights->manifest.arch);
     /* Each request has at most four jobs, also those that are over but not yet back. */
-    enum err e = asker_open(c);
+    enum err e = recall_open(&c->recall);
+    if (!e) e = asker_open(c);
     if (!e && (e = actor_init(&c->actor, config->hub, "coordinator", 0, on_note))) asker_close(c);
     if (e) {
+        recall_close(c->recall);
         free(c);
         return e;
     }
@@ -661,5 +667,6 @@ void coordinator_close(struct coordinator *c)
         c->first = r->next;
         free_request(r);
     }
+    recall_close(c->recall);
     free(c);
 }

@@ -1,11 +1,13 @@
 /* coordinator_impl.h - what the files of one request share: coordinator.c (its life), handover.c
- * (stages that leave) and asker.c (askers who come back, restarts). */
+ * (stages that leave), known.c (rows that stages know already) and asker.c (askers who come back,
+ * restarts). */
 #ifndef NODE_COORDINATOR_IMPL_H
 #define NODE_COORDINATOR_IMPL_H
 
 #include "node/answer.h"
 #include "node/coordinator.h"
 #include "node/journal.h"
+#include "proto/recall.h"
 
 enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
 enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
@@ -63,7 +65,12 @@ struct request {
     uint64_t planned_ns;       /* when the pipeline was asked for */
     uint64_t predicted_us;     /* until the first token */
     uint32_t n_sent;           /* rows given to the pipeline, or being embedded */
-    uint32_t round;            /* grows when all rows are to be sent again */
+    uint32_t n_known;          /* rows of the prompt that the stages had from earlier requests */
+    struct request_names {
+        uint8_t *p; /* owned: [n][HASH_WIRE] */
+        uint32_t n, cap;
+    } names;        /* of whole blocks of its ids: known.c */
+    uint32_t round; /* grows when all rows are to be sent again */
     bool is_embedding;
     struct pipeline *heir; /* owned; NULL: none.  See handover.c */
     uint32_t heir_sent;    /* rows given to it, or being embedded */
@@ -100,6 +107,7 @@ struct coordinator {
     uint32_t n_requests;    /* not over */
     uint32_t n_all;         /* with those whose jobs are not back yet */
     uv_timer_t *away_timer; /* looks after requests whose asker is away; freed when libuv lets go */
+    struct recall *recall;  /* owned: what stages said of the rows of ids */
     bool stopping, draining;
 };
 
@@ -129,6 +137,14 @@ uint32_t handover_rows(const struct request *r);
 /* Between two tokens: may the heir take over? */
 bool handover_is_due(const struct request *r);
 void handover_switch(struct request *r);
+
+/* --- known.c --- */
+/* pipeline_events of the request, and of its heir. */
+uint32_t known_ask(void *arg, uint32_t lo, uint8_t *names, uint32_t *longest);
+void known_learn(void *arg, uint32_t lo, uint32_t first, struct slice names);
+/* Where its rows may begin: p is open, and the last one is wanted. */
+uint32_t known_rows(const struct request *r, const struct pipeline *p);
+void known_fini(struct request *r);
 
 /* --- asker.c --- */
 /* A piece of the answer is known; tell what has gathered. */

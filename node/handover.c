@@ -17,7 +17,7 @@ static void on_heir_open(void *arg)
 {
     struct request *r = arg;
     r->heir_round++;
-    r->heir_sent = 0;
+    r->heir_sent = known_rows(r, r->heir);
     r->heir_chunk = request_chunk_rows(r, r->heir);
     request_feed(r);
 }
@@ -52,6 +52,8 @@ void handover_begin(void *arg)
                                   .on_note = on_heir_note,
                                   .on_rows = on_heir_rows,
                                   .on_room = request_feed,
+                                  .on_ask_known = known_ask,
+                                  .on_prefix = known_learn,
                                   .on_fail = on_heir_fail };
     r->heir_chunk = 0; /* not open */
     if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->heir)) r->heir = NULL;

@@ -32,12 +32,14 @@ struct node_config {
     unsigned n_allow;
     const char *model; /* NULL: the only one */
     bool has_layers;
-    struct holding hold;  /* with has_layers; ends: fetch them too, if they are missing */
-    uint32_t threads;     /* 0: every core */
-    uint32_t context;     /* 0: the model's */
-    uint64_t kv_bytes;    /* 0: a quarter of the memory */
-    uint32_t drain_limit; /* seconds to hand over and finish what is under way; 0: none */
-    uint32_t patience;    /* seconds to wait for a lost stage's replacement; 0: 30 */
+    struct holding hold;   /* with has_layers; ends: fetch them too, if they are missing */
+    uint32_t threads;      /* 0: every core */
+    uint32_t context;      /* 0: the model's */
+    uint64_t kv_bytes;     /* 0: a quarter of the memory */
+    uint64_t prefix_bytes; /* of it, for what sessions leave; 0: half of it */
+    bool no_prefix;        /* nothing is kept */
+    uint32_t drain_limit;  /* seconds to hand over and finish what is under way; 0: none */
+    uint32_t patience;     /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
     uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
@@ -45,8 +47,8 @@ struct node_config {
     uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */
     uint64_t download;   /* bytes a second of weights that are fetched; 0: what the line gives */
     uint32_t nice;       /* of the threads that compute, as pool_nice */
-    struct neighbour_rules neighbour; /* when it pauses */
-    const char *sensors;              /* a folder in place of / for sensors.h, or NULL */
+    struct neighbour_rules neighbour;  /* when it pauses */
+    const char *sensors;               /* a folder in place of / for sensors.h, or NULL */
     const char *trust[NODE_TRUST_MAX]; /* publishers' ids */
     unsigned n_trust;
     /* Bytes of weights that are here, of all that are fetched; 0, 0: over.  NULL: say nothing. */

@@ -65,6 +65,8 @@ enum err node_load(struct node *n, struct why *why)
                                   .hold = n->holding,
                                   .context = c->context,
                                   .kv_bytes = c->kv_bytes ? c->kv_bytes : c->ram / 4,
+                                  .prefix_bytes = c->prefix_bytes,
+                                  .no_prefix = c->no_prefix,
                                   .patience = c->patience,
                                   .no_ends = c->no_ends,
                                   .kernels = n->kernels,

@@ -349,6 +349,26 @@ static int stage_index(const struct pipeline *p, const struct node_id *id)
     return -1;
 }
 
+uint32_t pipeline_known(const struct pipeline *p)
+{
+    uint32_t known = UINT32_MAX;
+    for (uint32_t i = 0; i < p->plan.n; i++)
+        if (p->stage[i].known < known) known = p->stage[i].known;
+    return known == UINT32_MAX ? 0 : known;
+}
+
+/* Names of rows that we sent are believed: whoever lies about them has other K and V than he is
+ * asked for, as if he computed them wrongly. */
+static void on_prefix(struct pipeline *p, uint32_t i, const struct msg_PREFIX *x)
+{
+    uint32_t n = (uint32_t)(x->hashes.n / HASH_WIRE);
+    bool is_ours = x->hashes.n % HASH_WIRE == 0 && (x->first + n) * PREFIX_BLOCK <= p->tokens;
+    if (!is_ours)
+        net_strike(p->all->c.net, &p->plan.stage[i].id, "names for rows that it was not given");
+    else if (p->on.on_prefix)
+        p->on.on_prefix(p->on.arg, p->plan.stage[i].lo, (uint32_t)x->first, x->hashes);
+}
+
 static void on_granted(struct pipeline *p, uint32_t i, const struct msg_SESS_OK *ok)
 {
     if (p->state != OPENING) return;
@@ -359,6 +379,11 @@ static void on_granted(struct pipeline *p, uint32_t i, const struct msg_SESS_OK 
     }
     p->stage[i].granted = true;
     p->stage[i].held = (uint32_t)ok->held;
+    p->stage[i].known = (uint32_t)ok->known;
+    if (ok->known > p->stage[i].asked && ok->known > ok->held) {
+        net_strike(p->all->c.net, &p->plan.stage[i].id, "it knows what it was not asked for");
+        p->stage[i].known = 0;
+    }
     for (uint32_t k = 0; k < p->plan.n; k++)
         if (!p->stage[k].granted) return;
     p->state = OPEN;
@@ -468,6 +493,7 @@ static struct slice session_of(const struct msg *m)
     case MSG_STEP_DONE: return m->u.STEP_DONE.session;
     case MSG_ACT: return m->u.ACT.session;
     case MSG_SESS_FAIL: return m->u.SESS_FAIL.session;
+    case MSG_PREFIX: return m->u.PREFIX.session;
     default: return (struct slice){ 0 };
     }
 }
@@ -483,6 +509,7 @@ void pipelines_on_mail(struct pipelines *ps, struct mail *m)
         switch (m->m.type) {
         case MSG_SESS_OK: on_granted(p, (uint32_t)i, &m->m.u.SESS_OK); break;
         case MSG_STEP_DONE: on_step_done(p, (uint32_t)i, &m->m.u.STEP_DONE); break;
+        case MSG_PREFIX: on_prefix(p, (uint32_t)i, &m->m.u.PREFIX); break;
         case MSG_ACT: on_rows(p, (uint32_t)i, &m->m.u.ACT); break;
         case MSG_SESS_FAIL:
             on_stage_fail(p, (uint32_t)i, (enum wire_error)m->m.u.SESS_FAIL.code,

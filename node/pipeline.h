@@ -58,7 +58,8 @@ void pipelines_on_change(struct pipelines *ps);
 struct pipeline_events {
     void *arg;
     void (*on_open)(void *arg);
-    /* A stage was lost and replaced: every row from position 0 is to be sent again, and the rows
+    /* A stage was lost and replaced: every row from position 0 (or, as after on_open, from some
+     * position up to pipeline_known) is to be sent again, and the rows
      * wanted that have not come are wanted again.  NULL: the loss of a stage is the end. */
     void (*on_again)(void *arg);
     /* What happens to the pipeline, for people.  May be NULL without on_again. */
@@ -67,6 +68,13 @@ struct pipeline_events {
     void (*on_rows)(void *arg, uint32_t pos, uint32_t n, struct slice x);
     /* A step has passed the last stage: pipeline_has_room is true again. */
     void (*on_room)(void *arg);
+    /* What may be known of the rows that are to be sent, at layer lo's input: names (recall.h) for
+     * SESS_OPEN, the longest beginning first, at most PREFIX_ASKS; how many.  longest: the
+     * positions of the first one.  NULL: nothing is asked for. */
+    uint32_t (*on_ask_known)(void *arg, uint32_t lo, uint8_t *names, uint32_t *longest);
+    /* A stage names rows that it received at layer lo's input, up to the end of blocks `first` and
+     * following: it keeps what it computed of them.  With on_ask_known. */
+    void (*on_prefix)(void *arg, uint32_t lo, uint32_t first, struct slice names);
     /* A stage has announced that it leaves; now and again until it does.  May be NULL. */
     void (*on_leaving)(void *arg);
     /* The end: sessions are closed; the owner still calls pipeline_close. */
@@ -87,6 +95,10 @@ MUST_CHECK enum err pipeline_open(struct pipelines *ps, const struct pipeline_wi
 void pipeline_hear(struct pipeline *p, const struct pipeline_events *on);
 /* Close the session on every stage and free p.  Allowed inside its events. */
 void pipeline_close(struct pipeline *p); /* NULL is fine */
+
+/* Positions [0, n) that every stage knows from earlier sessions, or from before a loss; the rows to
+ * send after on_open and on_again may begin there. */
+uint32_t pipeline_known(const struct pipeline *p);
 
 /* Send rows x [n][row_bytes] for positions pos .. pos + n - 1, the last `want` of which come back.
  * A failure comes as on_fail. */

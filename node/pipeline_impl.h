@@ -40,7 +40,9 @@ struct avoided {
 
 struct peer_stage {
     bool granted;
-    uint32_t held; /* positions that it need not compute again */
+    uint32_t held;       /* positions that it need not compute again */
+    uint32_t asked;      /* it was asked whether it knows so many, */
+    uint32_t known;      /* and knows these, or has them from before a loss */
     uint32_t steps_done; /* STEP_DONE received */
     struct stage_time time;
 };

@@ -50,7 +50,14 @@ static enum err send_open(struct pipeline *p, uint32_t i)
         o->next_id = slice_of(after->id.b, ID_BYTES);
         o->next_addr = addr_of(ps, &after->id);
     }
-    if (p->kept >> i & 1) o->adopts = slice_of(p->former, SESSION_BYTES);
+    uint8_t names[PREFIX_ASKS * HASH_WIRE];
+    o->keeps = p->on.on_ask_known != NULL;
+    if (p->kept >> i & 1) {
+        o->adopts = slice_of(p->former, SESSION_BYTES);
+    } else if (p->on.on_ask_known) {
+        uint32_t n = p->on.on_ask_known(p->on.arg, s->lo, names, &p->stage[i].asked);
+        o->prefixes = slice_of(names, (size_t)n * HASH_WIRE);
+    }
     struct slice addr = addr_of(ps, &s->id);
     if (addr.n) net_hint(ps->c.net, &s->id, addr);
     return net_send(ps->c.net, &s->id, &m);

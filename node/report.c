@@ -124,8 +124,9 @@ void report_stats(struct text *out, const struct pipeline *p, const struct repor
 {
     const struct plan *plan = pipeline_plan(p);
     double rate = t->n_tokens > 1 ? per_second(t->n_tokens - 1.0, (double)t->decode_us) : 0;
+    text_printf(out, "{\"known\":%u,", t->n_known);
     text_printf(out,
-                "{\"tokens_per_s\":%.2f,\"predicted_tokens_per_s\":%.2f,\"first_token_ms\":%.1f,"
+                "\"tokens_per_s\":%.2f,\"predicted_tokens_per_s\":%.2f,\"first_token_ms\":%.1f,"
                 "\"predicted_first_token_ms\":%.1f,\"pick_ms\":%.1f,\"stages\":[",
                 rate, per_second(1, plan->token_us), (double)t->prefill_us / 1e3,
                 (double)t->predicted_us / 1e3, (double)t->pick_us / 1e3);

@@ -27,16 +27,22 @@ void sent_add(struct sent *s, size_t *used, uint32_t pos, uint32_t n, const void
               size_t row_bytes)
 {
     if (s->has_forgotten || pos != s->n) return;
-    size_t need = ((size_t)s->n + n) * row_bytes;
+    size_t need = ((size_t)(s->n - s->from) + n) * row_bytes;
     if (need > s->cap && !grow(s, used, need)) {
         sent_forget(s, used);
         return;
     }
-    memcpy(s->p + s->n * row_bytes, rows, n * row_bytes);
+    memcpy(s->p + (s->n - s->from) * row_bytes, rows, n * row_bytes);
     s->n += n;
 }
 
 void sent_trim(struct sent *s, uint32_t n)
 {
     if (n < s->n) s->n = n;
+    if (n < s->from) s->from = n;
+}
+
+void sent_begin(struct sent *s, uint32_t pos)
+{
+    s->from = s->n = pos;
 }

@@ -14,9 +14,9 @@
 enum { SENT_SESSION_BYTES = 64 << 20, SENT_NODE_BYTES = 256 << 20 };
 
 struct sent {
-    uint8_t *p; /* owned: [n][row_bytes] for positions [0, n) */
+    uint8_t *p; /* owned: rows of positions [from, n) */
     size_t cap; /* bytes */
-    uint32_t n;
+    uint32_t from, n;
     bool has_forgotten;
 };
 
@@ -24,7 +24,14 @@ struct sent {
  * bytes of all sessions of the node, kept up to date. */
 void sent_add(struct sent *s, size_t *used, uint32_t pos, uint32_t n, const void *rows,
               size_t row_bytes);
-void sent_trim(struct sent *s, uint32_t n); /* keeps positions [0, n) */
+void sent_trim(struct sent *s, uint32_t n); /* keeps those before position n */
+/* None, and the first one to come is that of position pos. */
+void sent_begin(struct sent *s, uint32_t pos);
+/* The row of position pos, from <= pos < n. */
+static inline const uint8_t *sent_row(const struct sent *s, uint32_t pos, size_t row_bytes)
+{
+    return s->p + (pos - s->from) * row_bytes;
+}
 void sent_forget(struct sent *s, size_t *used);
 
 #endif

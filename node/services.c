@@ -71,6 +71,7 @@ static void choose_limits(struct services *s)
 {
     const struct arch *a = &s->weights.manifest.arch;
     s->kv_bytes = s->c.kv_bytes ? s->c.kv_bytes : quarter_of_memory();
+    s->prefix_bytes = s->c.no_prefix ? 0 : s->c.prefix_bytes ? s->c.prefix_bytes : s->kv_bytes / 2;
     s->context = s->c.context && s->c.context < a->context ? s->c.context : a->context;
     if (s->context > CONTEXT_MAX) s->context = CONTEXT_MAX;
 }
@@ -118,6 +119,7 @@ static enum err open_stage(struct services *s)
                                       .me = s->c.me,
                                       .context = s->context,
                                       .kv_bytes = s->kv_bytes,
+                                      .prefix_bytes = s->prefix_bytes,
                                       .idle_ms = STAGE_IDLE_MS,
                                       .counters = s->c.counters,
                                       .arg = s->c.arg,

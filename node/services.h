@@ -37,6 +37,8 @@ struct services_config {
     const char *journal_dir;     /* of requests that this node coordinates; NULL: none */
     const struct node_id *allow; /* [n_allow] who else may ask */
     uint32_t n_allow;
+    uint64_t prefix_bytes; /* of kv_bytes, for what sessions leave; 0: half of it */
+    bool no_prefix;        /* nothing is kept */
     void *arg;
     void (*on_change)(void *arg); /* sessions came or went: announce it */
 };
@@ -50,7 +52,7 @@ struct services {
     enum chat_form form;
     const char *no_coordinator; /* then why */
     uint32_t context;
-    uint64_t kv_bytes;
+    uint64_t kv_bytes, prefix_bytes;
     struct compute *compute;
     struct pace pace; /* how fast it computes */
     struct stage_server *stage;

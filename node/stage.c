@@ -17,6 +17,7 @@ struct step_job {
     struct session *session;
     uint32_t round;
     struct mail *mail; /* owned */
+    uint8_t hashes[];  /* [rows][HASH_WIRE] of what came in, where the session has a prefix */
 };
 
 /* --- answers --- */
@@ -42,9 +43,10 @@ static void free_session(struct session *x)
     while (*at != x) at = &(*at)->next;
     *at = x->next;
     s->kv_used -= x->cost;
-    kv_close(x->kv);
+    prefix_end(x->prefix, x->kv);
     sent_forget(&x->sent, &s->sent_used);
     free(x);
+    stage_tell_room(s);
     s->c.on_change(s->c.arg);
 }
 
@@ -114,7 +116,7 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
     }
     char text[160], me[NODE_ID_SHORT];
     node_id_short(me, &s->c.me);
-    if (a->pos != x->accepted) {
+    if (a->pos != x->accepted && (x->has_begun || a->pos > x->known)) {
         snprintf(text, sizeof text, "rows came out of order: position %u where %u is next",
                  (unsigned)a->pos, x->accepted);
         stage_fail(x, WIRE_OUT_OF_ORDER, text);
@@ -181,18 +183,33 @@ static void pass_on(struct stage_server *s, struct session *x, const struct mail
     stage_break(x, e == ERR_FULL ? WIRE_BUSY : WIRE_LOST_STAGE, text);
 }
 
+/* The first rows are those of position pos: what is behind it is forgotten, unless they are rows
+ * that were sent on before. */
+static void begin_at(struct session *x, uint32_t pos)
+{
+    if (x->has_begun) return;
+    x->has_begun = true;
+    x->accepted = pos;
+    if (x->held > 0 && pos >= x->sent.from) return;
+    x->held = 0;
+    kv_trim(x->kv, pos);
+    sent_begin(&x->sent, pos);
+}
+
 /* Takes m when it returns true. */
 static bool on_act(struct stage_server *s, struct mail *m)
 {
     const struct msg_ACT *a = &m->m.u.ACT;
     struct session *x = stage_find(s, a->session);
-    if (!x || x->is_broken || x->is_adopted) return false; /* it was closed on the way */
+    if (!x || x->is_broken || x->is_adopted || x->is_fetching)
+        return false; /* it was closed on the way */
     if (!check_act(s, x, m)) return false;
+    begin_at(x, (uint32_t)a->pos);
     uint32_t pos = (uint32_t)a->pos, n = (uint32_t)a->rows;
     uint32_t known = x->held > pos ? x->held - pos : 0;
     uint8_t *rows = m->bytes + (a->x.p - m->bytes);
     if (known > n) known = n;
-    if (known > 0) memcpy(rows, x->sent.p + pos * s->row_bytes, known * s->row_bytes);
+    if (known > 0) memcpy(rows, sent_row(&x->sent, pos, s->row_bytes), known * s->row_bytes);
     x->accepted += n;
     x->used_ms = now_ms(s->c.hub);
     if (known == n) {
@@ -200,7 +217,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
         return false;
     }
 
-    struct step_job *j = calloc(1, sizeof *j);
+    struct step_job *j = calloc(1, sizeof *j + (x->prefix ? (n - known) * (size_t)HASH_WIRE : 0));
     if (!j) {
         stage_fail(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
         return false;
@@ -216,6 +233,8 @@ static bool on_act(struct stage_server *s, struct mail *m)
     j->rows.is_token = a->want == a->rows && n <= FEW_ROWS;
     j->rows.rank = x->rank;
     j->rows.who = fair_who(x->coordinator.b);
+    j->rows.hashes = x->prefix ? j->hashes : NULL;
+    j->rows.hash_pos = j->rows.pos;
     j->session = x;
     j->round = x->round;
     j->mail = m;
@@ -241,8 +260,9 @@ static void on_failed_step(struct session *x, const struct job *j)
 }
 
 /* A job of x is back; is x still of use? */
-static bool is_back(struct stage_server *s, struct session *x)
+bool stage_is_back(struct session *x)
 {
+    struct stage_server *s = x->server;
     x->n_jobs--;
     s->n_jobs--;
     if (x->is_over && x->n_jobs == 0) {
@@ -261,10 +281,16 @@ static void count_rows(struct stage_server *s, const struct session *x, uint32_t
                  (uint64_t)n * (x->hi - x->lo));
 }
 
+/* Rows behind the first one that is wanted may be guesses: other rows may come in their place. */
+static uint32_t sure_end(const struct msg_ACT *a)
+{
+    return (uint32_t)(a->pos + a->rows - (a->want > 1 ? a->want - 1 : 0));
+}
+
 static void on_computed(struct stage_server *s, const struct step_job *j)
 {
     struct session *x = j->session;
-    if (!is_back(s, x)) return;
+    if (!stage_is_back(x)) return;
     bool is_old = j->round != x->round; /* what fails then fails again, when it is sent again */
     if (j->rows.job.err && !is_old) {
         on_failed_step(x, &j->rows.job);
@@ -276,6 +302,7 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
     }
     count_rows(s, x, j->rows.n);
     sent_add(&x->sent, &s->sent_used, j->rows.pos, j->rows.n, j->rows.x, s->row_bytes);
+    prefix_feed(x->prefix, j->rows.pos, j->hashes, j->rows.n, sure_end(&j->mail->m.u.ACT));
     if (!is_old && !x->is_broken) pass_on(s, x, j->mail, &j->rows.job);
     if (x->is_adopted && x->n_jobs == 0) stage_finish_adoption(s, x);
 }
@@ -303,6 +330,8 @@ enum err stage_server_decode(struct stage_server *s, const uint8_t id[SESSION_BY
     j->lo = x->lo;
     j->hi = x->hi;
     j->kv = x->kv;
+    j->hashes = x->prefix ? h->hashes : NULL;
+    j->hash_pos = j->pos;
     h->session = x;
     x->used_ms = now_ms(s->c.hub);
     x->n_jobs++;
@@ -317,8 +346,9 @@ static void on_decoded(struct stage_server *s, struct home_job *h)
 {
     const struct job *j = &h->decode.rows.job;
     struct session *x = h->session;
-    if (is_back(s, x)) {
+    if (stage_is_back(x)) {
         x->accepted += h->decode.n_tokens;
+        prefix_feed(x->prefix, h->decode.rows.hash_pos, h->hashes, h->decode.n_tokens, x->accepted);
         count_rows(s, x, h->decode.n_tokens);
         if (j->err && !(j->err == ERR_NONFINITE && j->bad.layer == ARCH_ENDS)) on_failed_step(x, j);
     }
@@ -411,6 +441,20 @@ static void on_tick(uv_timer_t *t)
 
 /* --- life --- */
 
+static enum err open_prefixes(struct stage_server *s)
+{
+    const struct stage_server_config *c = &s->c;
+    struct prefixes_config pc = { .hub = c->hub,
+                                  .net = c->net,
+                                  .compute = c->compute,
+                                  .weights = c->weights,
+                                  .max_bytes = c->prefix_bytes };
+    if (c->prefix_bytes == 0 || c->weights->lo == c->weights->hi) return ERR_OK;
+    enum err e = prefixes_open(&s->prefixes, &pc);
+    if (!e) stage_tell_room(s);
+    return e;
+}
+
 enum err stage_server_open(struct stage_server **out, const struct stage_server_config *c)
 {
     struct stage_server *s = calloc(1, sizeof *s);
@@ -422,6 +466,7 @@ enum err stage_server_open(struct stage_server **out, const struct stage_server_
     enum err e = s->timer && s->watch ? actor_init(&s->actor, c->hub, "stage",
                                                    STAGE_JOBS_MAX + STAGE_SESSIONS_MAX, on_note)
                                       : ERR_NOMEM;
+    if (!e && (e = open_prefixes(s))) actor_fini(&s->actor);
     if (e) {
         free(s->timer);
         free(s->watch);
@@ -488,10 +533,11 @@ void stage_server_close(struct stage_server *s)
     while (s->first) {
         struct session *x = s->first;
         s->first = x->next;
-        kv_close(x->kv);
+        prefix_end(x->prefix, x->kv);
         sent_forget(&x->sent, &s->sent_used);
         free(x);
     }
+    prefixes_close(s->prefixes);
     uv_close((uv_handle_t *)s->timer, on_timer_closed);
     uv_close((uv_handle_t *)s->watch, on_timer_closed);
     free(s);

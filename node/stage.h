@@ -7,6 +7,9 @@
  *     the end   -> SESS_CLOSE; the coordinator's connection is gone; idle for too long; or
  * SESS_FAIL, which names the reason in one sentence
  *
+ * A session may begin with K and V of an earlier one's first rows (prefix.h): its own rows then
+ * begin behind them.
+ *
  * When its next stage is lost, a session says SESS_FAIL and waits a minute for its coordinator to
  * adopt it: SESS_OPEN with another id for the same layers goes on with its K and V.  Rows that come
  * a second time are not computed then, but answered with those that were sent on before (sent.h).
@@ -20,6 +23,7 @@
 #include "node/compute.h"
 #include "node/counters.h"
 #include "node/net.h"
+#include "node/prefix.h"
 #include "node/weights.h"
 
 enum {
@@ -36,9 +40,10 @@ struct stage_server_config {
     struct compute *compute;       /* likewise */
     const struct weights *weights; /* likewise; layers [lo, hi) */
     struct node_id me;
-    uint32_t context;  /* largest session granted */
-    uint64_t kv_bytes; /* memory for K and V of all sessions */
-    uint64_t idle_ms;  /* a session that nobody used for so long is freed */
+    uint32_t context;      /* largest session granted */
+    uint64_t kv_bytes;     /* memory for K and V of all sessions */
+    uint64_t prefix_bytes; /* of it, at most so much for what sessions leave (prefix.h); 0: none */
+    uint64_t idle_ms;      /* a session that nobody used for so long is freed */
     struct counters *counters; /* NULL: nobody counts */
     void *arg;
     void (*on_change)(void *arg); /* sessions came or went: announce it */
@@ -73,6 +78,7 @@ struct home_job {
     int kind;
     /* the server's */
     struct session *session;
+    uint8_t hashes[DECODE_MAX * HASH_WIRE];
 };
 /* ERR_NOTFOUND: no such session, or it is not of that kind; ERR_RANGE: the position is not its
  * next, steps are under way, or more tokens than granted are asked for. */
@@ -83,5 +89,6 @@ MUST_CHECK enum err stage_server_decode(struct stage_server *s, const uint8_t id
 uint32_t stage_server_sessions(const struct stage_server *s);
 uint32_t stage_server_free_tokens(const struct stage_server *s);
 uint64_t stage_server_kv_used(const struct stage_server *s); /* bytes */
+void stage_server_prefixes(const struct stage_server *s, struct prefixes_state *out);
 
 #endif

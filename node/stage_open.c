@@ -14,6 +14,11 @@ uint32_t stage_server_sessions(const struct stage_server *s)
     return s->n_sessions;
 }
 
+void stage_server_prefixes(const struct stage_server *s, struct prefixes_state *out)
+{
+    prefixes_look(s->prefixes, out);
+}
+
 uint64_t stage_server_kv_used(const struct stage_server *s)
 {
     return s->kv_used;
@@ -141,6 +146,7 @@ static void grant(struct stage_server *s, const struct session *x)
     ok.u.SESS_OK.epoch = x->epoch;
     ok.u.SESS_OK.held = x->held;
     ok.u.SESS_OK.limit = x->tokens;
+    ok.u.SESS_OK.known = x->known;
     stage_answer(s, &x->coordinator, &ok);
     s->c.on_change(s->c.arg);
 }
@@ -149,7 +155,8 @@ static void grant(struct stage_server *s, const struct session *x)
 void stage_finish_adoption(struct stage_server *s, struct session *x)
 {
     x->is_adopted = false;
-    x->held = x->sent.n;
+    x->held = x->known = x->sent.n;
+    x->has_begun = false;
     x->accepted = 0;
     kv_trim(x->kv, x->held);
     grant(s, x);
@@ -170,6 +177,7 @@ static struct session *to_adopt(struct stage_server *s, const struct mail *m)
 static void adopt(struct stage_server *s, struct session *x, const struct mail *m)
 {
     place(x, m);
+    prefix_rename(x->prefix, x->id, x->epoch);
     x->round++;
     x->is_broken = false;
     x->is_adopted = true;
@@ -177,13 +185,52 @@ static void adopt(struct stage_server *s, struct session *x, const struct mail *
     if (x->n_jobs == 0) stage_finish_adoption(s, x);
 }
 
+/* --- what earlier sessions left --- */
+
+void stage_tell_room(struct stage_server *s)
+{
+    prefixes_room(s->prefixes, s->c.kv_bytes > s->kv_used ? s->c.kv_bytes - s->kv_used : 0);
+}
+
+static void on_known(void *arg, uint32_t positions)
+{
+    struct session *x = arg;
+    if (!stage_is_back(x)) return;
+    x->is_fetching = false;
+    x->known = positions;
+    grant(x->server, x);
+}
+
+/* false: nothing is known, or nothing is kept. */
+static bool fetch_prefix(struct session *x, struct slice names)
+{
+    struct stage_server *s = x->server;
+    if (!s->prefixes) return false;
+    struct prefix_session ps = { .id = x->id,
+                                 .epoch = x->epoch,
+                                 .coordinator = x->coordinator,
+                                 .lo = x->lo,
+                                 .hi = x->hi,
+                                 .kv = x->kv,
+                                 .arg = x,
+                                 .on_known = on_known };
+    x->prefix = prefix_begin(s->prefixes, &ps);
+    x->is_fetching = prefix_fetch(x->prefix, names);
+    if (x->is_fetching) {
+        x->n_jobs++;
+        s->n_jobs++;
+    }
+    return x->is_fetching;
+}
+
 void stage_on_open(struct stage_server *s, const struct mail *m)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
     struct why why;
-    if (m->m.rid == 0 || (o->next_id.n != 0 && o->next_id.n != ID_BYTES)) {
+    if (m->m.rid == 0 || (o->next_id.n != 0 && o->next_id.n != ID_BYTES) ||
+        o->prefixes.n % HASH_WIRE != 0) {
         stage_refuse(s, m, WIRE_BAD_MESSAGE,
-                     "SESS_OPEN needs a request number and a whole next id");
+                     "SESS_OPEN needs a request number, a whole next id and whole names");
         return;
     }
     struct session *old = stage_find(s, o->session);
@@ -205,6 +252,8 @@ void stage_on_open(struct stage_server *s, const struct mail *m)
         stage_refuse(s, m, (enum wire_error)code, why.text);
         return;
     }
-    reach_next(s, s->first, o->next_addr);
-    grant(s, s->first);
+    struct session *x = s->first;
+    reach_next(s, x, o->next_addr);
+    if (!o->keeps || !fetch_prefix(x, o->prefixes)) grant(s, x);
+    stage_tell_room(s); /* after the search: what is found stays until it is copied */
 }

@@ -70,6 +70,19 @@ static void add_model(struct text *out, const struct status_source *s)
     text_printf(out, "],\"ends_holders\":%u}", ends);
 }
 
+/* What earlier conversations left. */
+static void add_prefixes(struct text *out, const struct services *v)
+{
+    struct prefixes_state p;
+    stage_server_prefixes(v->stage, &p);
+    text_printf(out, ",\"prefixes\":{\"hits\":%llu", (unsigned long long)p.hits);
+    add_number(out, "bytes", p.bytes);
+    add_number(out, "limit", p.max_bytes);
+    add_number(out, "positions", p.positions);
+    add_number(out, "rows_saved", p.saved);
+    text_str(out, "}");
+}
+
 static void add_work(struct text *out, const struct status_source *s)
 {
     const struct services *v = s->services;
@@ -79,6 +92,7 @@ static void add_work(struct text *out, const struct status_source *s)
     add_number(out, "free_positions", stage_server_free_tokens(v->stage));
     add_number(out, "kv_used", stage_server_kv_used(v->stage));
     add_number(out, "kv_limit", v->kv_bytes);
+    add_prefixes(out, v);
 }
 
 /* --- given and taken --- */

@@ -45,6 +45,9 @@ enum {
     NAMES_MAX = 8,          /* names of one model in one MANIFEST */
     TOKEN_BYTES = 32,       /* of a node's control */
     STATUS_MAX = 63 << 10,
+    PREFIX_BLOCK = 32,      /* positions that are kept together: 2 blocks of KV_BLOCK */
+    PREFIX_ASKS = 64,       /* hashes in one SESS_OPEN */
+    PREFIX_TOLD = 64,       /* and in one PREFIX */
 };
 
 /*    name          id  limit on the whole message    meaning */
@@ -62,11 +65,12 @@ enum {
     M(TILE,        15,  TILE_MESSAGE_MAX + 256, "a tile, or why not")                             \
     M(TILE_CANCEL, 16,  64,                  "somebody else was faster: do not send it")          \
     M(HOLD,        17,  128,                 "control to node: hold and serve these layers from now on") \
-    M(SESS_OPEN,   20,  1024,                "coordinator to stage: open a session")              \
+    M(SESS_OPEN,   20,  4096,                "coordinator to stage: open a session")              \
     M(SESS_OK,     21,  128,                 "stage to coordinator: the session is open")         \
     M(ACT,         22,  ACT_BYTES_MAX + 512, "rows of hidden vectors for the next stage")         \
     M(STEP_DONE,   23,  256,                 "stage to coordinator: a step is computed")          \
     M(KV_TRIM,     24,  128,                 "coordinator to stage: forget positions at and past len") \
+    M(PREFIX,      25,  2304,                "stage to coordinator: these first rows will be known") \
     M(SESS_CLOSE,  27,  128,                 "coordinator to stage: free the session")            \
     M(SESS_FAIL,   28,  512,                 "stage to coordinator: the session ended, and why")  \
     M(DIALBACK,    50,  64,                  "can I be reached at this port of the address that you see") \
@@ -151,12 +155,15 @@ enum {
     F(next_addr,    "na",   BIN,   OPT, ADDR_MIN, ADDR_MAX,         "where the next stage is reached") \
     F(prev_id,      "pv",   BIN,   REQ, ID_BYTES, ID_BYTES,     "who may send ACT")               \
     F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual; the more, the more others go first") \
-    F(adopts,       "ad",   BIN,   OPT, SESSION_BYTES, SESSION_BYTES, "a session of the sender for the same layers, of which this is to go on")
+    F(adopts,       "ad",   BIN,   OPT, SESSION_BYTES, SESSION_BYTES, "a session of the sender for the same layers, of which this is to go on") \
+    F(prefixes,     "pf",   BIN,   OPT, HASH_WIRE, PREFIX_ASKS * HASH_WIRE, "hashes of PREFIX, the longest first rows first: K and V of which may be there") \
+    F(keeps,        "kp",   U,     OPT, 0, 1,                   "the stage may keep K and V for later sessions of the sender")
 #define SESS_OK_FIELDS(F)                                                                         \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(held,         "kv",   U,     REQ, 0, CONTEXT_MAX,         "positions whose rows need not be computed: they are answered from what was sent on")         \
-    F(limit,        "lim",  U,     REQ, 1, CONTEXT_MAX,         "positions this stage grants")
+    F(limit,        "lim",  U,     REQ, 1, CONTEXT_MAX,         "positions this stage grants")    \
+    F(known,        "kn",   U,     OPT, 0, CONTEXT_MAX,         "positions whose K and V are there: the rows may begin at any up to this")
 #define ACT_FIELDS(F)                                                                             \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
@@ -175,6 +182,11 @@ enum {
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(len,          "len",  U,     REQ, 0, CONTEXT_MAX,         "positions to keep")
+#define PREFIX_FIELDS(F)                                                                          \
+    F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
+    F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
+    F(first,        "f",    U,     REQ, 0, CONTEXT_MAX,         "number of the first block; a block is 32 positions") \
+    F(hashes,       "h",    BIN,   REQ, HASH_WIRE, PREFIX_TOLD * HASH_WIRE, "of the stage's input rows up to the end of each block: docs/prefix.md")
 #define SESS_CLOSE_FIELDS(F)                                                                      \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")

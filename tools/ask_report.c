@@ -48,6 +48,10 @@ void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)
             json_real_of(s, "tokens_per_s"), json_real_of(s, "predicted_tokens_per_s"),
             (double)done->prefill_us / 1e6, json_real_of(s, "predicted_first_token_ms") / 1e3,
             (unsigned)done->n_prompt);
+    uint64_t known = json_number_of(s, "known");
+    if (known > 0)
+        fprintf(f, "  %-14s %" PRIu64 " of %u positions from earlier questions\n", "known", known,
+                (unsigned)done->n_prompt);
     for (uint32_t i = 0; nth(stages, i); i++) print_stage_time(f, nth(stages, i));
     uint64_t heals = json_number_of(s, "heals");
     if (heals > 0)

@@ -203,6 +203,19 @@ static void put_sentence(struct screen *s, struct slice text, struct text *line)
     if (text.n) put_line(s, line);
 }
 
+/* What earlier conversations left, when there is something. */
+static void put_prefixes(struct screen *s, struct text *line, const struct json *p)
+{
+    char size[SIZE_TEXT];
+    unsigned long long positions = json_number_of(p, "positions"), hits = json_number_of(p, "hits");
+
+    if (positions == 0 && hits == 0) return;
+    size_text(size, json_number_of(p, "bytes"));
+    text_printf(line, "keeps %llu positions of earlier conversations (%s), used %llu time%s",
+                positions, size, hits, plural(hits));
+    put_line(s, line);
+}
+
 static void put_model(struct screen *s, const struct json *r, struct text *line)
 {
     const struct json *m = json_get(r, "model");
@@ -234,6 +247,7 @@ static void put_model(struct screen *s, const struct json *r, struct text *line)
         (unsigned long long)json_number_of(r, "requests"), plural(json_number_of(r, "requests")),
         used, all, (unsigned long long)json_number_of(r, "free_positions"));
     put_line(s, line);
+    put_prefixes(s, line, json_get(r, "prefixes"));
 }
 
 static void put_blank(struct screen *s)

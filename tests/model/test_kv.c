@@ -70,6 +70,35 @@ static void put(void **state)
     }
 }
 
+/* Blocks go out of one session and into another of other layers and capacity. */
+static void save_and_load(void **state)
+{
+    enum { N = 48 };
+    (void)state;
+    for (unsigned i = 0; i < TOYS; i++) {
+        struct arch a;
+        struct kv *from, *to;
+        toy_shape(i, &a);
+        assert_int_equal(kv_open(&from, &a, 1, 3, 60), ERR_OK);
+        assert_int_equal(kv_open(&to, &a, 1, 2, N + 1), ERR_OK);
+        kv_fill(from, 60, i);
+        uint8_t *block = malloc((size_t)kv_cost(&a, 1, 3, 16));
+        for (uint32_t pos = 0; pos < N; pos += 16) {
+            kv_save(from, pos, 16, block);
+            kv_load(to, pos, 16, block);
+            assert_int_equal(kv_len(to), pos + 16);
+        }
+        size_t bytes = (size_t)N * a.head_dim * ftype_bytes(a.kv);
+        for (uint32_t g = 0; g < a.n_kv; g++) {
+            assert_memory_equal(kv_k(to, 1, g), kv_k(from, 1, g), bytes);
+            assert_memory_equal(kv_v(to, 1, g), kv_v(from, 1, g), bytes);
+        }
+        free(block);
+        kv_close(from);
+        kv_close(to);
+    }
+}
+
 /* Reserving a long context takes no memory until it fills. */
 static void reserved_only(void **state)
 {
@@ -217,9 +246,9 @@ static void laps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layout), cmocka_unit_test(put),         cmocka_unit_test(reserved_only),
-        cmocka_unit_test(bounds), cmocka_unit_test(stage_costs), cmocka_unit_test(filled),
-        cmocka_unit_test(laps),
+        cmocka_unit_test(layout),        cmocka_unit_test(put),    cmocka_unit_test(save_and_load),
+        cmocka_unit_test(reserved_only), cmocka_unit_test(bounds), cmocka_unit_test(stage_costs),
+        cmocka_unit_test(filled),        cmocka_unit_test(laps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,7 @@ static void on_mail(void *arg, struct mail *m)
     struct world *w = arg;
     bool is_answer = m->m.type == MSG_SESS_OK || m->m.type == MSG_STEP_DONE ||
                      m->m.type == MSG_SESS_FAIL || m->m.type == MSG_ERROR ||
-                     (m->m.type == MSG_ACT && m->m.rid != 0);
+                     m->m.type == MSG_PREFIX || (m->m.type == MSG_ACT && m->m.rid != 0);
     if (!is_answer) {
         stage_server_on_mail(w->server, m);
         return;
@@ -103,6 +103,8 @@ static int setup(void **state)
                                       .context = CONTEXT,
                                       .kv_bytes =
                                           kv_cost(&w->toy.a, 0, w->toy.a.n_layers, CONTEXT) * 3,
+                                      .prefix_bytes =
+                                          kv_cost(&w->toy.a, 0, w->toy.a.n_layers, CONTEXT),
                                       .idle_ms = IDLE_MS,
                                       .arg = w,
                                       .on_change = on_change };
@@ -446,6 +448,150 @@ static void test_adopted_at_work(void **state)
     free(want);
 }
 
+/* --- what sessions leave --- */
+
+/* Wait for n answers in all, and close id. */
+static void close_after(struct world *w, unsigned n, const uint8_t *id)
+{
+    struct msg c = { .type = MSG_SESS_CLOSE };
+    wait_for(w, n);
+    c.u.SESS_CLOSE.session = slice_of(id, SESSION_BYTES);
+    tell(w, &c);
+}
+
+/* K and V of a session's first block go on in another's: the same bits, wherever it begins. */
+static void test_goes_on_from_what_another_left(void **state)
+{
+    struct world *w = *state;
+    enum { N = 60, BEGINS = 4 };
+    const uint32_t begin[BEGINS] = { PREFIX_BLOCK, 20, 0, PREFIX_BLOCK };
+    uint8_t *x = random_rows(w, N, 1), *want = malloc(N * w->row_bytes),
+            name[2 * HASH_WIRE] = { 1 };
+    struct prefixes_state kept;
+    memcpy(want, x, N * w->row_bytes);
+    naive_forward(&w->toy, w->k, 0, w->toy.a.n_layers, N, want);
+
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, N, x, N);
+    o.u.SESS_OPEN.keeps = 1;
+    tell(w, &o);
+    assert_int_equal(wait_for(w, 1)->u.SESS_OK.known, 0);
+    tell(w, &m);
+    wait_for(w, 3); /* all rows but the first may be guesses: nothing is kept yet */
+    m = rows(w, A, 1, N - 1, 1, x, 1);
+    m.u.ACT.pos = N; /* the next one: so they were none */
+    tell(w, &m);
+    const struct msg *told = wait_for(w, 6);
+    assert_int_equal(told->type, MSG_PREFIX);
+    assert_memory_equal(told->u.PREFIX.session.p, A, SESSION_BYTES);
+    assert_int_equal(told->u.PREFIX.first, 0);
+    assert_int_equal(told->u.PREFIX.hashes.n, HASH_WIRE);
+    memcpy(name + HASH_WIRE, told->u.PREFIX.hashes.p, HASH_WIRE); /* behind one of nobody's */
+    close_after(w, 6, A);
+
+    for (int i = 0; i < BEGINS; i++) {
+        uint32_t at = begin[i];
+        unsigned before = w->n_mail;
+        o = opening(w, B);
+        o.u.SESS_OPEN.keeps = 1;
+        o.u.SESS_OPEN.prefixes = slice_of(name, sizeof name);
+        tell(w, &o);
+        const struct msg *ok = wait_for(w, before + 1);
+        assert_int_equal(ok->type, MSG_SESS_OK);
+        assert_int_equal(ok->u.SESS_OK.known, PREFIX_BLOCK);
+        assert_int_equal(ok->u.SESS_OK.held, 0);
+        m = rows(w, B, 0, at, N - at, x, N - at);
+        tell(w, &m);
+        wait_for(w, before + 3);
+        assert_int_equal(w->mail[before + 1]->m.u.ACT.pos, at);
+        assert_memory_equal(w->mail[before + 1]->m.u.ACT.x.p, want + at * w->row_bytes,
+                            (N - at) * w->row_bytes);
+        if (i + 1 < BEGINS) close_after(w, before + 3, B);
+    }
+    stage_server_prefixes(w->server, &kept);
+    assert_int_equal(kept.hits, BEGINS);
+    assert_int_equal(kept.positions, PREFIX_BLOCK);
+
+    /* When another is lost it goes on from what it has, which begins behind the block. */
+    o = opening(w, C);
+    o.u.SESS_OPEN.adopts = slice_of(B, SESSION_BYTES);
+    o.u.SESS_OPEN.next_id = slice_of(w->me.id.b, ID_BYTES);
+    unsigned before = w->n_mail;
+    tell(w, &o);
+    const struct msg *ok = wait_for(w, before + 1);
+    assert_int_equal(ok->u.SESS_OK.held, N);
+    assert_int_equal(ok->u.SESS_OK.known, N);
+    o = opening(w, D);
+    o.u.SESS_OPEN.adopts = slice_of(C, SESSION_BYTES);
+    tell(w, &o);
+    wait_for(w, before + 2);
+    m = rows(w, D, 0, 0, N, x, N); /* from the very beginning: all is computed anew */
+    tell(w, &m);
+    wait_for(w, before + 4);
+    assert_memory_equal(w->mail[before + 2]->m.u.ACT.x.p, want, N * w->row_bytes);
+    free(x);
+    free(want);
+}
+
+/* Rows may begin at what is known, once, and nowhere behind it. */
+static void test_begins_within_what_is_known(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, CONTEXT, 1), name[HASH_WIRE];
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, 40, x, 0);
+    o.u.SESS_OPEN.keeps = 1;
+    tell(w, &o);
+    wait_for(w, 1);
+    tell(w, &m);
+    memcpy(name, wait_for(w, 3)->u.PREFIX.hashes.p, HASH_WIRE);
+    close_after(w, 3, A);
+    for (int i = 0; i < 3; i++) {
+        unsigned before = w->n_mail;
+        o = opening(w, B);
+        o.u.SESS_OPEN.keeps = i < 2;
+        o.u.SESS_OPEN.prefixes = slice_of(name, sizeof name);
+        tell(w, &o);
+        assert_int_equal(wait_for(w, before + 1)->u.SESS_OK.known, i < 2 ? PREFIX_BLOCK : 0);
+        m = rows(w, B, 0, i == 0 ? 33 : i == 1 ? 10 : 31, 2, x, 0);
+        tell(w, &m);
+        if (i == 1) wait_for(w, before + 2);
+        if (i == 1) tell(w, &m);
+        const struct msg *f = wait_for(w, before + (i == 1 ? 3 : 2));
+        assert_int_equal(f->type, MSG_SESS_FAIL);
+        assert_int_equal(f->u.SESS_FAIL.code, WIRE_OUT_OF_ORDER);
+    }
+    o = opening(w, C);
+    o.u.SESS_OPEN.prefixes = slice_of(x, HASH_WIRE + 1);
+    refused(w, &o, WIRE_BAD_MESSAGE, "whole names");
+    free(x);
+}
+
+/* Sessions have the memory first: nothing is refused for what others left. */
+static void test_sessions_come_first(void **state)
+{
+    struct world *w = *state;
+    uint8_t *x = random_rows(w, CONTEXT, 1);
+    struct prefixes_state kept;
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, 40, x, 0);
+    o.u.SESS_OPEN.keeps = 1;
+    tell(w, &o);
+    wait_for(w, 1);
+    tell(w, &m);
+    wait_for(w, 3);
+    stage_server_prefixes(w->server, &kept);
+    assert_int_equal(kept.positions, PREFIX_BLOCK);
+    assert_int_equal(kept.bytes, kv_cost(&w->toy.a, 0, w->toy.a.n_layers, PREFIX_BLOCK));
+    assert_true(kept.bytes <= kept.max_bytes);
+    const uint8_t *id[] = { B, C };
+    for (unsigned i = 0; i < 2; i++) {
+        o = opening(w, id[i]);
+        tell(w, &o);
+        assert_int_equal(wait_for(w, 4 + i)->type, MSG_SESS_OK);
+    }
+    stage_server_prefixes(w->server, &kept);
+    assert_int_equal(kept.bytes, 0);
+    free(x);
+}
+
 /* Positions are forgotten and computed anew: the same bits. */
 static void test_trim(void **state)
 {
@@ -633,12 +779,21 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_rows_come_back_computed), TEST(test_openings_refused),
-        TEST(test_rows_that_may_not_enter), TEST(test_nonfinite_is_named),
-        TEST(test_no_next_stage),           TEST(test_adopted),
-        TEST(test_adopted_at_work),         TEST(test_trim),
-        TEST(test_idle_and_gone),           TEST(test_decode_at_home),
-        TEST(test_decode_and_close),        TEST(test_stop_with_work),
+        TEST(test_rows_come_back_computed),
+        TEST(test_openings_refused),
+        TEST(test_rows_that_may_not_enter),
+        TEST(test_nonfinite_is_named),
+        TEST(test_no_next_stage),
+        TEST(test_adopted),
+        TEST(test_adopted_at_work),
+        TEST(test_goes_on_from_what_another_left),
+        TEST(test_begins_within_what_is_known),
+        TEST(test_sessions_come_first),
+        TEST(test_trim),
+        TEST(test_idle_and_gone),
+        TEST(test_decode_at_home),
+        TEST(test_decode_and_close),
+        TEST(test_stop_with_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

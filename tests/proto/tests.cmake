@@ -13,6 +13,7 @@ unit_test(proto gather proto base)
 unit_test(proto plan proto base)
 unit_test(proto hold proto base m)
 unit_test(proto speeds proto base)
+unit_test(proto chain proto base)
 unit_test(proto conn proto)
 unit_test(proto conn_hostile proto)
 add_executable(conn_stdio proto/conn_stdio.c) # for tests/interop_noise.py, by hand

@@ -3,6 +3,7 @@
  * is computed when its time is over, and its note posted as the real thread would. */
 #include "node/compute.h"
 
+#include "proto/chain.h"
 #include "tests/sim/model_sim.h"
 #include "tests/sim/world.h"
 
@@ -73,6 +74,9 @@ static enum err run_rows(struct rows_job *j)
         j->job.bad = (struct nonfinite){ j->lo, j->pos };
         return ERR_NONFINITE;
     }
+    for (uint32_t i = 0; i < j->n && j->hashes; i++)
+        chain_row(j->hashes + (size_t)(j->pos + i - j->hash_pos) * HASH_WIRE,
+                  j->x + i * SIM_ROW_BYTES, SIM_ROW_BYTES);
     return sim_layers(j->kv, j->lo, j->hi, j->pos, j->n, j->x);
 }
 

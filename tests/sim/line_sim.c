@@ -112,6 +112,7 @@ void line_choose_lanes(struct letter *l, const struct msg *m)
     case MSG_SESS_OK: s = m->u.SESS_OK.session; break;
     case MSG_ACT: s = m->u.ACT.session; break;
     case MSG_STEP_DONE: s = m->u.STEP_DONE.session; break;
+    case MSG_PREFIX: s = m->u.PREFIX.session; break;
     case MSG_KV_TRIM: s = m->u.KV_TRIM.session; break;
     case MSG_SESS_CLOSE: s = m->u.SESS_CLOSE.session; break;
     case MSG_SESS_FAIL: s = m->u.SESS_FAIL.session; break;
@@ -388,7 +389,11 @@ void line_trace_mail(const struct place *from, const struct msg *m)
         s = m->u.STEP_DONE.session;
         snprintf(text, sizeof text, "step %u", (unsigned)m->u.STEP_DONE.step);
         break;
-    case MSG_SESS_OK: s = m->u.SESS_OK.session; break;
+    case MSG_SESS_OK:
+        s = m->u.SESS_OK.session;
+        snprintf(text, sizeof text, "knows %u", (unsigned)m->u.SESS_OK.known);
+        break;
+    case MSG_PREFIX: s = m->u.PREFIX.session; break;
     case MSG_SESS_CLOSE: s = m->u.SESS_CLOSE.session; break;
     case MSG_SESS_FAIL:
         s = m->u.SESS_FAIL.session;

@@ -102,6 +102,25 @@ uint64_t kv_cost(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t cap)
     return arch_kv_bytes(a) * (hi - lo) * blocks * KV_BLOCK;
 }
 
+/* As kept: [layer][position] and bytes that nobody looks at. */
+void kv_save(const struct kv *kv, uint32_t pos, uint32_t n, void *out)
+{
+    assert(pos + n <= kv->cap);
+    memset(out, 0, (size_t)(kv->hi - kv->lo) * n * SIM_KV_BYTES);
+    for (uint32_t l = 0; l < kv->hi - kv->lo; l++)
+        memcpy((uint8_t *)out + (size_t)l * n * SIM_KV_BYTES,
+               kv->history + (size_t)l * kv->cap + pos, n * sizeof(uint64_t));
+}
+
+void kv_load(struct kv *kv, uint32_t pos, uint32_t n, const void *in)
+{
+    assert(pos == kv->len && n <= kv->cap - pos);
+    for (uint32_t l = 0; l < kv->hi - kv->lo; l++)
+        memcpy(kv->history + (size_t)l * kv->cap + pos,
+               (const uint8_t *)in + (size_t)l * n * SIM_KV_BYTES, n * sizeof(uint64_t));
+    kv->len = pos + n;
+}
+
 enum err sim_layers(struct kv *kv, uint32_t lo, uint32_t hi, uint32_t pos, uint32_t n, uint8_t *x)
 {
     if (pos != kv->len || n > kv->cap - pos) return ERR_RANGE;

@@ -62,6 +62,7 @@ static void on_service_mail(struct services *v, struct mail *m)
     case MSG_SESS_CLOSE: stage_server_on_mail(v->stage, m); break;
     case MSG_SESS_OK:
     case MSG_STEP_DONE:
+    case MSG_PREFIX:
     case MSG_SESS_FAIL:
     case MSG_ERROR: pipelines_on_mail(v->pipelines, m); break;
     case MSG_ASK:

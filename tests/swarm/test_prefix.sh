@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Beginnings of conversations that stages know: the answers are those of a swarm that keeps nothing,
+# only sooner.
+. "$(dirname "$0")/lib.sh"
+
+convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
+sys=$(printf 'Answer briefly, as in case %d. ' $(seq 1 140)) # about 1,800 positions of 2,048
+other=$(printf 'Answer in case %d as briefly as you can. ' $(seq 1 80))
+
+# Two turns with the system prompt $1 at node $2, as JSON lines in $tmp/$3.
+talk() {
+    printf '%s\n' "What is the capital of France?" "And its currency?" /quit |
+        timeout 60 "$bin/swarm-ask" "${link[$2]}" --greedy --json --max-tokens 30 --system "$1" \
+            >"$tmp/$3" 2>"$tmp/ask.err" || die "$3: $(cat "$tmp/ask.err")"
+    [ "$(wc -l <"$tmp/$3")" -eq 2 ] || die "$3: $(cat "$tmp/$3")"
+}
+field() { # FILE TURN EXPRESSION of d, and of s, its statistics
+    python3 -c "import json,sys
+d = json.loads(open('$tmp/$1').read().splitlines()[$2 - 1]); s = d['stats']; print($3)"
+}
+is() { [ "$(field "$1" "$2" "$3")" = True ] || die "$1, turn $2: not $3: $(field "$1" "$2" "s, d['prompt_tokens']")"; }
+same() { # FILE...: the answers are the oracle's
+    local f turn
+    for f in "$@"; do
+        for turn in 1 2; do
+            [ "$(field "$f" $turn "d['answer'], d['reasoning'], d['tokens']")" = \
+                "$(field "${oracle:-oracle}" $turn "d['answer'], d['reasoning'], d['tokens']")" ] ||
+                die "$f: another answer in turn $turn: $(cat "$tmp/$f")"
+        done
+    done
+}
+kept() { # NODE KEY
+    "$bin/swarm-node" status "${pid[$1]}" --json |
+        python3 -c "import json,sys; print(json.load(sys.stdin)['prefixes']['$2'])"
+}
+
+# The oracle: one process that keeps nothing.
+start one --store "$tmp/store" --no-prefix
+talk "$sys" one oracle
+talk "$other" one oracle2
+is oracle 2 "s['known'] == 0 and d['prompt_tokens'] > 1700"
+stop one
+
+# A second turn knows the first, wherever the layers are, and begins sooner.
+start_split "--store $tmp/store" 0-2 3-5 6-7
+talk "$sys" n0 first
+same first
+is first 1 "s['known'] == 0"
+is first 2 "s['known'] % 32 == 0 and s['known'] > d['prompt_tokens'] - 120"
+sooner=$(field first 1 "s['first_token_ms']")/$(field first 2 "s['first_token_ms']")
+python3 -c "exit(not $sooner >= 2)" || die "the second turn began after $sooner of the first's time"
+
+# The same once more, and another conversation with the same system prompt: both know it.
+talk "$sys" n0 again
+same again
+is again 1 "s['known'] > d['prompt_tokens'] - 64"
+[ "$(kept n1 hits)" -ge 3 ] || die "n1 counts $(kept n1 hits) hits"
+"$bin/swarm-node" status "${pid[n1]}" | grep -q "positions of earlier conversations" || die "status"
+
+# Another coordinator is told nothing of it, though two of three stages keep it.
+talk "$sys" n1 stranger
+same stranger
+is stranger 1 "s['known'] == 0"
+is stranger 2 "s['known'] > 1700"
+
+# Two at once that share their beginning.
+talk "$sys" n0 left &
+talk "$sys" n0 right
+wait $!
+same left right
+is left 1 "s['known'] > 1700"
+is right 1 "s['known'] > 1700"
+
+# A stage that is killed between two turns knows nothing; the others forget nothing.
+kill -KILL "${pid[n1]}"
+wait "${pid[n1]}" || true
+start n1 --store "$tmp/store" --layers 3-5 --join "${link[n0]}"
+probe nodes 3
+talk "$sys" n0 killed
+same killed
+is killed 1 "s['known'] == 0"
+is killed 2 "s['known'] > 1700"
+stop_all
+
+# All layers at home, where tokens are made several at a time: an answer is known too.
+start one --store "$tmp/store"
+talk "$sys" one alone
+same alone
+is alone 2 "s['known'] > 1700"
+stop one
+
+# A small budget holds, and costs nothing but time.
+start n0 --store "$tmp/store" --layers 0-3 --prefix-ram 1M
+start n1 --store "$tmp/store" --layers 4-7 --prefix-ram 100K --join "${link[n0]}"
+probe nodes 2
+
+for i in 1 2; do
+    talk "$sys" n0 small
+    same small
+    talk "$other" n0 small2
+    oracle=oracle2 same small2
+    for node in n0 n1; do
+        [ "$(kept $node bytes)" -le "$(kept $node limit)" ] || die "$node keeps too much"
+        [ "$(kept $node bytes)" -gt 0 ] || die "$node keeps nothing"
+    done
+done
+stop_all
+echo "the second turn of $(field first 2 "d['prompt_tokens']") positions began $(python3 -c "print(round($sooner, 1))") times sooner"
