@@ -18,6 +18,8 @@
     C(ROWS_OWN,   "rows_own",    "rows computed for questions asked here, times layers")           \
     C(ROWS_GIVEN, "rows_given",  "rows computed for others, times layers")                         \
     C(ROWS_TAKEN, "rows_taken",  "rows that others computed for us, times layers")                 \
+    C(PIECES_GIVEN, "pieces_given", "rows through parts of layers computed for who leads them")     \
+    C(PIECES_TAKEN, "pieces_taken", "rows through parts of layers that members computed for us")    \
     C(BYTES_IN,   "bytes_in",    "bytes received")                                                 \
     C(BYTES_OUT,  "bytes_out",   "bytes sent")                                                     \
     C(WEIGHTS_GIVEN, "weights_given", "bytes of weights given to others")                          \

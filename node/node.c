@@ -112,6 +112,12 @@ static void on_service_mail(struct node *n, struct mail *m)
     case MSG_SESS_OPEN:
     case MSG_KV_TRIM:
     case MSG_SESS_CLOSE: stage_server_on_mail(n->services.stage, m); break;
+    case MSG_SHARE_OPEN:
+    case MSG_SHARE_WORK:
+    case MSG_SHARE_CLOSE: member_on_mail(n->services.member, m); break;
+    case MSG_SHARE_OK:
+    case MSG_SHARE_DONE:
+    case MSG_SHARE_FAIL: group_on_mail(n->services.group, m); break;
     case MSG_SESS_OK:
     case MSG_STEP_DONE:
     case MSG_PREFIX:
@@ -169,7 +175,9 @@ static void on_peer(void *arg, const struct node_id *id, bool up, const char *wh
     holder_on_peer(n->holder, id, up);
     if (services_are_open(&n->services)) {
         pipelines_on_peer(n->services.pipelines, id, up, why);
+        group_on_peer(n->services.group, id, up, why);
         stage_server_on_peer(n->services.stage, id, up, why);
+        member_on_peer(n->services.member, id, up);
         asks_on_peer(n->services.asks, id, up);
     }
     if (up) settle_join(n, id);

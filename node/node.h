@@ -41,6 +41,7 @@ struct node_config {
     uint32_t drain_limit;  /* seconds to hand over and finish what is under way; 0: none */
     uint32_t patience;     /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
+    bool shares;          /* its layers with nodes nearby */
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
     uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */

@@ -69,6 +69,7 @@ enum err node_load(struct node *n, struct why *why)
                                   .no_prefix = c->no_prefix,
                                   .patience = c->patience,
                                   .no_ends = c->no_ends,
+                                  .shares = c->shares,
                                   .kernels = n->kernels,
                                   .nice = (int)c->nice,
                                   .hub = &n->hub,

@@ -450,14 +450,15 @@ static void on_rows(struct pipeline *p, uint32_t i, const struct msg_ACT *a)
     p->on.on_rows(p->on.arg, (uint32_t)a->pos, (uint32_t)a->rows, a->x);
 }
 
-/* A stage that cannot reach the next one is well itself; at a number that is not finite every node
- * would fail. */
+/* A stage that cannot reach the next one is well itself, and one that lost a member of its group
+ * soon is; at a number that is not finite every node would fail. */
 static void on_stage_fail(struct pipeline *p, uint32_t i, enum wire_error code, struct slice text)
 {
     struct why why;
     bool is_next = code == WIRE_LOST_STAGE && i + 1 < p->plan.n;
     uint32_t lost = is_next ? i + 1 : i;
-    enum avoid_kind kind = is_next ? AVOID_UNREACHED : AVOID_REFUSED;
+    bool is_well = is_next || code == WIRE_LOST_MEMBER;
+    enum avoid_kind kind = is_well ? AVOID_UNREACHED : AVOID_REFUSED;
     if (p->state == OPENING) {
         fail(&why, ERR_DENIED, "%.*s", (int)text.n, (const char *)text.p);
         pipeline_refused(p, lost, kind, code, why.text);

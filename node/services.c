@@ -87,6 +87,50 @@ enum err services_load(struct services *s, const struct services_config *c, stru
 
 /* --- open --- */
 
+static enum err open_group(struct services *s)
+{
+    struct group_config gc = { .hub = s->c.hub,
+                               .net = s->c.net,
+                               .weights = &s->weights,
+                               .me = s->c.me,
+                               .counters = s->c.counters,
+                               .arg = s->c.arg,
+                               .on_change = s->c.on_change };
+    return group_open(&s->group, &gc);
+}
+
+static uint64_t kv_of_stage(void *arg)
+{
+    return stage_server_kv_used(((struct services *)arg)->stage);
+}
+
+static enum err open_member(struct services *s)
+{
+    struct member_config mc = { .hub = s->c.hub,
+                                .net = s->c.net,
+                                .compute = s->compute,
+                                .weights = &s->weights,
+                                .me = s->c.me,
+                                .context = s->context,
+                                .kv_bytes = s->kv_bytes,
+                                .counters = s->c.counters,
+                                .arg = s,
+                                .kv_elsewhere = kv_of_stage };
+    return member_open(&s->member, &mc);
+}
+
+static enum err open_nearby(struct services *s)
+{
+    struct nearby_config sc = { .hub = s->c.hub,
+                                .net = s->c.net,
+                                .peers = s->c.peers,
+                                .group = s->group,
+                                .weights = &s->weights,
+                                .me = s->c.me,
+                                .own_us = s->pace.layer_us };
+    return nearby_open(&s->nearby, &sc);
+}
+
 static enum err open_compute(struct services *s, struct why *why)
 {
     struct compute_config cc = { .arch = &s->weights.manifest.arch,
@@ -116,6 +160,7 @@ static enum err open_stage(struct services *s)
                                       .net = s->c.net,
                                       .compute = s->compute,
                                       .weights = &s->weights,
+                                      .group = s->group,
                                       .me = s->c.me,
                                       .context = s->context,
                                       .kv_bytes = s->kv_bytes,
@@ -171,9 +216,13 @@ static enum err open_asks(struct services *s)
 
 enum err services_open(struct services *s, struct why *why)
 {
-    enum err e = open_compute(s, why);
-    if (e) return e;
+    enum err e = open_group(s);
+    if (e) return fail(why, e, "%s", err_text(e));
+    if ((e = open_compute(s, why))) return e;
+    group_serve(s->group, s->compute);
     e = open_stage(s);
+    if (!e) e = open_member(s);
+    if (!e && s->c.shares) e = open_nearby(s);
     if (!e) e = open_pipelines(s);
     if (!e) e = open_coordinator(s);
     if (!e) e = open_asks(s);
@@ -199,7 +248,8 @@ void services_pause(struct services *s, bool is_paused)
 bool services_are_idle(const struct services *s)
 {
     return (!s->coordinator || coordinator_waited_for(s->coordinator) == 0) &&
-           (!s->stage || stage_server_sessions(s->stage) == 0);
+           (!s->stage || stage_server_sessions(s->stage) == 0) &&
+           (!s->member || member_sessions(s->member) == 0);
 }
 
 /* In the order in which they depend on each other. */
@@ -207,6 +257,10 @@ void services_stop(struct services *s)
 {
     if (s->coordinator) coordinator_stop(s->coordinator);
     if (s->stage) stage_server_stop(s->stage);
+    nearby_close(s->nearby);
+    s->nearby = NULL;
+    if (s->member) member_stop(s->member);
+    if (s->group) group_stop(s->group);
     asks_close(s->asks);
     pipelines_close(s->pipelines);
     s->asks = NULL;
@@ -218,6 +272,8 @@ void services_close(struct services *s)
     compute_close(s->compute);
     stage_server_close(s->stage); /* its mailbox may hold jobs that are the coordinator's */
     coordinator_close(s->coordinator);
+    member_close(s->member);
+    group_close(s->group);
     if (s->tokenizer) tokenizer_close(s->tokenizer);
     warm_close(s->warm);
     weights_close(&s->weights);

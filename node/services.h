@@ -11,6 +11,8 @@
 #define NODE_SERVICES_H
 
 #include "node/asks.h"
+#include "node/member.h"
+#include "node/nearby.h"
 #include "node/peers.h"
 #include "node/stage.h"
 #include "node/warm.h"
@@ -25,6 +27,7 @@ struct services_config {
     uint32_t context;  /* 0: the model's */
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
+    bool shares;       /* its layers with nodes nearby that hold the same */
     bool no_ends;      /* the person wants it so: for the sentence */
     struct node_id me;
     const struct kernels *kernels;
@@ -53,6 +56,9 @@ struct services {
     const char *no_coordinator; /* then why */
     uint32_t context;
     uint64_t kv_bytes, prefix_bytes;
+    struct group *group;   /* those who share our layers; NULL: we lead none */
+    struct nearby *nearby; /* who that is to be; NULL: nobody */
+    struct member *member; /* what we compute of others' layers */
     struct compute *compute;
     struct pace pace; /* how fast it computes */
     struct stage_server *stage;

@@ -43,6 +43,7 @@ static void free_session(struct session *x)
     while (*at != x) at = &(*at)->next;
     *at = x->next;
     s->kv_used -= x->cost;
+    group_session_close(x->shared);
     prefix_end(x->prefix, x->kv);
     sent_forget(&x->sent, &s->sent_used);
     free(x);
@@ -50,7 +51,7 @@ static void free_session(struct session *x)
     s->c.on_change(s->c.arg);
 }
 
-static void end_session(struct session *x)
+void stage_end(struct session *x)
 {
     if (x->is_over) return;
     x->is_over = true;
@@ -77,7 +78,7 @@ static void say_failed(struct session *x, enum wire_error code, const char *text
 void stage_fail(struct session *x, enum wire_error code, const char *text)
 {
     say_failed(x, code, text);
-    end_session(x);
+    stage_end(x);
 }
 
 /* It cannot go on as it is, but what it holds is still good. */
@@ -227,6 +228,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
     j->rows.lo = x->lo;
     j->rows.hi = x->hi;
     j->rows.kv = x->kv;
+    j->rows.sharer = x->shared ? group_session_sharer(x->shared) : NULL;
     j->rows.pos = pos + known;
     j->rows.n = n - known;
     j->rows.x = rows + known * s->row_bytes;
@@ -255,6 +257,11 @@ static void on_failed_step(struct session *x, const struct job *j)
         break;
     case ERR_NOMEM: stage_fail(x, WIRE_NO_MEMORY, err_text(ERR_NOMEM)); break;
     case ERR_CANCELLED: stage_fail(x, WIRE_SHUTTING_DOWN, "it is shutting down"); break;
+    case ERR_CLOSED: /* a member of the group, and K and V with it */
+    case ERR_NOTFOUND:
+        snprintf(text, sizeof text, "a node that shares layer %u is lost", j->bad.layer);
+        stage_fail(x, WIRE_LOST_MEMBER, text);
+        break;
     default: stage_fail(x, WIRE_INTERNAL, err_text(j->err)); break;
     }
 }
@@ -332,6 +339,7 @@ enum err stage_server_decode(struct stage_server *s, const uint8_t id[SESSION_BY
     j->kv = x->kv;
     j->hashes = x->prefix ? h->hashes : NULL;
     j->hash_pos = j->pos;
+    j->sharer = x->shared ? group_session_sharer(x->shared) : NULL;
     h->session = x;
     x->used_ms = now_ms(s->c.hub);
     x->n_jobs++;
@@ -389,7 +397,7 @@ static void on_trim(struct stage_server *s, const struct mail *m)
 static void on_close(struct stage_server *s, const struct mail *m)
 {
     struct session *x = stage_find(s, m->m.u.SESS_CLOSE.session);
-    if (x && node_id_equal(&m->from, &x->coordinator)) end_session(x);
+    if (x && node_id_equal(&m->from, &x->coordinator)) stage_end(x);
 }
 
 void stage_server_on_mail(struct stage_server *s, struct mail *m)
@@ -419,7 +427,7 @@ void stage_server_on_peer(struct stage_server *s, const struct node_id *id, bool
         next = x->next;
         if (x->is_over) continue;
         if (node_id_equal(&x->coordinator, id))
-            end_session(x);
+            stage_end(x);
         else if (node_id_equal(&x->following, id))
             stage_break(x, WIRE_LOST_STAGE, text);
     }
@@ -433,7 +441,7 @@ static void on_tick(uv_timer_t *t)
         next = x->next;
         if (x->is_over || x->n_jobs > 0) continue;
         if (x->is_broken && now - x->used_ms > BROKEN_MS)
-            end_session(x);
+            stage_end(x);
         else if (now - x->used_ms > s->c.idle_ms)
             stage_fail(x, WIRE_TIMEOUT, "nobody used the session for too long");
     }
@@ -461,6 +469,9 @@ enum err stage_server_open(struct stage_server **out, const struct stage_server_
     if (!s) return ERR_NOMEM;
     s->c = *c;
     s->row_bytes = arch_row_bytes(&c->weights->manifest.arch);
+    s->lo = c->weights->lo;
+    s->hi = c->weights->hi;
+    if (c->group) holding_led(&c->weights->held, &s->lo, &s->hi);
     s->timer = malloc(sizeof *s->timer);
     s->watch = malloc(sizeof *s->watch);
     enum err e = s->timer && s->watch ? actor_init(&s->actor, c->hub, "stage",
@@ -533,6 +544,7 @@ void stage_server_close(struct stage_server *s)
     while (s->first) {
         struct session *x = s->first;
         s->first = x->next;
+        group_session_close(x->shared);
         prefix_end(x->prefix, x->kv);
         sent_forget(&x->sent, &s->sent_used);
         free(x);

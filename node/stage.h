@@ -22,9 +22,8 @@
 
 #include "node/compute.h"
 #include "node/counters.h"
-#include "node/net.h"
+#include "node/group.h"
 #include "node/prefix.h"
-#include "node/weights.h"
 
 enum {
     STAGE_SESSIONS_MAX = 256,
@@ -38,7 +37,8 @@ struct stage_server_config {
     struct hub *hub;
     struct net *net;               /* borrowed until stage_server_close */
     struct compute *compute;       /* likewise */
-    const struct weights *weights; /* likewise; layers [lo, hi) */
+    const struct weights *weights; /* likewise; its whole layers, or with a group those it leads */
+    struct group *group;           /* who shares them; NULL: nobody */
     struct node_id me;
     uint32_t context;      /* largest session granted */
     uint64_t kv_bytes;     /* memory for K and V of all sessions */

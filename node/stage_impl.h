@@ -18,9 +18,10 @@ struct session {
     struct node_id coordinator, prev;
     struct node_id following; /* the next stage; the coordinator after the last */
     bool is_last;
-    uint8_t rank; /* of its prompts: a lower one goes first */
-    uint32_t lo, hi; /* [lo, hi) of our layers */
-    uint64_t cost;   /* bytes of K and V */
+    uint8_t rank;                 /* of its prompts: a lower one goes first */
+    uint32_t lo, hi;              /* [lo, hi) of our layers */
+    uint64_t cost;                /* bytes of K and V */
+    struct group_session *shared; /* owned; NULL: there is no group */
 
     /* live state */
     struct kv *kv;         /* owned; touched by the compute thread while n_jobs > 0 */
@@ -40,6 +41,7 @@ struct session {
     uint64_t sent_ms;  /* when rows went to a next stage that was not heard since; 0: none did */
     uint64_t last_ms;  /* when the last ones did */
     uint64_t asked_ms; /* when it was asked for a sign of life; 0: it was not */
+    bool is_granted;   /* with `shared`: all who share it have room */
     bool is_over;      /* unlinked from the world; freed when the last job is back */
 };
 
@@ -47,6 +49,7 @@ struct stage_server {
     struct actor actor; /* first */
     struct stage_server_config c;
     size_t row_bytes;
+    uint32_t lo, hi; /* [lo, hi): the layers served */
     uv_timer_t *timer, *watch;
     struct prefixes *prefixes; /* owned; NULL: nothing is kept */
     struct session *first;     /* owned */
@@ -65,6 +68,7 @@ void stage_refuse(struct stage_server *s, const struct mail *m, enum wire_error 
 struct session *stage_find(struct stage_server *s, struct slice id); /* NULL: there is none */
 /* A job of x on another thread is back; false: x was over, and is freed when it was the last. */
 bool stage_is_back(struct session *x);
+void stage_end(struct session *x);
 /* End it and tell the coordinator why. */
 void stage_fail(struct session *x, enum wire_error code, const char *text);
 /* It cannot go on as it is, but what it holds is still good. */

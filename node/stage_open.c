@@ -6,7 +6,7 @@
 
 static uint64_t bytes_per_token(const struct stage_server *s)
 {
-    return arch_kv_bytes(&s->c.weights->manifest.arch) * (s->c.weights->hi - s->c.weights->lo);
+    return arch_kv_bytes(&s->c.weights->manifest.arch) * (s->hi - s->lo);
 }
 
 uint32_t stage_server_sessions(const struct stage_server *s)
@@ -52,14 +52,20 @@ static unsigned check_open(struct stage_server *s, const struct mail *m, struct 
         fail(why, ERR_NOTFOUND, "node %s holds %s, which is another model", me, w->name.name);
         return WIRE_NO_SUCH_MODEL;
     }
-    if (w->lo == w->hi) {
+    if (s->lo == s->hi) {
         fail(why, ERR_NOTFOUND, "node %s holds no layers", me);
         return WIRE_NO_SUCH_LAYERS;
     }
-    if (o->layer_lo >= o->layer_hi || o->layer_lo < w->lo || o->layer_hi > w->hi) {
-        fail(why, ERR_NOTFOUND, "node %s holds layers %u-%u, not all of %u-%u", me, w->lo,
-             w->hi - 1, (unsigned)o->layer_lo, (unsigned)o->layer_hi - 1);
+    if (o->layer_lo >= o->layer_hi || o->layer_lo < s->lo || o->layer_hi > s->hi) {
+        fail(why, ERR_NOTFOUND, "node %s holds layers %u-%u, not all of %u-%u", me, s->lo,
+             s->hi - 1, (unsigned)o->layer_lo, (unsigned)o->layer_hi - 1);
         return WIRE_NO_SUCH_LAYERS;
+    }
+    for (uint32_t l = (uint32_t)o->layer_lo; s->c.group && l < o->layer_hi; l++) {
+        if (group_covers(s->c.group, l)) continue;
+        fail(why, ERR_NOTFOUND, "nobody who shares layer %u with node %s holds the rest of it", l,
+             me);
+        return WIRE_LOST_MEMBER;
     }
     if (o->max_tokens > s->c.context) {
         fail(why, ERR_FULL, "this conversation needs %u positions, node %s grants %u",
@@ -88,13 +94,17 @@ static void place(struct session *x, const struct mail *m)
     x->used_ms = now_ms(x->server->c.hub);
 }
 
+static void on_shared(void *arg, enum err e, unsigned code, const char *text);
+
 static enum err make_session(struct stage_server *s, const struct mail *m, struct why *why)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
     const struct arch *a = &s->c.weights->manifest.arch;
     uint32_t lo = (uint32_t)o->layer_lo, hi = (uint32_t)o->layer_hi;
     uint32_t tokens = (uint32_t)o->max_tokens;
-    uint64_t cost = kv_cost(a, lo, hi, tokens);
+    uint32_t g_lo = 0, g_hi = a->n_kv; /* others that share the layers keep K and V of the rest */
+    if (s->c.group) group_heads(s->c.group, lo, hi, &g_lo, &g_hi);
+    uint64_t cost = kv_cost_heads(a, lo, hi, g_lo, g_hi, tokens);
     if (s->kv_used + cost > s->c.kv_bytes) {
         char me[NODE_ID_SHORT];
         node_id_short(me, &s->c.me);
@@ -102,7 +112,11 @@ static enum err make_session(struct stage_server *s, const struct mail *m, struc
                     tokens, me, stage_server_free_tokens(s));
     }
     struct session *x = calloc(1, sizeof *x);
-    if (!x || kv_open(&x->kv, a, lo, hi, tokens)) {
+    enum err e = x ? kv_open_heads(&x->kv, a, lo, hi, g_lo, g_hi, tokens) : ERR_NOMEM;
+    if (!e && s->c.group)
+        x->shared = group_session_open(s->c.group, x->kv, lo, hi, tokens, on_shared, x);
+    if (e || (s->c.group && !x->shared)) {
+        if (x) kv_close(x->kv);
         free(x);
         return fail(why, ERR_NOMEM, "no memory for a conversation of %u positions", tokens);
     }
@@ -162,13 +176,19 @@ void stage_finish_adoption(struct stage_server *s, struct session *x)
     grant(s, x);
 }
 
+static bool is_shared(const struct session *x)
+{
+    return x->shared && group_session_sharer(x->shared);
+}
+
 /* The session that m is to go on with, of the same coordinator for the same; NULL: there is none,
  * and m is an opening like any other. */
 static struct session *to_adopt(struct stage_server *s, const struct mail *m)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
     struct session *x = o->adopts.n == SESSION_BYTES ? stage_find(s, o->adopts) : NULL;
-    bool is_same = x && node_id_equal(&x->coordinator, &m->from) && x->lo == o->layer_lo &&
+    bool is_same = x && (!is_shared(x) || x->is_granted) &&
+                   node_id_equal(&x->coordinator, &m->from) && x->lo == o->layer_lo &&
                    x->hi == o->layer_hi && x->tokens == o->max_tokens &&
                    memcmp(o->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
     return is_same ? x : NULL;
@@ -223,6 +243,22 @@ static bool fetch_prefix(struct session *x, struct slice names)
     return x->is_fetching;
 }
 
+/* Those who share its layers have room for it too; or one of them has not, or is lost. */
+static void on_shared(void *arg, enum err e, unsigned code, const char *text)
+{
+    struct session *x = arg;
+    if (x->is_over) return;
+    if (!e) {
+        x->is_granted = true;
+        grant(x->server, x);
+    } else if (x->is_granted) {
+        stage_fail(x, (enum wire_error)code, text);
+    } else {
+        words_refuse(x->server->c.net, &x->coordinator, x->rid, (enum wire_error)code, text);
+        stage_end(x);
+    }
+}
+
 void stage_on_open(struct stage_server *s, const struct mail *m)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
@@ -254,6 +290,9 @@ void stage_on_open(struct stage_server *s, const struct mail *m)
     }
     struct session *x = s->first;
     reach_next(s, x, o->next_addr);
-    if (!o->keeps || !fetch_prefix(x, o->prefixes)) grant(s, x);
+    if (is_shared(x)) /* K and V that others hold are not kept */
+        group_session_begin(x->shared);
+    else if (!o->keeps || !fetch_prefix(x, o->prefixes))
+        grant(s, x);
     stage_tell_room(s); /* after the search: what is found stays until it is copied */
 }

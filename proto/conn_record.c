@@ -217,7 +217,8 @@ enum err records_queue(struct conn *c, const struct msg *m)
     o->n = (uint32_t)n;
     o->sent = 0;
     o->fence = m->type == MSG_PING && m->u.PING.stamp == CONN_FENCE;
-    o->plain = m->type == MSG_ACT || is_bulk(m);
+    o->plain =
+        m->type == MSG_ACT || m->type == MSG_SHARE_WORK || m->type == MSG_SHARE_DONE || is_bulk(m);
 
     struct queue *q = &c->queue[stream_of(m)];
     if (q->last)

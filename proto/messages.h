@@ -33,6 +33,10 @@ enum {
     ADDRS_MAX = 8,
     ROWS_MAX = 512,         /* rows in one ACT */
     ACT_BYTES_MAX = 8 << 20,
+    SHARE_BYTES_MAX = 8 << 20, /* vectors in one SHARE_WORK or SHARE_DONE */
+    SHARE_ANSWER_MAX = 32 << 20, /* all of the SHARE_DONE to one SHARE_WORK */
+    SHARE_PLACE_BYTES = 8,     /* a row's session and position */
+    SHARE_PICKS_MAX = 1 << 18, /* bytes of the experts chosen for all rows */
     RTT_BYTES = 12,         /* a round trip in a record */
     RTTS_MAX = 16,
     CONTEXT_MAX = 1 << 20,
@@ -73,6 +77,12 @@ enum {
     M(PREFIX,      25,  2304,                "stage to coordinator: these first rows will be known") \
     M(SESS_CLOSE,  27,  128,                 "coordinator to stage: free the session")            \
     M(SESS_FAIL,   28,  512,                 "stage to coordinator: the session ended, and why")  \
+    M(SHARE_OPEN,  30,  512,                 "leader to member: I shall send work; or: a session's K and V") \
+    M(SHARE_OK,    31,  128,                 "member to leader: it is open")                      \
+    M(SHARE_WORK,  32,  SHARE_BYTES_MAX + SHARE_PICKS_MAX + 8192, "leader to member: compute these parts of a layer") \
+    M(SHARE_DONE,  33,  SHARE_BYTES_MAX + 256, "member to leader: some of what was asked for")    \
+    M(SHARE_CLOSE, 34,  64,                  "leader to member: free the session, or all")        \
+    M(SHARE_FAIL,  35,  512,                 "member to leader: not opened or not computed, and why") \
     M(DIALBACK,    50,  64,                  "can I be reached at this port of the address that you see") \
     M(DIALBACK_DONE, 51, 512,                "answer to DIALBACK")                                \
     M(ASK,         40,  CONVERSATION_MAX + 1024, "client to coordinator: answer this conversation") \
@@ -196,6 +206,40 @@ enum {
     F(code,         "c",    U,     REQ, 1, 255,                 "an error code")                  \
     F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
 
+/* A layer shared on one network (docs/sharing.md). */
+#define SHARE_OPEN_FIELDS(F)                                                                      \
+    F(share,        "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "random: what this leader and this member do together") \
+    F(number,       "k",    U,     OPT, 0, UINT32_MAX,          "of the session, the leader's choice; 0: the share itself") \
+    F(model,        "m",    BIN,   REQ, ID_BYTES, ID_BYTES,     "model id")                       \
+    F(parts,        "p",    UINTS, OPT, 0, LIST_MAX,            "layer lo, hi, head group lo, hi, ...: K and V are wanted for these") \
+    F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "positions this session may use")
+#define SHARE_OK_FIELDS(F)                                                                        \
+    F(share,        "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SHARE_OPEN")         \
+    F(number,       "k",    U,     OPT, 0, UINT32_MAX,          "as in SHARE_OPEN")
+#define SHARE_WORK_FIELDS(F)                                                                      \
+    F(share,        "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SHARE_OPEN")         \
+    F(layer,        "l",    U,     REQ, 0, LAYER_MAX,           "of the model")                   \
+    F(kind,         "t",    U,     REQ, 1, 3,                   "1 head groups, 2 experts, 3 dense parts") \
+    F(lo,           "lo",   U,     OPT, 0, UINT16_MAX,          "first head group or dense part") \
+    F(hi,           "hi",   U,     OPT, 0, UINT16_MAX,          "one past the last")              \
+    F(lead,         "ld",   U,     OPT, 0, UINT16_MAX,          "so many of them, from the first, as their sum in f32") \
+    F(rows,         "n",    U,     REQ, 1, ROWS_MAX,            "vectors in x")                   \
+    F(places,       "at",   BIN,   OPT, SHARE_PLACE_BYTES, ROWS_MAX * SHARE_PLACE_BYTES, "head groups: of each row the session's number and the position, each u32, big endian") \
+    F(picks,        "pk",   BIN,   OPT, 1, SHARE_PICKS_MAX,     "experts: of each row their count u8, how many of them, from the first, as their sum u8, then of each its number u16 (ascending) and weight f32, little endian") \
+    F(x,            "x",    BIN,   REQ, 1, SHARE_BYTES_MAX,     "[rows] what the products read: int8 in whole blocks of 32, then their scales f32; or f32; little endian")
+#define SHARE_DONE_FIELDS(F)                                                                      \
+    F(share,        "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SHARE_OPEN")         \
+    F(at,           "at",   U,     OPT, 0, UINT32_MAX,          "where in the answer x belongs; it comes in order") \
+    F(us,           "us",   U,     OPT, 0, UINT32_MAX,          "with the last of it: computing") \
+    F(x,            "x",    BIN,   REQ, 1, SHARE_BYTES_MAX,     "of each row the sum f32, if one was asked for, then the other pieces in the exchange type")
+#define SHARE_CLOSE_FIELDS(F)                                                                     \
+    F(share,        "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SHARE_OPEN")         \
+    F(number,       "k",    U,     OPT, 0, UINT32_MAX,          "of the session; 0: all")
+#define SHARE_FAIL_FIELDS(F)                                                                      \
+    F(share,        "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SHARE_OPEN")         \
+    F(code,         "c",    U,     REQ, 1, 255,                 "an error code")                  \
+    F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
+
 #define ASK_FIELDS(F)                                                                             \
     F(model,        "m",    STR,   OPT, 0, 64,                  "name; empty: the node's own")    \
     F(conversation, "msgs", STR,   REQ, 2, CONVERSATION_MAX,    "JSON {\"messages\": [...], \"tools\": [...]}") \
@@ -293,7 +337,8 @@ enum {
     E(NO_PIPELINE,    19, "the swarm does not hold every layer of the model")                     \
     E(LOST_STAGE,     20, "a node of the pipeline has gone")                                      \
     E(NONFINITE,      21, "a number of the model's computation is not finite")                    \
-    E(BAD_REQUEST,    22, "the request cannot be answered")
+    E(BAD_REQUEST,    22, "the request cannot be answered")                                        \
+    E(LOST_MEMBER,    23, "a node that shares layers with this one has gone")
 /* clang-format on */
 
 /* --- what the rows build --- */

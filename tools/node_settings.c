@@ -141,6 +141,8 @@ static const struct setting table[] = {
       .help = "only these dense parts of --layers", .check = check_items },
     { .name = "trunk", .type = ARG_FLAG, .to = &the.trunk,
       .help = "the trunk of --layers too: this node leads the group" },
+    { .name = "share", .type = ARG_FLAG, .to = &the.config.shares,
+      .help = "let nodes nearby that hold the same layers compute parts of them" },
     { .name = "no-ends", .type = ARG_FLAG, .to = &the.config.no_ends,
       .help = "do not hold embedding and head, do not answer questions" },
     { .name = "ends", .type = ARG_FLAG, .to = &the.config.hold.ends,

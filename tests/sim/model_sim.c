@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "model/chat.h"
+#include "model/share.h"
 #include "model/tokenizer.h"
 #include "node/compute.h"
 #include "node/warm.h"
@@ -119,6 +120,21 @@ void kv_load(struct kv *kv, uint32_t pos, uint32_t n, const void *in)
         memcpy(kv->history + (size_t)l * kv->cap + pos,
                (const uint8_t *)in + (size_t)l * n * SIM_KV_BYTES, n * sizeof(uint64_t));
     kv->len = pos + n;
+}
+
+/* Nobody shares layers here: all head groups. */
+enum err kv_open_heads(struct kv **out, const struct arch *a, uint32_t lo, uint32_t hi,
+                       uint32_t g_lo, uint32_t g_hi, uint32_t cap)
+{
+    (void)g_lo, (void)g_hi;
+    return kv_open(out, a, lo, hi, cap);
+}
+
+uint64_t kv_cost_heads(const struct arch *a, uint32_t lo, uint32_t hi, uint32_t g_lo, uint32_t g_hi,
+                       uint32_t cap)
+{
+    (void)g_lo, (void)g_hi;
+    return kv_cost(a, lo, hi, cap);
 }
 
 enum err sim_layers(struct kv *kv, uint32_t lo, uint32_t hi, uint32_t pos, uint32_t n, uint8_t *x)

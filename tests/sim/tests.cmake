@@ -51,7 +51,7 @@ function(sim_mutant name file mistake)
 endfunction()
 sim_mutant(any_sender node/stage.c "s/if (!node_id_equal(&m->from, &x->prev)) {/if (false) {/")
 sim_mutant(any_closer node/stage.c
-  "s/if (x && node_id_equal(&m->from, &x->coordinator)) end/if (x) end/")
+  "s/if (x && node_id_equal(&m->from, &x->coordinator)) stage_end/if (x) stage_end/")
 sim_mutant(orphans node/stage.c
   "s/if (node_id_equal(&x->coordinator, id))/if (node_id_equal(\\&x->coordinator, id) \\&\\& x->n_jobs > 9)/")
 sim_mutant(no_close node/pipeline_open.c "s/if (p->state != OPENING && p->state != OPEN) return/return/")
