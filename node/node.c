@@ -117,7 +117,12 @@ static void on_service_mail(struct node *n, struct mail *m)
     case MSG_SHARE_CLOSE: member_on_mail(n->services.member, m); break;
     case MSG_SHARE_OK:
     case MSG_SHARE_DONE:
-    case MSG_SHARE_FAIL: group_on_mail(n->services.group, m); break;
+    case MSG_SHARE_FAIL:
+        if (n->services.group)
+            group_on_mail(n->services.group, m);
+        else
+            m->note.drop(&m->note);
+        break;
     case MSG_SESS_OK:
     case MSG_STEP_DONE:
     case MSG_PREFIX:
@@ -175,7 +180,7 @@ static void on_peer(void *arg, const struct node_id *id, bool up, const char *wh
     holder_on_peer(n->holder, id, up);
     if (services_are_open(&n->services)) {
         pipelines_on_peer(n->services.pipelines, id, up, why);
-        group_on_peer(n->services.group, id, up, why);
+        if (n->services.group) group_on_peer(n->services.group, id, up, why);
         stage_server_on_peer(n->services.stage, id, up, why);
         member_on_peer(n->services.member, id, up);
         asks_on_peer(n->services.asks, id, up);

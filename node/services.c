@@ -87,6 +87,14 @@ enum err services_load(struct services *s, const struct services_config *c, stru
 
 /* --- open --- */
 
+/* It is to share what it holds, or has to: it holds the trunk of layers, but not all of them. */
+static bool leads_others(const struct services *s)
+{
+    uint32_t lo, hi;
+    holding_led(&s->weights.held, &lo, &hi);
+    return s->c.shares ? lo < hi : hi - lo > s->weights.hi - s->weights.lo;
+}
+
 static enum err open_group(struct services *s)
 {
     struct group_config gc = { .hub = s->c.hub,
@@ -216,13 +224,13 @@ static enum err open_asks(struct services *s)
 
 enum err services_open(struct services *s, struct why *why)
 {
-    enum err e = open_group(s);
+    enum err e = leads_others(s) ? open_group(s) : ERR_OK;
     if (e) return fail(why, e, "%s", err_text(e));
     if ((e = open_compute(s, why))) return e;
-    group_serve(s->group, s->compute);
+    if (s->group) group_serve(s->group, s->compute);
     e = open_stage(s);
     if (!e) e = open_member(s);
-    if (!e && s->c.shares) e = open_nearby(s);
+    if (!e && s->group) e = open_nearby(s);
     if (!e) e = open_pipelines(s);
     if (!e) e = open_coordinator(s);
     if (!e) e = open_asks(s);

@@ -56,7 +56,7 @@ struct services {
     const char *no_coordinator; /* then why */
     uint32_t context;
     uint64_t kv_bytes, prefix_bytes;
-    struct group *group;   /* those who share our layers; NULL: we lead none */
+    struct group *group;   /* those who share our layers; NULL: nobody does */
     struct nearby *nearby; /* who that is to be; NULL: nobody */
     struct member *member; /* what we compute of others' layers */
     struct compute *compute;
