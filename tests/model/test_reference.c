@@ -2,6 +2,7 @@
  * tensors, cut and packed here in f32, without a store or a converter in between. */
 #include "model/forward.h"
 #include "store/safetensors.h"
+#include "tests/model/group.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -220,6 +221,35 @@ static double deviation(const float *x, size_t n)
     return sqrt(squares / (double)n - sum / (double)n * (sum / (double)n));
 }
 
+/* The same rows through the layers of several nodes that share them, in chunks: bit for bit. */
+static void share(const struct arch *a, const struct layer *layers, uint32_t n, const uint8_t *in,
+                  const uint8_t *out)
+{
+    const struct kernels *k = kernels_pick(NULL, NULL);
+    size_t row = arch_row_bytes(a);
+    uint8_t *x = malloc(n * row);
+    struct row rows[64];
+    struct nonfinite bad;
+
+    for (unsigned hands = 2; hands <= 5; hands++)
+        for (enum group_way way = 0; way < GROUP_WAYS; way++) {
+            struct group g;
+            group_open(&g, a, layers, 0, a->n_layers, hands, way, n, k, workers_inline(), hands);
+            struct kv *kv = group_session(&g, 0, n);
+            memcpy(x, in, n * row);
+            for (uint32_t at = 0, some; at < n; at += some) {
+                some = at == 0 ? n / 2 : at + 3 < n ? 3 : 1;
+                for (uint32_t i = 0; i < some; i++) rows[i] = (struct row){ kv, at + i };
+                assert_int_equal(stage_forward_shared(g.leader, 0, a->n_layers, rows, some,
+                                                      x + at * row, &g.sharer, &bad),
+                                 ERR_OK);
+            }
+            assert_memory_equal(x, out, n * row);
+            group_close(&g);
+        }
+    free(x);
+}
+
 static void compare(const struct arch *a, const char *dir, const char *expected, double limit)
 {
     struct checkpoint c = { { 0 }, 0 };
@@ -253,7 +283,7 @@ static void compare(const struct arch *a, const char *dir, const char *expected,
     size_t total = (size_t)n * a->vocab;
     float *ref = malloc(total * sizeof *ref), *got = malloc(total * sizeof *got);
     int32_t *id = malloc(n * sizeof *id);
-    uint8_t *x = malloc(n * arch_row_bytes(a));
+    uint8_t *x = malloc(n * arch_row_bytes(a)), *in = malloc(n * arch_row_bytes(a));
     assert_int_equal(logits->dim[0], n);
     assert_int_equal(logits->dim[1], a->vocab);
     memcpy(ref, logits->data.p, total * sizeof *ref);
@@ -266,8 +296,11 @@ static void compare(const struct arch *a, const char *dir, const char *expected,
     assert_int_equal(kv_open(&kv, a, 0, a->n_layers, n), ERR_OK);
     for (uint32_t i = 0; i < n; i++) rows[i] = (struct row){ kv, i };
     assert_int_equal(ends_embed(e, id, n, x), ERR_OK);
+    memcpy(in, x, n * arch_row_bytes(a));
     assert_int_equal(stage_forward(s, rows, n, x, &bad), ERR_OK);
     assert_int_equal(ends_logits(e, x, n, got, &bad), ERR_OK);
+
+    share(a, layers, n, in, x);
 
     double most = 0, std = deviation(ref, total);
     for (size_t i = 0; i < total; i++) most = fmax(most, fabs((double)got[i] - (double)ref[i]));
@@ -282,6 +315,7 @@ static void compare(const struct arch *a, const char *dir, const char *expected,
     free(ref);
     free(got);
     free(id);
+    free(in);
     free(x);
     safetensors_close(want);
     while (c.n > 0) safetensors_close(c.file[--c.n]);
