@@ -199,5 +199,6 @@ void kv_fill(struct kv *kv, uint32_t len, uint64_t seed)
 
     assert(len <= kv->cap);
     kv->len = len;
+    for (uint32_t l = kv->lo; l < kv->hi; l++) kv->filled[l - kv->lo] = len;
     kv_each(kv, fill, &random);
 }

@@ -57,9 +57,10 @@ bool share_whole(const struct share *s, const struct arch *a, uint32_t layer)
 /* --- who computes which experts --- */
 
 struct deal {
-    const struct share_ask *q;
     const struct share_hand *hand;
     unsigned n_hands;
+    uint16_t chosen[ARCH_EXPERTS_MAX]; /* experts, ascending */
+    uint32_t n_chosen;
     uint32_t count[ARCH_EXPERTS_MAX]; /* rows that chose it */
     uint8_t who[ARCH_EXPERTS_MAX];
     double load[SHARE_HANDS_MAX];
@@ -96,45 +97,88 @@ static unsigned holders(const struct deal *d, uint32_t expert)
 /* Experts with this many rows and holders, each to who is done with it first. */
 static void deal_some(struct deal *d, uint32_t rows, unsigned n_holders)
 {
-    for (uint32_t e = 0; e < ARCH_EXPERTS_MAX; e++) {
+    for (uint32_t i = 0; i < d->n_chosen; i++) {
+        uint32_t e = d->chosen[i];
         if (d->count[e] != rows || holders(d, e) != n_holders) continue;
         uint8_t to = d->who[e] = first_done(d, e);
         if (to != SHARE_NOBODY) d->load[to] += cost(d, to, e);
     }
 }
 
-/* Of the experts that all hold and as many rows chose, members have the lower ones: then their
- * pieces come first in the rows' sums, and travel as one. */
-static void lower_to_members(struct deal *d, uint32_t rows)
+/* Which experts are chosen, by how many rows; the most of one. */
+static uint32_t count_rows(struct deal *d, const struct share_ask *q)
 {
-    uint32_t n[SHARE_HANDS_MAX] = { 0 };
-    unsigned to = d->n_hands > 1 ? 1 : 0;
+    struct share_set any = { { 0 } };
+    uint32_t most = 0;
 
-    for (uint32_t e = 0; e < ARCH_EXPERTS_MAX; e++)
-        if (d->count[e] == rows && holders(d, e) == d->n_hands) n[d->who[e]]++;
-    for (uint32_t e = 0; e < ARCH_EXPERTS_MAX; e++) {
-        if (d->count[e] != rows || holders(d, e) != d->n_hands) continue;
-        while (n[to] == 0) to = (to + 1) % d->n_hands;
-        d->who[e] = (uint8_t)to;
-        n[to]--;
+    for (size_t p = 0; p < (size_t)q->n * q->width; p++) {
+        uint32_t e = q->chosen[p], n = ++d->count[e];
+        share_add(&any, e, e + 1);
+        if (n > most) most = n;
     }
+    for (uint32_t w = 0; w < ARCH_EXPERTS_MAX / 64; w++)
+        for (uint64_t left = any.bit[w]; left; left &= left - 1)
+            d->chosen[d->n_chosen++] = (uint16_t)(w * 64 + (uint32_t)__builtin_ctzll(left));
+    return most;
+}
+
+/* Do all hands hold all that was chosen? */
+static bool all_hold_all(const struct deal *d)
+{
+    for (uint32_t i = 0; i < d->n_chosen; i++)
+        if (holders(d, d->chosen[i]) != d->n_hands) return false;
+    return d->n_hands > 0;
+}
+
+/* Deal so that no hand is done after `us`: from the highest expert down the leader, then members
+ * from the last to the first.  False when that is not enough time. */
+static bool deal_within(struct deal *d, double us)
+{
+    unsigned hand = 0;
+    double load = d->hand[0].start_us;
+
+    for (uint32_t i = d->n_chosen; i-- > 0;) {
+        uint32_t e = d->chosen[i];
+        while (load + cost(d, hand, e) > us) {
+            if (hand == 1 || d->n_hands == 1) return false;
+            hand = hand == 0 ? d->n_hands - 1 : hand - 1;
+            load = d->hand[hand].start_us;
+        }
+        load += cost(d, hand, e);
+        d->who[e] = (uint8_t)hand;
+    }
+    return true;
+}
+
+/* Each hand neighbouring experts, the first member the lowest: then its pieces come first in the
+ * rows' sums, and travel as one. */
+static void deal_ranges(struct deal *d)
+{
+    enum { HALVINGS = 20 }; /* to a millionth */
+    double lo = 0, hi = d->hand[0].start_us;
+
+    for (uint32_t i = 0; i < d->n_chosen; i++) hi += cost(d, 0, d->chosen[i]);
+    hi *= 1.001; /* the leader alone, whatever rounding does */
+    for (unsigned i = 0; i < HALVINGS; i++) {
+        double us = (lo + hi) / 2;
+        *(deal_within(d, us) ? &hi : &lo) = us;
+    }
+    (void)deal_within(d, hi);
 }
 
 void share_deal(const struct share_ask *q, const struct share_hand *hands, unsigned n_hands,
                 uint8_t *who)
 {
-    struct deal d = { .q = q, .hand = hands, .n_hands = n_hands };
+    struct deal d = { .hand = hands, .n_hands = n_hands };
     size_t all = (size_t)q->n * q->width;
-    uint32_t most = 0;
+    uint32_t most = count_rows(&d, q);
 
-    for (size_t p = 0; p < all; p++) {
-        uint32_t n = ++d.count[q->chosen[p]];
-        if (n > most) most = n;
-    }
     for (unsigned i = 0; i < n_hands; i++) d.load[i] = hands[i].start_us;
-    for (unsigned n = 0; n <= n_hands; n++) /* where there is no choice, first; then the largest */
-        for (uint32_t rows = most; rows > 0; rows--) deal_some(&d, rows, n);
-    for (uint32_t rows = most; rows > 0 && n_hands > 0; rows--) lower_to_members(&d, rows);
+    if (all_hold_all(&d))
+        deal_ranges(&d);
+    else
+        for (unsigned n = 0; n <= n_hands; n++) /* no choice first; then the largest */
+            for (uint32_t rows = most; rows > 0; rows--) deal_some(&d, rows, n);
     for (size_t p = 0; p < all; p++) who[p] = d.who[q->chosen[p]];
 }
 

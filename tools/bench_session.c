@@ -1,5 +1,7 @@
 #include "tools/bench_session.h"
 
+#include "model/share.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -92,7 +94,9 @@ static bool forward(struct bench_session *s, uint32_t n)
     stage_laps(s->local.stage, on_lap, s);
     s->last = bench_seconds();
     enum err e = ends_embed(s->local.ends, s->ids, n, s->x);
-    if (!e) e = stage_forward(s->local.stage, s->rows, n, s->x, &bad);
+    if (!e)
+        e = stage_forward_shared(s->local.stage, 0, s->arch->n_layers, s->rows, n, s->x, s->sharer,
+                                 &bad);
     ended(s, PART_REST);
     if (e) failed(s, e, "a step through the layers");
     return !e;

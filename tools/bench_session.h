@@ -5,6 +5,8 @@
 #include "tools/bench.h"
 #include "tools/local.h"
 
+struct sharer;
+
 /* What a step spends its time on. */
 enum bench_part {
     PART_ATTENTION, /* norm to residual, all layers */
@@ -22,13 +24,14 @@ struct bench_session {
     struct local local;
     const struct arch *arch;
     uint32_t batch;
-    struct kv **kv;   /* [batch]; the first is the local's, the others are owned */
-    uint8_t *x;       /* owned; [rows][arch_row_bytes] */
-    float *logits;    /* owned; [batch][vocab] */
-    struct row *rows; /* owned; [rows] */
-    int32_t *ids;     /* owned; [rows] */
-    uint64_t random;  /* of ids and of experts that are read */
-    enum err err;     /* of a step */
+    struct kv **kv;        /* [batch]; the first is the local's, the others are owned */
+    uint8_t *x;            /* owned; [rows][arch_row_bytes] */
+    float *logits;         /* owned; [batch][vocab] */
+    struct row *rows;      /* owned; [rows] */
+    int32_t *ids;          /* owned; [rows] */
+    struct sharer *sharer; /* of the layers; NULL: nobody */
+    uint64_t random;       /* of ids and of experts that are read */
+    enum err err;          /* of a step */
     struct why why;
 
     double part[PARTS]; /* seconds of the steps since they were set to 0 */

@@ -8,6 +8,7 @@ static const struct command commands[] = {
     { "prefill", bench_prefill, "a whole model: a prompt" },
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
     { "memory", bench_memory, "a whole model: decoding when memory is short" },
+    { "share", bench_share, "layers shared by two processes of one core each" },
     { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
     { "convert", bench_convert, "a checkpoint into a store" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
