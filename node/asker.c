@@ -170,6 +170,10 @@ static void ignore_note(void *arg, const char *text)
 {
     (void)arg, (void)text;
 }
+static void ignore_place(void *arg, uint32_t place, uint64_t wait_ms)
+{
+    (void)arg, (void)place, (void)wait_ms;
+}
 static void ignore_done(void *arg, const struct msg_ASK_DONE *done)
 {
     (void)arg, (void)done;
@@ -179,8 +183,8 @@ static void ignore_fail(void *arg, enum wire_error code, const char *text)
     (void)arg, (void)code, (void)text;
 }
 
-static const struct request_events nobody = { NULL,        ignore_plan, ignore_text,
-                                              ignore_note, ignore_done, ignore_fail };
+static const struct request_events nobody = { NULL,         ignore_plan, ignore_text, ignore_note,
+                                              ignore_place, ignore_done, ignore_fail };
 
 void coordinator_cancel(struct request *r)
 {
@@ -227,7 +231,7 @@ static void on_away_timer(uv_timer_t *t)
         is_needed = true;
         if (age >= JOURNAL_KEEP_S * UINT64_C(1000))
             request_finish(r, DONE_CANCELLED);
-        else if (age >= AWAY_COMPUTE_MS && r->pipeline)
+        else if (age >= AWAY_COMPUTE_MS && (r->pipeline || r->is_waiting))
             request_rest(r);
     }
     if (!is_needed) uv_timer_stop(t);
@@ -266,7 +270,8 @@ void coordinator_attach(struct request *r, size_t n_heard, const struct request_
     if (r->has_plan) request_say_plan(r);
     if (r->has_answer && !r->is_held && !r->is_away) say_again(r);
     if (r->is_ended && !r->is_held && !r->is_away) tell_end(r);
-    if (r->has_answer && !r->is_ended && !r->is_over && !r->pipeline) request_plan(r);
+    if (r->has_answer && !r->is_ended && !r->is_over && !r->pipeline && !r->is_waiting)
+        admit_join(r->c->admit, r);
     request_release(r);
 }
 
@@ -303,7 +308,7 @@ static void take_up(struct request *r, const struct journal_entry *e)
     if (is_stop || e->n_tokens == h->limit)
         request_finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
     else
-        request_plan(r);
+        admit_join(r->c->admit, r);
 }
 
 static void on_found(void *arg, struct journal_entry *e)

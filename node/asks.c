@@ -4,6 +4,7 @@
 #include "node/words.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* One request of one client. */
@@ -112,6 +113,27 @@ static void on_note(void *arg, const char *text)
     (void)tell(arg, &m);
 }
 
+static const char *ordinal(uint32_t n)
+{
+    static const char *const end[] = { "th", "st", "nd", "rd" };
+    return n % 10 < 4 && n / 10 % 10 != 1 ? end[n % 10] : end[0];
+}
+
+static void on_place(void *arg, uint32_t place, uint64_t wait_ms)
+{
+    struct msg m = { .type = MSG_ASK_NOTE };
+    char text[80];
+    uint64_t s = (wait_ms + 999) / 1000;
+    int n = place == 1
+                ? snprintf(text, sizeof text, "you are next")
+                : snprintf(text, sizeof text, "you are %u%s in the queue", place, ordinal(place));
+    if (s > 0) snprintf(text + n, sizeof text - (size_t)n, ", about %llu s", (unsigned long long)s);
+    m.u.ASK_NOTE.text = slice_str(text);
+    m.u.ASK_NOTE.place = place;
+    m.u.ASK_NOTE.wait_ms = wait_ms < WAIT_MS_MAX ? wait_ms : WAIT_MS_MAX;
+    (void)tell(arg, &m);
+}
+
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
     struct asked q = *(struct asked *)arg;
@@ -191,8 +213,9 @@ static bool check(struct asks *a, const struct mail *m)
         refuse(a, from, rid, WIRE_BUSY, "this node pauses for its owner; ask another one");
     else if (rid == 0 || find(a, m))
         refuse(a, from, rid, WIRE_BAD_MESSAGE, "ASK needs a request number of its own");
-    else if (count(a, from) >= ASKS_PER_CLIENT)
-        refuse(a, from, rid, WIRE_BUSY, "too many questions of yours are being answered");
+    else if (count(a, from) >= a->c.per_client)
+        refuse(a, from, rid, WIRE_BUSY,
+               "too many questions of yours are open; wait until one is answered");
     else
         return true;
     return false;
@@ -200,7 +223,14 @@ static bool check(struct asks *a, const struct mail *m)
 
 static struct request_events events_to(struct asked *q)
 {
-    return (struct request_events){ q, on_plan, on_text, on_note, on_done, on_fail };
+    return (struct request_events){ q, on_plan, on_text, on_note, on_place, on_done, on_fail };
+}
+
+/* Those of this machine, then its guests; who is in no hurry comes after both. */
+static uint8_t rank_of(const struct asks *a, const struct mail *m)
+{
+    bool is_guest = !m->loopback && !a->c.no_own_first;
+    return (uint8_t)(is_guest + 2 * (m->m.u.ASK.later != 0));
 }
 
 static void on_ask(struct asks *a, const struct mail *m)
@@ -215,7 +245,8 @@ static void on_ask(struct asks *a, const struct mail *m)
     struct asked *q = make(a, m);
     if (!q) return;
     struct request_events on = events_to(q);
-    enum err e = coordinator_ask(a->c.coordinator, &m->from, ask, &on, &q->request, &why);
+    enum err e =
+        coordinator_ask(a->c.coordinator, &m->from, rank_of(a, m), ask, &on, &q->request, &why);
     if (!e) return;
     forget(q);
     refuse(a, &m->from, m->m.rid, code_of(e), why.text);
@@ -276,6 +307,7 @@ enum err asks_open(struct asks **out, const struct asks_config *c)
     struct asks *a = calloc(1, sizeof *a);
     if (!a) return ERR_NOMEM;
     a->c = *c;
+    if (a->c.per_client == 0) a->c.per_client = 32;
     *out = a;
     return ERR_OK;
 }

@@ -1,14 +1,13 @@
 /* asks.h - serves the ASK messages of clients.
  *
  * Only a client on this machine (loopback) or one of the allow-list is answered; another gets one
- * sentence.  A client whose connection breaks may come back for its requests (coordinator.h). */
+ * sentence.  Those of this machine go first, unless no_own_first; who says so lets others go first.
+ * A client whose connection breaks may come back for its requests (coordinator.h). */
 #ifndef NODE_ASKS_H
 #define NODE_ASKS_H
 
 #include "node/coordinator.h"
 #include "node/net.h"
-
-enum { ASKS_PER_CLIENT = 16 };
 
 struct asks;
 
@@ -18,6 +17,8 @@ struct asks_config {
     const char *no_coordinator;      /* then: why, in one sentence */
     const struct node_id *allow;     /* [n_allow] borrowed: who else may ask */
     uint32_t n_allow;
+    uint32_t per_client; /* questions of one client, waiting ones included */
+    bool no_own_first;
 };
 
 MUST_CHECK enum err asks_open(struct asks **out, const struct asks_config *c);

@@ -122,6 +122,15 @@ static void on_progress(void *arg, struct slice text)
     c->c.on_note(c->c.arg, text);
 }
 
+static void on_place(void *arg, uint32_t place, struct slice text)
+{
+    struct client *c = arg;
+    if (c->c.on_place)
+        c->c.on_place(c->c.arg, place, text);
+    else
+        c->c.on_note(c->c.arg, text);
+}
+
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
     struct client *c = arg;
@@ -139,7 +148,7 @@ static void on_fail(void *arg, unsigned code, const char *text)
 
 void client_ask(struct client *c, const struct msg_ASK *q)
 {
-    struct question_events on = { c, on_plan, on_text, on_progress, on_done, on_fail };
+    struct question_events on = { c, on_plan, on_text, on_progress, on_place, on_done, on_fail };
     if (question_ask(c->questions, q, &on, &c->question))
         c->c.on_fail(c->c.arg, err_text(ERR_NOMEM));
 }

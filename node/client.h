@@ -15,12 +15,15 @@ struct client_config {
     const struct identity *me;     /* borrowed until client_close */
     const struct swarm_key *swarm; /* likewise */
     struct link link;
-    uint32_t patience_ms; /* for a coordinator to come back; 0: not at all, so nobody keeps the answer */
+    uint32_t
+        patience_ms; /* for a coordinator to come back; 0: not at all, so nobody keeps the answer */
     void *arg;
     void (*on_plan)(void *arg, struct slice json);
     /* index: tokens of the answer that have been made by now */
     void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
     void (*on_note)(void *arg, struct slice text); /* what happens to the pipeline, for people */
+    /* It waits for its turn, which text says in words; NULL: that is a note as others. */
+    void (*on_place)(void *arg, uint32_t place, struct slice text);
     /* The question's end is one of these two. */
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
     void (*on_fail)(void *arg, const char *text);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { ENOUGH_TOKENS = 1024 }; /* of an answer of any length, to begin it when others run too */
 enum { NOTE_PROMPT = 1, NOTE_EMBEDDED, NOTE_NEXT, NOTE_DECODED };
 
 /* --- the end of a request --- */
@@ -32,6 +33,7 @@ void request_release(struct request *r)
 {
     if (--r->n_holds > 0 || !r->is_over) return;
     r->c->n_all--;
+    r->c->text_bytes -= r->text_bytes;
     struct request **at = &r->c->first;
     while (*at != r) at = &(*at)->next;
     *at = r->next;
@@ -45,6 +47,7 @@ void request_end(struct request *r)
     pipeline_close(r->pipeline);
     r->pipeline = NULL;
     handover_drop(r);
+    admit_leave(r->c->admit, r);
     if (r->c->stopping)
         journal_keep(r->journal); /* for the next start */
     else
@@ -91,13 +94,27 @@ static struct sampling sampling_of(const struct manifest *m, const struct msg_AS
     return s;
 }
 
+/* Those that are being read wait too. */
+static bool is_full(const struct coordinator *c, const struct msg_ASK *q)
+{
+    uint32_t live = 0;
+    for (const struct request *r = c->first; r; r = r->next)
+        live += !r->is_over && !r->is_ended && !r->plan_only;
+    return (live >= c->c.answers + c->c.queue && !q->plan_only) || c->n_requests >= REQUESTS_MAX ||
+           c->n_all >= ALL_MAX || c->text_bytes + q->conversation.n > CONVERSATIONS_MAX;
+}
+
 static enum err check_ask(const struct coordinator *c, const struct msg_ASK *q,
                           const struct sampling *s, struct why *why)
 {
     const char *name = c->c.weights->name.name;
     if (c->stopping || c->draining) return fail(why, ERR_CLOSED, "this node is shutting down");
-    if (c->n_requests >= REQUESTS_MAX || c->n_all >= WAITING_MAX)
-        return fail(why, ERR_BUSY, "this node answers %u requests already", c->n_requests);
+    if (is_full(c, q)) {
+        uint64_t wait_s = admit_wait_ms(c->admit, admit_waiting(c->admit)) / 1000;
+        return fail(why, ERR_BUSY,
+                    "%u requests wait here already, more than that cannot; try again in %llu s",
+                    admit_waiting(c->admit), (unsigned long long)wait_s + 1);
+    }
     if (q->model.n > 0 && !slice_is(q->model, name))
         return fail(why, ERR_NOTFOUND, "this node holds %s, not %.*s", name, (int)q->model.n,
                     (const char *)q->model.p);
@@ -110,9 +127,8 @@ struct request *request_make(struct coordinator *c)
 {
     struct request *r = calloc(1, sizeof *r);
     if (!r) return NULL;
-    r->embed.x = malloc(PLAN_CHUNK_MAX * c->row_bytes);
     r->pick.x = malloc(c->row_bytes);
-    if (!r->embed.x || !r->pick.x) {
+    if (!r->pick.x) {
         free_request(r);
         return NULL;
     }
@@ -131,7 +147,7 @@ struct request *request_make(struct coordinator *c)
 
 static enum err read_prompt(struct call_job *call, struct ends *e);
 
-enum err coordinator_ask(struct coordinator *c, const struct node_id *client,
+enum err coordinator_ask(struct coordinator *c, const struct node_id *client, uint8_t rank,
                          const struct msg_ASK *q, const struct request_events *on,
                          struct request **out, struct why *why)
 {
@@ -151,6 +167,9 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client,
     r->conversation_n = q->conversation.n;
     r->on = *on;
     r->client = *client;
+    r->rank = rank;
+    r->text_bytes = q->conversation.n;
+    c->text_bytes += r->text_bytes;
     r->has_key = q->request.n == REQUEST_BYTES && !q->plan_only;
     if (r->has_key) memcpy(r->key, q->request.p, REQUEST_BYTES);
     r->think = (enum think)q->think;
@@ -221,7 +240,7 @@ static void on_prompt(struct request *r)
     }
     answer_init(&r->answer, r->c->c.tokenizer, j->ids.p, j->ids.n);
     r->has_answer = true;
-    request_plan(r);
+    admit_join(r->c->admit, r);
 }
 
 /* --- 3: a pipeline --- */
@@ -240,7 +259,11 @@ static void on_note_of_pipeline(void *arg, const char *text)
 static void on_pipeline_fail(void *arg, enum wire_error code, const char *text)
 {
     struct request *r = arg;
-    if (r->is_away)
+    if (code == WIRE_BUSY && r->limit == 0 && r->is_admitted) {
+        pipeline_close(r->pipeline);
+        r->pipeline = NULL;
+        admit_again(r->c->admit, r);
+    } else if (r->is_away)
         request_rest(r);
     else
         request_fail(r, code, text);
@@ -273,7 +296,10 @@ void request_plan(struct request *r)
     struct pipeline_wish wish = { .min_tokens = r->n_prompt + 1,
                                   .max_tokens = most < a->context ? (uint32_t)most : a->context,
                                   .is_modest = r->max_new == 0,
+                                  .priority = r->rank,
                                   .plan_only = r->plan_only };
+    uint64_t enough = r->n_prompt + (uint64_t)(r->max_new ? r->max_new : ENOUGH_TOKENS);
+    wish.enough = enough < a->context ? (uint32_t)enough : a->context;
     if (r->limit > 0) { /* what was granted once is the answer's length, whatever is free now */
         wish.min_tokens = wish.max_tokens = r->n_prompt + r->limit;
         wish.resumes = request_rows(r);
@@ -300,6 +326,7 @@ void request_rest(struct request *r)
     pipeline_close(r->pipeline);
     r->pipeline = NULL;
     handover_drop(r);
+    admit_leave(r->c->admit, r);
     r->has_plan = false;
     r->round++;
     r->n_sent = 0;
@@ -334,6 +361,7 @@ static void on_open(void *arg)
     struct request *r = arg;
     request_hold(r);
     r->has_plan = true;
+    admit_opened(r->c->admit, r);
     if (r->plan_only)
         say_explanation(r);
     else
@@ -373,6 +401,7 @@ static void on_again(void *arg)
     struct request *r = arg;
     request_hold(r);
     r->has_plan = true;
+    admit_opened(r->c->admit, r);
     request_say_plan(r);
     if (!r->is_over) {
         handover_drop(r); /* it was without one who left, perhaps with one who is lost */
@@ -398,6 +427,16 @@ static enum err embed_chunk(struct call_job *call, struct ends *e)
     return ends_embed(e, j->ids, j->n, j->x);
 }
 
+static bool has_room_for(struct embed_job *j, uint32_t n)
+{
+    if (n <= j->cap) return true;
+    uint8_t *x = realloc(j->x, n * j->r->c->row_bytes);
+    if (!x) return false;
+    j->x = x;
+    j->cap = n;
+    return true;
+}
+
 /* The prompt, and everything when it is to be sent again; an id that is being made is waited for,
  * so that the last row sent is always the one whose result is wanted. */
 void request_feed(void *arg)
@@ -421,6 +460,10 @@ void request_feed(void *arg)
     } else {
         return;
     }
+    if (!has_room_for(j, j->n)) {
+        request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
+        return;
+    }
     memcpy(j->ids, r->prompt.ids.p + j->lo, j->n * sizeof *j->ids);
     j->call.run = embed_chunk;
     r->is_embedding = true;
@@ -441,6 +484,11 @@ static void on_embedded(struct request *r)
         pipeline_send(r->heir, j->lo, j->n, j->x, 0);
     else if (!j->for_heir && j->round == r->round)
         pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
+    if (is_last && !r->heir) { /* many who read an answer need little */
+        free(j->x);
+        j->x = NULL;
+        j->cap = 0;
+    }
     request_feed(r);
 }
 
@@ -617,6 +665,11 @@ uint32_t coordinator_requests(const struct coordinator *c)
     return c->n_requests;
 }
 
+uint32_t coordinator_waiting(const struct coordinator *c)
+{
+    return admit_waiting(c->admit);
+}
+
 enum err coordinator_open(struct coordinator **out, const struct coordinator_config *config)
 {
     struct coordinator *c = calloc(1, sizeof *c);
@@ -624,9 +677,15 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     c->c = *config;
     c->row_bytes = arch_row_bytes(&config->weights->manifest.arch);
     /* Each request has at most four jobs, also those that are over but not yet back. */
+    if (c->c.answers == 0) c->c.answers = ADMIT_ANSWERS_MAX;
     enum err e = recall_open(&c->recall);
     if (!e) e = asker_open(c);
-    if (!e && (e = actor_init(&c->actor, config->hub, "coordinator", 0, on_note))) asker_close(c);
+    if (!e && (e = admit_open(&c->admit, c, c->c.answers))) asker_close(c);
+    if (!e &&
+        (e = actor_init(&c->actor, config->hub, "coordinator", ALL_MAX * JOBS_EACH, on_note))) {
+        admit_close(c->admit);
+        asker_close(c);
+    }
     if (e) {
         recall_close(c->recall);
         free(c);
@@ -651,6 +710,7 @@ uint32_t coordinator_waited_for(const struct coordinator *c)
 void coordinator_stop(struct coordinator *c)
 {
     c->stopping = true;
+    admit_stop(c->admit);
     for (struct request *r = c->first, *next; r; r = next) {
         next = r->next;
         request_fail(r, WIRE_SHUTTING_DOWN, "this node is shutting down");
@@ -661,6 +721,7 @@ void coordinator_close(struct coordinator *c)
 {
     if (!c) return;
     asker_close(c);
+    admit_close(c->admit);
     actor_fini(&c->actor);
     while (c->first) {
         struct request *r = c->first;

@@ -22,8 +22,9 @@
 #include "node/weights.h"
 
 enum {
-    REQUESTS_MAX = 64,    /* answered at once */
-    ANSWER_TOKENS = 8192, /* reserved for an answer whose length nobody limited */
+    REQUESTS_MAX = 512, /* known at once: answered, waiting, kept for an asker who is away */
+    CONVERSATIONS_MAX = 64 << 20, /* bytes of all their conversations */
+    ANSWER_TOKENS = 8192,         /* reserved for an answer whose length nobody limited */
 };
 
 struct coordinator;
@@ -38,6 +39,8 @@ struct coordinator_config {
     enum chat_form form;
     struct counters *counters; /* NULL: nobody counts */
     struct node_id me;
+    uint32_t answers;        /* at once; 0: ADMIT_ANSWERS_MAX */
+    uint32_t queue;          /* requests that may wait for their turn, at most ADMIT_QUEUE_MAX */
     const char *journal_dir; /* where requests are written down; NULL: they are not */
 };
 
@@ -61,15 +64,19 @@ struct request_events {
     void (*on_plan)(void *arg, struct slice json);
     void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
     void (*on_note)(void *arg, const char *text); /* what happens to the pipeline, for people */
+    /* Its place in the queue (1 is next), and about how long it waits; 0: not known. */
+    void (*on_place)(void *arg, uint32_t place, uint64_t wait_ms);
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
 };
 
-/* Take a request of client; q's slices are copied.  ERR_BUSY, ERR_RANGE (a sampling number),
+/* Take a request of client; q's slices are copied.  rank: of its turn, a lower one goes first; the
+ * stages hear it too.  ERR_BUSY, ERR_RANGE (a sampling number),
  * ERR_NOTFOUND (another model), ERR_UNSUPPORTED (a model without chat form) with why. */
 MUST_CHECK enum err coordinator_ask(struct coordinator *c, const struct node_id *client,
-                                    const struct msg_ASK *q, const struct request_events *on,
-                                    struct request **out, struct why *why);
+                                    uint8_t rank, const struct msg_ASK *q,
+                                    const struct request_events *on, struct request **out,
+                                    struct why *why);
 /* Stop answering: sessions are closed at once, on_done with reason "cancelled" is the last event.
  */
 void coordinator_cancel(struct request *r);
@@ -88,5 +95,6 @@ void coordinator_heard(struct request *r);
 void coordinator_attach(struct request *r, size_t n_heard, const struct request_events *on);
 
 uint32_t coordinator_requests(const struct coordinator *c);
+uint32_t coordinator_waiting(const struct coordinator *c); /* of them, for their turn */
 
 #endif

@@ -4,12 +4,13 @@
 #ifndef NODE_COORDINATOR_IMPL_H
 #define NODE_COORDINATOR_IMPL_H
 
+#include "node/admit.h"
 #include "node/answer.h"
 #include "node/coordinator.h"
 #include "node/journal.h"
 #include "proto/recall.h"
 
-enum { WAITING_MAX = 4 * REQUESTS_MAX }; /* their jobs fit into a mailbox */
+enum { ALL_MAX = 2 * REQUESTS_MAX, JOBS_EACH = 4 }; /* their jobs fit into the mailbox */
 enum { DONE_STOPPED, DONE_LENGTH, DONE_CANCELLED };
 
 /* One request.  Its four jobs are part of it: at most one of each is under way. */
@@ -21,6 +22,14 @@ struct request {
     struct node_id client;
     uint8_t key[REQUEST_BYTES]; /* by which the client finds it again */
     bool has_key;               /* else it goes with its client */
+    uint8_t rank;               /* 0 goes first */
+    size_t text_bytes;          /* of its conversation, as counted by the coordinator */
+
+    /* its turn: admit.c's */
+    struct fair_place place;
+    bool is_waiting, is_admitted, is_opening;
+    uint64_t admitted_ms, told_ms, told_tick;
+    uint32_t told_place;
 
     /* what is asked */
     char *conversation; /* owned JSON; freed when read */
@@ -44,7 +53,8 @@ struct request {
         uint32_t round;
         bool for_heir;
         int32_t ids[PLAN_CHUNK_MAX]; /* a copy: the list grows meanwhile */
-        uint8_t *x;                  /* [PLAN_CHUNK_MAX][row_bytes] owned */
+        uint8_t *x;                  /* [cap][row_bytes] owned; freed when all rows are sent */
+        uint32_t cap;
     } embed;
     struct pick_job {
         struct next_job next;
@@ -106,6 +116,8 @@ struct coordinator {
     struct request *first;  /* owned */
     uint32_t n_requests;    /* not over */
     uint32_t n_all;         /* with those whose jobs are not back yet */
+    size_t text_bytes;      /* of their conversations */
+    struct admit *admit;    /* owned */
     uv_timer_t *away_timer; /* looks after requests whose asker is away; freed when libuv lets go */
     struct recall *recall;  /* owned: what stages said of the rows of ids */
     bool stopping, draining;

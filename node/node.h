@@ -39,6 +39,10 @@ struct node_config {
     uint64_t prefix_bytes; /* of it, for what sessions leave; 0: half of it */
     bool no_prefix;        /* nothing is kept */
     uint32_t drain_limit;  /* seconds to hand over and finish what is under way; 0: none */
+    uint32_t answers;      /* requests answered at once, */
+    uint32_t queue;        /* waiting for their turn, */
+    uint32_t per_client;   /* and of one client */
+    bool no_own_first;     /* those of this machine wait like others */
     uint32_t patience;     /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool no_ends;
     bool shares;          /* its layers with nodes nearby */

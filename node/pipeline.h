@@ -85,6 +85,9 @@ struct pipeline_wish {
     uint32_t min_tokens, max_tokens; /* as many positions of this range as a plan exists for */
     bool is_modest;   /* when max_tokens do not fit: leave half of what does to others */
     bool plan_only;   /* on_open when there is a plan; no session is opened */
+    uint32_t enough;  /* positions: when fewer are free now, but more when others are answered, it
+                       * fails with BUSY; 0: any are */
+    uint8_t priority; /* of SESS_OPEN */
     uint32_t resumes; /* rows of an answer that has begun, 0: none has; then the swarm is waited for
                        * as for a lost stage, and on_again comes first */
 };

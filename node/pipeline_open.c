@@ -46,6 +46,7 @@ static enum err send_open(struct pipeline *p, uint32_t i)
     o->layer_hi = s->hi;
     o->max_tokens = p->tokens;
     o->prev_id = slice_of(i > 0 ? s[-1].id.b : ps->c.me.b, ID_BYTES);
+    o->priority = p->wish.priority;
     if (after) {
         o->next_id = slice_of(after->id.b, ID_BYTES);
         o->next_addr = addr_of(ps, &after->id);
@@ -168,8 +169,25 @@ static uint32_t fit(struct pipeline *p)
         else
             good = middle;
     }
-    uint32_t beyond = good - p->wish.min_tokens;
-    return p->wish.is_modest && beyond > FEW_TOKENS ? p->wish.min_tokens + beyond / 2 : good;
+    if (!p->wish.is_modest || good - p->wish.min_tokens <= FEW_TOKENS) return good;
+    uint32_t half = p->wish.min_tokens + (good - p->wish.min_tokens) / 2;
+    if (half >= p->wish.enough) return half;
+    return p->wish.enough < good ? p->wish.enough : good;
+}
+
+/* Is there a plan for so many positions as soon as those that others use are free? */
+static bool fits_later(struct pipeline *p, uint32_t tokens)
+{
+    struct plan plan;
+    bool is_used = false;
+    const struct directory *d = peers_directory(p->all->c.peers);
+    if (p->healing.is_on || plan_for(p->all, p, 0, &plan, NULL)) return false;
+    for (uint32_t i = 0; i < plan.n; i++) {
+        const struct entry *e = directory_find(d, &plan.stage[i].id);
+        if (!e || e->body.context < tokens) return false;
+        is_used = is_used || (e->body.kv_tokens < tokens && e->body.sessions > 0);
+    }
+    return is_used;
 }
 
 enum err pipeline_find_plan(struct pipeline *p, struct plan *out, struct why *why)
@@ -272,9 +290,13 @@ void pipeline_try_plan(struct pipeline *p)
     if (!e && !p->healing.is_on) {
         p->tokens = fit(p);
         e = plan_for(p->all, p, p->tokens, &p->plan, &why);
-    } else if (e == ERR_NOTFOUND && !p->healing.is_on && pipelines_now(p->all) < p->deadline_ms) {
+    }
+    if (!p->wish.plan_only && (e || p->tokens < p->wish.enough) &&
+        fits_later(p, e ? p->wish.min_tokens : p->wish.enough)) {
+        pipeline_end(p, WIRE_BUSY, "the stages have no room at the moment");
         return;
     }
+    if (e == ERR_NOTFOUND && !p->healing.is_on && pipelines_now(p->all) < p->deadline_ms) return;
     if (e && p->healing.is_on) {
         heal_wait(p, why.text);
         return;

@@ -236,6 +236,14 @@ static struct question *find(const struct questions *qs, uint32_t rid)
     return q;
 }
 
+static void on_note(struct question *q, const struct msg_ASK_NOTE *n)
+{
+    if (n->place > 0 && q->on.on_place)
+        q->on.on_place(q->on.arg, (uint32_t)n->place, n->text);
+    else
+        q->on.on_note(q->on.arg, n->text);
+}
+
 static void on_answer(struct question *q, const struct msg *a)
 {
     const struct question_events *on = &q->on;
@@ -246,7 +254,7 @@ static void on_answer(struct question *q, const struct msg *a)
         on->on_text(on->arg, (uint32_t)a->u.ASK_TEXT.index, a->u.ASK_TEXT.text,
                     a->u.ASK_TEXT.thinking);
         break;
-    case MSG_ASK_NOTE: on->on_note(on->arg, a->u.ASK_NOTE.text); break;
+    case MSG_ASK_NOTE: on_note(q, &a->u.ASK_NOTE); break;
     case MSG_ASK_DONE: on_done(q, &a->u.ASK_DONE); break;
     case MSG_ERROR: on_error(q, &a->u.ERROR); break;
     default: break;

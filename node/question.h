@@ -30,6 +30,8 @@ struct question_events {
     /* index: tokens of the answer that have been made by now */
     void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
     void (*on_note)(void *arg, struct slice text); /* what happens to the pipeline, for people */
+    /* It waits for its turn (place 1 is next), which text says in words; NULL: that is a note. */
+    void (*on_place)(void *arg, uint32_t place, struct slice text);
     /* The question's end is one of these two; q is not to be used after it.  code: a wire_error; 0:
      * the coordinator could not be reached. */
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);

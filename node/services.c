@@ -174,6 +174,7 @@ static enum err open_stage(struct services *s)
                                       .kv_bytes = s->kv_bytes,
                                       .prefix_bytes = s->prefix_bytes,
                                       .idle_ms = STAGE_IDLE_MS,
+                                      .no_own_first = s->c.no_own_first,
                                       .counters = s->c.counters,
                                       .arg = s->c.arg,
                                       .on_change = s->c.on_change };
@@ -208,6 +209,8 @@ static enum err open_coordinator(struct services *s)
                                      .form = s->form,
                                      .me = s->c.me,
                                      .journal_dir = s->c.journal_dir,
+                                     .answers = s->c.answers,
+                                     .queue = s->c.queue,
                                      .counters = s->c.counters };
     return s->tokenizer ? coordinator_open(&s->coordinator, &cc) : ERR_OK;
 }
@@ -218,7 +221,9 @@ static enum err open_asks(struct services *s)
                               .coordinator = s->coordinator,
                               .no_coordinator = s->no_coordinator,
                               .allow = s->c.allow,
-                              .n_allow = s->c.n_allow };
+                              .n_allow = s->c.n_allow,
+                              .per_client = s->c.per_client,
+                              .no_own_first = s->c.no_own_first };
     return asks_open(&s->asks, &ac);
 }
 

@@ -28,6 +28,8 @@ struct services_config {
     uint64_t kv_bytes; /* 0: a quarter of the memory */
     uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
     bool shares;       /* its layers with nodes nearby that hold the same */
+    uint32_t answers, queue, per_client; /* requests at once, waiting, of one client */
+    bool no_own_first; /* those of this machine wait like others */
     bool no_ends;      /* the person wants it so: for the sentence */
     struct node_id me;
     const struct kernels *kernels;

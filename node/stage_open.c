@@ -89,7 +89,8 @@ static void place(struct session *x, const struct mail *m)
     x->epoch = (uint32_t)o->epoch;
     x->coordinator = x->following = m->from;
     x->is_last = o->next_id.n == 0;
-    x->rank = (uint8_t)(o->priority + !node_id_equal(&m->from, &x->server->c.me));
+    bool is_own = node_id_equal(&m->from, &x->server->c.me);
+    x->rank = (uint8_t)(o->priority + (!is_own && !x->server->c.no_own_first));
     if (!x->is_last) memcpy(x->following.b, o->next_id.p, ID_BYTES);
     x->used_ms = now_ms(x->server->c.hub);
 }
@@ -282,7 +283,9 @@ void stage_on_open(struct stage_server *s, const struct mail *m)
     unsigned code = check_open(s, m, &why);
     if (!code) {
         enum err e = make_session(s, m, &why);
-        if (e) code = e == ERR_FULL ? WIRE_KV_FULL : WIRE_NO_MEMORY;
+        unsigned full =
+            s->kv_used > 0 ? WIRE_BUSY : WIRE_KV_FULL; /* there will be room, or never */
+        if (e) code = e == ERR_FULL ? full : WIRE_NO_MEMORY;
     }
     if (code) {
         stage_refuse(s, m, (enum wire_error)code, why.text);

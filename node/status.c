@@ -89,6 +89,7 @@ static void add_work(struct text *out, const struct status_source *s)
 
     add_number(out, "sessions", stage_server_sessions(v->stage));
     add_number(out, "requests", v->coordinator ? coordinator_requests(v->coordinator) : 0);
+    add_number(out, "waiting", v->coordinator ? coordinator_waiting(v->coordinator) : 0);
     add_number(out, "free_positions", stage_server_free_tokens(v->stage));
     add_number(out, "kv_used", stage_server_kv_used(v->stage));
     add_number(out, "kv_limit", v->kv_bytes);

@@ -52,6 +52,7 @@ enum {
     PREFIX_BLOCK = 32,      /* positions that are kept together: 2 blocks of KV_BLOCK */
     PREFIX_ASKS = 64,       /* hashes in one SESS_OPEN */
     PREFIX_TOLD = 64,       /* and in one PREFIX */
+    WAIT_MS_MAX = 86400000,
 };
 
 /*    name          id  limit on the whole message    meaning */
@@ -252,7 +253,8 @@ enum {
     F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "the same seed gives the same answer") \
     F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
     F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing") \
-    F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection")
+    F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection") \
+    F(later,        "late", U,     OPT, 0, 1,                   "it is in no hurry: others go first")
 #define ASK_PLAN_FIELDS(F)                                                                        \
     F(plan,         "plan", STR,   REQ, 2, 15 << 10,            "JSON: stages and prediction")
 #define ASK_TEXT_FIELDS(F)                                                                        \
@@ -267,7 +269,9 @@ enum {
     F(decode_us,    "dus",  U,     REQ, 0, UINT64_MAX,          "the rest")                       \
     F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")
 #define ASK_NOTE_FIELDS(F)                                                                        \
-    F(text,         "m",    STR,   REQ, 0, 300,                 "for people")
+    F(text,         "m",    STR,   REQ, 0, 300,                 "for people")                     \
+    F(place,        "pl",   U,     OPT, 1, 65535,               "its place in the queue, 1 is next; none: it does not wait") \
+    F(wait_ms,      "wms",  U,     OPT, 1, WAIT_MS_MAX,         "about how long it waits there; none: not known")
 #define ASK_RESUME_FIELDS(F)                                                                      \
     F(request,      "req",  BIN,   REQ, REQUEST_BYTES, REQUEST_BYTES, "as in ASK, from the same id") \
     F(heard,        "h",    U,     REQ, 0, UINT32_MAX,          "bytes of text that have come, reasoning included")

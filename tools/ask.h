@@ -26,6 +26,7 @@ struct ask {
     /* the answer under way; owned */
     struct text answer, reasoning, plan;
     bool is_answering;
+    uint32_t place;   /* in the queue, as shown; 0: it does not wait */
     bool is_dim;      /* the terminal shows reasoning now */
     bool has_printed; /* some of the answer */
 

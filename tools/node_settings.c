@@ -1,6 +1,7 @@
 #include "tools/node_settings.h"
 
 #include "base/log.h"
+#include "node/admit.h"
 #include "node/config_dir.h"
 #include "node/keys.h"
 #include "node/pool.h"
@@ -193,6 +194,16 @@ static const struct setting table[] = {
     { .name = "patience", .type = ARG_U32, .to = &the.config.patience, .value = "S",
       .help = "seconds to wait for others when a node leaves an answer", .preset = "30",
       .min = 1, .max = 3600 },
+    { .name = "answers", .type = ARG_U32, .to = &the.config.answers, .value = "N",
+      .help = "questions answered at once; more wait", .preset = "64", .min = 1,
+      .max = ADMIT_ANSWERS_MAX },
+    { .name = "queue", .type = ARG_U32, .to = &the.config.queue, .value = "N",
+      .help = "questions that may wait for their turn", .preset = "256", .max = ADMIT_QUEUE_MAX },
+    { .name = "per-client", .type = ARG_U32, .to = &the.config.per_client, .value = "N",
+      .help = "questions of one client, waiting ones included", .preset = "32", .min = 1,
+      .max = 512 },
+    { .name = "no-own-first", .type = ARG_FLAG, .to = &the.config.no_own_first,
+      .help = "what this machine asks waits like what others ask" },
     { .name = "drain-limit", .type = ARG_U32, .to = &the.config.drain_limit, .value = "S",
       .help = "seconds to hand over and finish answers when told to stop", .preset = "10",
       .max = 3600 },

@@ -219,7 +219,7 @@ static void put_prefixes(struct screen *s, struct text *line, const struct json 
 static void put_model(struct screen *s, const struct json *r, struct text *line)
 {
     const struct json *m = json_get(r, "model");
-    char used[SIZE_TEXT], all[SIZE_TEXT];
+    char used[SIZE_TEXT], all[SIZE_TEXT], waiting[40] = "";
 
     if (!m) {
         text_str(line, "it serves nothing yet");
@@ -238,14 +238,17 @@ static void put_model(struct screen *s, const struct json *r, struct text *line)
     else if (layer_us > 0)
         text_printf(line, "; a layer takes %.0f us", layer_us);
     put_line(s, line);
+    uint64_t n_waiting = json_number_of(r, "waiting");
+    if (n_waiting > 0)
+        snprintf(waiting, sizeof waiting, " (%llu waiting)", (unsigned long long)n_waiting);
     size_text(used, json_number_of(r, "kv_used"));
     size_text(all, json_number_of(r, "kv_limit"));
     text_printf(
         line,
-        "%llu session%s, %llu question%s; conversations take %s of %s, room for %llu positions",
+        "%llu session%s, %llu question%s%s; conversations take %s of %s, room for %llu positions",
         (unsigned long long)json_number_of(r, "sessions"), plural(json_number_of(r, "sessions")),
         (unsigned long long)json_number_of(r, "requests"), plural(json_number_of(r, "requests")),
-        used, all, (unsigned long long)json_number_of(r, "free_positions"));
+        waiting, used, all, (unsigned long long)json_number_of(r, "free_positions"));
     put_line(s, line);
     put_prefixes(s, line, json_get(r, "prefixes"));
 }

@@ -16,7 +16,7 @@
 enum { EXIT_INTERRUPTED = 130 };
 
 static const char *model, *system_text, *swarm_key, *identity;
-static bool plan_only, is_greedy, think_option = true;
+static bool plan_only, is_greedy, later, think_option = true;
 static double temperature = NAN, top_p = NAN, min_p = NAN; /* NaN: not given */
 static uint32_t top_k = UINT32_MAX, max_tokens, patience = 30;
 static uint64_t seed = UINT64_MAX;
@@ -35,6 +35,7 @@ static const struct arg options[] = {
     { "min-p", ARG_DOUBLE, &min_p, "P", "only tokens at least P times as likely as the likeliest" },
     { "seed", ARG_U64, &seed, "N", "the same seed, the same answer" },
     { "greedy", ARG_FLAG, &is_greedy, NULL, "always the likeliest token" },
+    { "later", ARG_FLAG, &later, NULL, "no hurry: others go first where many ask" },
     { "plan", ARG_FLAG, &plan_only, NULL, "explain who would compute what, ask nothing" },
     { "stats", ARG_FLAG, &ask.wants_stats, NULL, "afterwards: speed, and time by stage" },
     { "json", ARG_FLAG, &ask.wants_json, NULL, "one JSON object at the end instead of text" },
@@ -89,24 +90,53 @@ void ask_send(struct ask *a)
     client_ask(a->client, &q);
 }
 
+/* --- the queue --- */
+
+/* The other side's bytes are shown as text only. */
+static void print_clean(FILE *f, struct slice text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        fputc(text.p[i] >= 0x20 && text.p[i] < 0x7f ? text.p[i] : '?', f);
+}
+
+/* On a terminal one line that changes, elsewhere a line for each place. */
+static void on_place(void *arg, uint32_t place, struct slice text)
+{
+    struct ask *a = arg;
+    bool is_terminal = isatty(STDERR_FILENO);
+    if (place == a->place && !is_terminal) return;
+    a->place = place;
+    fputs(is_terminal ? "\r\033[K(" : "(", stderr);
+    print_clean(stderr, text);
+    fputs(is_terminal ? ")" : ")\n", stderr);
+    fflush(stderr);
+}
+
+static void end_waiting(struct ask *a)
+{
+    if (a->place > 0 && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    a->place = 0;
+}
+
 /* --- the answer --- */
 
 static void on_plan(void *arg, struct slice json)
 {
     struct ask *a = arg;
+    end_waiting(a);
     a->plan.n = 0;
     text_add(&a->plan, json.p, json.n);
     if (a->options.plan_only && !a->wants_json) ask_print_plan(stdout, &a->plan);
 }
 
-/* On a line of its own, wherever the answer is; the other side's bytes are shown as text only. */
+/* On a line of its own, wherever the answer is. */
 static void on_note(void *arg, struct slice text)
 {
-    const struct ask *a = arg;
+    struct ask *a = arg;
+    end_waiting(a);
     fflush(stdout);
     fputs(a->has_printed && isatty(STDOUT_FILENO) ? "\n(" : "(", stderr);
-    for (size_t i = 0; i < text.n; i++)
-        fputc(text.p[i] >= 0x20 && text.p[i] < 0x7f ? text.p[i] : '?', stderr);
+    print_clean(stderr, text);
     fputs(")\n", stderr);
 }
 
@@ -132,6 +162,7 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
 /* Leave the terminal as it was found. */
 static void end_text(struct ask *a)
 {
+    end_waiting(a);
     if (a->is_dim) terminal_dim(stdout, false);
     if (a->has_printed) puts("");
     fflush(stdout);
@@ -230,6 +261,7 @@ static enum err read_options(struct ask *a, struct why *why)
     q->think = think_option ? 0 : 2;
     q->max_tokens = max_tokens < CONTEXT_MAX ? max_tokens : CONTEXT_MAX;
     q->plan_only = plan_only;
+    q->later = later;
     a->system = system_text;
 
     if (is_greedy) temperature = 0;
@@ -266,6 +298,7 @@ static int run(struct ask *a, const struct link *link, const char *question)
                                .arg = a,
                                .on_plan = on_plan,
                                .on_note = on_note,
+                               .on_place = on_place,
                                .on_text = on_text,
                                .on_done = on_done,
                                .on_fail = on_fail,

@@ -37,7 +37,7 @@ struct sim_node {
     bool has_ends;
     uint32_t context;
     uint64_t kv_bytes;
-    unsigned patience_s;
+    unsigned patience_s, answers;
     struct link join[4];
     unsigned n_join;
     char journal_dir[24];

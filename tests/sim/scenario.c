@@ -114,6 +114,7 @@ static void make_nodes(void)
         n->has_ends = i < s.n_coordinators;
         n->context = 2048;
         n->patience_s = patience;
+        n->answers = s.n_layers % 2 ? 1 + s.n_layers % 3 : 0; /* at once; 0: all */
         n->allow = s.allow;
         n->n_allow = ASKERS_MAX;
         n->on_up = on_node_up;
