@@ -28,8 +28,8 @@ struct tool_events {
 struct tool_calls {
     const struct json *tools; /* the request's "tools", borrowed; NULL: text passes untouched */
     struct tool_events on;
-    struct text b; /* owned: what is not decided yet */
-    int state;     /* of tool_calls.c; 0 to begin with */
+    struct text b;  /* owned: what is not decided yet */
+    int state;      /* of tool_calls.c; 0 to begin with */
     size_t n_space; /* white space before a tag that may be a call */
     uint32_t n_calls;
     const struct json *tool; /* of the call that is being read */

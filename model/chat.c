@@ -355,6 +355,17 @@ enum err chat_render(enum chat_form f, const struct json *messages, const struct
     return c.e;
 }
 
+enum err chat_plain(enum chat_form f, struct slice text, struct chat_text *out, struct why *why)
+{
+    struct chat c = { .out = out, .why = why };
+    *out = (struct chat_text){ 0 };
+    if (f == CHAT_GLM45 || f == CHAT_GLM4) chat_mark(&c, "[gMASK]<sop>");
+    chat_say(&c, text);
+    if (out->text.failed) c.e = ERR_NOMEM;
+    if (c.e) chat_text_fini(out);
+    return c.e ? fail(why, c.e, "out of memory") : ERR_OK;
+}
+
 enum err chat_encode(const struct tokenizer *t, const struct chat_text *c, struct ids *out)
 {
     struct span *span = malloc(((size_t)c->n_parts + 1) * sizeof *span);

@@ -41,6 +41,11 @@ MUST_CHECK enum err chat_render(enum chat_form f, const struct json *messages,
                                 const struct json *tools, enum think think,
                                 bool add_generation_prompt, struct chat_text *out, struct why *why);
 
+/* A text as it is, for the model to go on with: nothing in it is a marker.  GLM forms begin every
+ * text with [gMASK]<sop>, so that is put before it. */
+MUST_CHECK enum err chat_plain(enum chat_form f, struct slice text, struct chat_text *out,
+                               struct why *why);
+
 /* The ids of a rendered conversation.  An added token is recognised only where it lies wholly
  * inside marker parts; the text between recognised tokens is pre-tokenized as one piece, across
  * parts, so the ids equal the reference's whenever no part of the users' text contains an added

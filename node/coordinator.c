@@ -185,6 +185,17 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client, ui
 
 /* --- 2: the conversation becomes ids; on the compute thread --- */
 
+/* A conversation, or a "prompt" to go on with. */
+static enum err render(enum chat_form form, const struct json *root, enum think think,
+                       struct chat_text *out, bool *is_plain, struct why *why)
+{
+    const struct json *messages = json_get(root, "messages"), *plain = json_get(root, "prompt");
+    *is_plain = plain && plain->type == JSON_STRING && !messages;
+    if (*is_plain) return chat_plain(form, plain->text, out, why);
+    if (!messages) return fail(why, ERR_MALFORMED, "the conversation holds no \"messages\"");
+    return chat_render(form, messages, json_get(root, "tools"), think, true, out, why);
+}
+
 static enum err read_prompt(struct call_job *call, struct ends *e)
 {
     (void)e;
@@ -196,12 +207,7 @@ static enum err read_prompt(struct call_job *call, struct ends *e)
     struct chat_text text = { 0 };
     enum err err =
         json_parse(&doc, slice_of(r->conversation, r->conversation_n), "the conversation", &j->why);
-    const struct json *messages = err ? NULL : json_get(json_root(doc), "messages");
-    if (!err && !messages)
-        err = fail(&j->why, ERR_MALFORMED, "the conversation holds no \"messages\"");
-    if (!err)
-        err = chat_render(c->form, messages, json_get(json_root(doc), "tools"), r->think, true,
-                          &text, &j->why);
+    if (!err) err = render(c->form, json_root(doc), r->think, &text, &j->is_plain, &j->why);
     if (!err) {
         err = chat_encode(c->tokenizer, &text, &j->ids);
         if (err) fail(&j->why, err, "the conversation cannot be tokenized: %s", err_text(err));
@@ -239,6 +245,7 @@ static void on_prompt(struct request *r)
         return;
     }
     answer_init(&r->answer, r->c->c.tokenizer, j->ids.p, j->ids.n);
+    if (j->is_plain) r->answer.is_at_start = false;
     r->has_answer = true;
     admit_join(r->c->admit, r);
 }

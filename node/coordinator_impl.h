@@ -45,6 +45,7 @@ struct request {
         struct request *r;
         struct ids ids; /* result; then the answer's follow */
         struct why why; /* with an error */
+        bool is_plain;  /* no conversation: the answer's white space is its own */
     } prompt;
     struct embed_job {
         struct call_job call;

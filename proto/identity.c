@@ -20,6 +20,11 @@ enum err proto_init(void)
     return sodium_init() < 0 ? ERR_UNSUPPORTED : ERR_OK;
 }
 
+bool secret_equal(const void *a, const void *b, size_t n)
+{
+    return sodium_memcmp(a, b, n) == 0;
+}
+
 void random_bytes(void *out, size_t n)
 {
     randombytes_buf(out, n);

@@ -76,6 +76,9 @@ bool addr_is_private(struct slice addr); /* RFC 1918, 100.64/10, fc00::/7, link-
 /* The sampler's draw: first 8 bytes LE of BLAKE2b-256(key = seed LE64, position LE64). */
 uint64_t draw_hash(uint64_t seed, uint64_t position);
 
+/* Are these n bytes equal?  Takes the same time whether they are or not. */
+bool secret_equal(const void *a, const void *b, size_t n);
+
 /* Random bytes (libsodium). */
 void random_bytes(void *out, size_t n);
 

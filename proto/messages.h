@@ -243,7 +243,7 @@ enum {
 
 #define ASK_FIELDS(F)                                                                             \
     F(model,        "m",    STR,   OPT, 0, 64,                  "name; empty: the node's own")    \
-    F(conversation, "msgs", STR,   REQ, 2, CONVERSATION_MAX,    "JSON {\"messages\": [...], \"tools\": [...]}") \
+    F(conversation, "msgs", STR,   REQ, 2, CONVERSATION_MAX,    "JSON {\"messages\": [...], \"tools\": [...]}, or {\"prompt\": text}") \
     F(think,        "th",   U,     OPT, 0, 2,                   "0 as the model does, 1 on, 2 off") \
     F(sampling,     "smp",  U,     REQ, 0, 31,                  "bits: which of the next five fields are set, in order") \
     F(temperature,  "temp", DBL,   OPT, 0, 100,                 "0: greedy")                      \

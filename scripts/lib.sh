@@ -9,7 +9,7 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # One Debian or Ubuntu package a line: what the project is built with and on.
 packages=(build-essential cmake ninja-build pkg-config
     libsodium-dev libuv1-dev libmsgpack-dev liblmdb-dev
-    libpcre2-dev libutf8proc-dev libyajl-dev libcurl4-openssl-dev libnatpmp-dev libminiupnpc-dev libcmocka-dev procps iproute2)
+    libpcre2-dev libutf8proc-dev libyajl-dev libmicrohttpd-dev libcurl4-openssl-dev libnatpmp-dev libminiupnpc-dev libcmocka-dev procps iproute2)
 
 install_packages() {
     local missing=() p sudo=()

@@ -272,6 +272,13 @@ enum err chat_render(enum chat_form f, const struct json *messages, const struct
     return ERR_OK;
 }
 
+enum err chat_plain(enum chat_form f, struct slice text, struct chat_text *out, struct why *why)
+{
+    (void)f;
+    text_add(&out->text, text.p, text.n);
+    return out->text.failed ? fail(why, ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
 void chat_text_fini(struct chat_text *c)
 {
     free(c->text.p);

@@ -1,0 +1,65 @@
+/* gateway_impl.h - what gateway.c (life, routes), reply.c (one answer) and metrics.c share. */
+#ifndef GATEWAY_GATEWAY_IMPL_H
+#define GATEWAY_GATEWAY_IMPL_H
+
+#include "gateway/gateway.h"
+#include "gateway/limits.h"
+#include "gateway/openai.h"
+#include "node/question.h"
+
+enum { STATUS_KINDS = 12, LATENCIES = 10, PULSE_MS = 5000 };
+
+/* What is counted since the start; no text, no address. */
+struct gateway_counts {
+    uint64_t requests, streams, refused_key, refused_limit, gone;
+    uint64_t by_status[6]; /* [1] 1xx .. [5] 5xx */
+    uint64_t prompt_tokens, cached_tokens, tokens, reasoning_tokens;
+    uint64_t notes;                      /* said about pipelines: healing, waiting */
+    uint64_t first_token[LATENCIES + 1]; /* not cumulative; the last: longer */
+    double first_token_s;                /* sum */
+};
+
+struct gateway {
+    const struct gateway_config *c;
+    struct hub hub;
+    struct net *net;
+    struct questions *questions;
+    struct http *http;
+    struct limits *minute, *hour, *tokens;
+    struct reply *first; /* under way */
+    uint32_t n_replies;
+    struct gateway_counts counts;
+    uint64_t started_s;
+    /* what the coordinator said last */
+    struct question *pulse; /* NULL: none is under way */
+    char model[65];         /* empty: not known yet */
+    bool is_up;
+    struct why down_why;
+    uv_timer_t tick;
+    uv_signal_t signal[2];
+    bool is_stopping;
+};
+
+/* Who asks: a key's name, or an address. */
+struct asker {
+    char name[HTTP_ADDR_TEXT];
+};
+
+/* --- reply.c --- */
+
+/* A question that may be asked; x is answered, now or later. */
+void reply_begin(struct gateway *g, struct exchange *x, enum endpoint endpoint,
+                 const struct asker *who);
+/* Its client has gone: the swarm stops working on it. */
+void reply_drop(struct exchange *x);
+/* Says to those who wait that the line is still there. */
+void replies_keep_alive(struct gateway *g);
+void reply_error(struct gateway *g, struct exchange *x, const struct openai_error *e);
+void reply_json(struct gateway *g, struct exchange *x, unsigned status, const struct text *json);
+
+/* --- metrics.c --- */
+
+void metrics_first_token(struct gateway_counts *c, double seconds);
+void metrics_write(struct text *out, const struct gateway *g);
+
+#endif

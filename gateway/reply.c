@@ -1,0 +1,416 @@
+/* reply.c - one request of an HTTP client: its questions to the swarm, and the answer as it comes.
+ */
+#include "gateway/gateway_impl.h"
+
+#include "gateway/tool_calls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { DONE_CANCELLED = 2, CALLS_MAX = 32, KEEP_ALIVE_MS = 15000 };
+
+/* One of the answers that were asked for. */
+struct choice {
+    struct reply *r;
+    uint32_t index;
+    struct question *question; /* NULL: it has ended */
+    struct msg_ASK ask;
+    struct stops stops;
+    struct tool_calls calls;
+    struct whole_choice whole; /* what has come; of a stream only the calls' ids and the end */
+    uint32_t n_tokens, n_reasoning;
+};
+
+struct reply {
+    struct gateway *g;
+    struct reply *next;
+    struct exchange *x;
+    struct openai_ask a;
+    struct reply_head head;
+    struct asker who;
+    char model[65];
+    struct choice choice[CHOICES_MAX];
+    uint32_t n_open;
+    struct usage usage;
+    uint64_t asked_ns, said_ms;
+    bool has_begun; /* the stream's head is sent */
+    bool has_text;
+    bool is_over;
+};
+
+/* --- what is said to the client --- */
+
+void reply_json(struct gateway *g, struct exchange *x, unsigned status, const struct text *json)
+{
+    g->counts.by_status[status / 100]++;
+    http_reply(x, json->failed ? 500 : status, "application/json",
+               json->failed ? slice_str("") : slice_of(json->p, json->n));
+}
+
+void reply_error(struct gateway *g, struct exchange *x, const struct openai_error *e)
+{
+    struct text json = { 0 };
+    char seconds[16];
+    openai_write_error(&json, e);
+    snprintf(seconds, sizeof seconds, "%u", e->retry_s);
+    if (e->retry_s) http_add_header(x, "Retry-After", seconds);
+    if (e->status == 401) http_add_header(x, "WWW-Authenticate", "Bearer");
+    reply_json(g, x, e->status, &json);
+    free(json.p);
+}
+
+static void put(struct reply *r, struct text *event)
+{
+    if (!event->failed) http_put(r->x, slice_of(event->p, event->n));
+    free(event->p);
+    r->said_ms = now_ms(&r->g->hub);
+}
+
+/* From here on a failure is an event of the stream. */
+static void begin_stream(struct reply *r)
+{
+    if (r->has_begun || !r->a.stream) return;
+    r->has_begun = true;
+    r->g->counts.streams++;
+    r->g->counts.by_status[2]++;
+    http_stream(r->x, "text/event-stream");
+    for (uint32_t i = 0; i < r->a.n && r->a.endpoint == ENDPOINT_CHAT; i++) {
+        struct text event = { 0 };
+        openai_write_delta(&event, &r->head, &(struct delta){ .kind = DELTA_ROLE, .choice = i });
+        put(r, &event);
+    }
+}
+
+static void say(struct choice *c, const struct delta *d)
+{
+    struct text event = { 0 };
+    begin_stream(c->r);
+    openai_write_delta(&event, &c->r->head, d);
+    put(c->r, &event);
+}
+
+/* --- its end --- */
+
+static void free_reply(struct reply *r)
+{
+    struct reply **at = &r->g->first;
+    while (*at != r) at = &(*at)->next;
+    *at = r->next;
+    r->g->n_replies--;
+    for (uint32_t i = 0; i < r->a.n; i++) {
+        struct choice *c = &r->choice[i];
+        if (c->question) question_drop(c->question);
+        tool_calls_fini(&c->calls);
+        for (uint32_t k = 0; k < c->whole.n_calls; k++) {
+            free(c->whole.call[k].name.p);
+            free(c->whole.call[k].args.p);
+        }
+        free(c->whole.call);
+        free(c->whole.content.p);
+        free(c->whole.reasoning.p);
+    }
+    openai_ask_fini(&r->a);
+    free(r);
+}
+
+/* The exchange goes on by itself; nothing of it points here any more. */
+static void end_reply(struct reply *r)
+{
+    http_set_user(r->x, NULL);
+    free_reply(r);
+}
+
+void reply_drop(struct exchange *x)
+{
+    struct reply *r = http_user(x);
+    if (!r) return;
+    r->g->counts.gone++;
+    free_reply(r);
+}
+
+static void count_tokens(struct reply *r)
+{
+    struct gateway_counts *k = &r->g->counts;
+    const struct usage *u = &r->usage;
+    k->prompt_tokens += u->n_prompt;
+    k->cached_tokens += u->n_cached;
+    k->tokens += u->n_tokens;
+    k->reasoning_tokens += u->n_reasoning;
+    limits_charge(r->g->tokens, slice_str(r->who.name), u->n_prompt + u->n_tokens,
+                  now_ms(&r->g->hub));
+}
+
+static void fail_reply(struct reply *r, const struct openai_error *e)
+{
+    count_tokens(r);
+    if (r->has_begun) {
+        struct text event = { 0 };
+        text_str(&event, "data: ");
+        openai_write_error(&event, e);
+        text_str(&event, "\n\n");
+        put(r, &event);
+        http_end(r->x);
+    } else {
+        reply_error(r->g, r->x, e);
+    }
+    end_reply(r);
+}
+
+static void finish(struct reply *r)
+{
+    struct text out = { 0 };
+    count_tokens(r);
+    if (r->a.stream) {
+        if (r->a.with_usage) openai_write_usage(&out, &r->head, &r->usage);
+        openai_write_done(&out);
+        put(r, &out);
+        http_end(r->x);
+    } else {
+        struct whole_choice whole[CHOICES_MAX];
+        for (uint32_t i = 0; i < r->a.n; i++) whole[i] = r->choice[i].whole;
+        openai_write_whole(&out, &r->head, whole, r->a.n, &r->usage);
+        reply_json(r->g, r->x, 200, &out);
+        free(out.p);
+    }
+    end_reply(r);
+}
+
+/* --- what the swarm says --- */
+
+static void hear_text(void *arg, struct slice text)
+{
+    struct choice *c = arg;
+    if (c->r->a.stream)
+        say(c, &(struct delta){ .kind = DELTA_TEXT, .choice = c->index, .text = text });
+    else
+        text_add(&c->whole.content, text.p, text.n);
+}
+
+static void hear_call(void *arg, uint32_t index, struct slice name)
+{
+    struct choice *c = arg;
+    uint8_t random[12];
+    struct whole_call *more = realloc(c->whole.call, (index + 1) * sizeof *more);
+    if (!more) return;
+    c->whole.call = more;
+    c->whole.n_calls = index + 1;
+    more[index] = (struct whole_call){ .id = "call_" };
+    random_bytes(random, sizeof random);
+    for (unsigned i = 0; i < sizeof random; i++)
+        snprintf(more[index].id + 5 + 2 * i, 3, "%02x", random[i]);
+    text_add(&more[index].name, name.p, name.n);
+    if (c->r->a.stream)
+        say(c, &(struct delta){ .kind = DELTA_CALL,
+                                .choice = c->index,
+                                .text = name,
+                                .call = index,
+                                .call_id = more[index].id });
+}
+
+static void hear_args(void *arg, uint32_t index, struct slice json)
+{
+    struct choice *c = arg;
+    if (index >= c->whole.n_calls) return;
+    if (c->r->a.stream)
+        say(c,
+            &(struct delta){ .kind = DELTA_ARGS, .choice = c->index, .text = json, .call = index });
+    else
+        text_add(&c->whole.call[index].args, json.p, json.n);
+}
+
+static void hear_visible(void *arg, struct slice text)
+{
+    tool_calls_feed(&((struct choice *)arg)->calls, text);
+}
+
+static void first_token(struct reply *r)
+{
+    if (r->has_text) return;
+    r->has_text = true;
+    metrics_first_token(&r->g->counts, (double)(uv_hrtime() - r->asked_ns) / 1e9);
+}
+
+static void on_plan(void *arg, struct slice json)
+{
+    struct choice *c = arg;
+    (void)json;
+    begin_stream(c->r); /* it is being worked on: the client may know */
+}
+
+static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
+{
+    struct choice *c = arg;
+    if (c->stops.is_found) return; /* it is being stopped */
+    first_token(c->r);
+    c->n_tokens = index;
+    if (is_thinking && c->r->a.endpoint == ENDPOINT_CHAT) {
+        c->n_reasoning = index;
+        if (c->r->a.stream)
+            say(c, &(struct delta){ .kind = DELTA_REASONING, .choice = c->index, .text = text });
+        else
+            text_add(&c->whole.reasoning, text.p, text.n);
+    } else if (stops_feed(&c->stops, text, hear_visible, c)) {
+        question_cancel(c->question); /* ends this choice, perhaps inside the call */
+    }
+}
+
+static void on_note(void *arg, struct slice text)
+{
+    struct choice *c = arg;
+    struct text event = { 0 };
+    c->r->g->counts.notes++;
+    if (!c->r->has_begun) return;
+    text_str(&event, ": "); /* a comment, which clients skip; of one line */
+    for (size_t i = 0; i < text.n; i++) {
+        char one = text.p[i] < ' ' ? ' ' : (char)text.p[i];
+        text_add(&event, &one, 1);
+    }
+    text_str(&event, "\n\n");
+    put(c->r, &event);
+}
+
+/* It waits for its turn: the client may as well see how far it is. */
+static void on_place(void *arg, uint32_t place, struct slice text)
+{
+    struct choice *c = arg;
+    (void)place;
+    begin_stream(c->r);
+    on_note(c, text);
+}
+
+static void end_choice(struct choice *c, unsigned reason, uint32_t n_prompt, uint32_t n_tokens)
+{
+    struct reply *r = c->r;
+    c->question = NULL;
+    if (!c->stops.is_found) {
+        stops_flush(&c->stops, hear_visible, c);
+        c->n_tokens = n_tokens;
+    }
+    tool_calls_end(&c->calls);
+    c->whole.finish = finish_reason(reason, c->whole.n_calls > 0);
+    if (r->a.stream)
+        say(c, &(struct delta){ .kind = DELTA_END, .choice = c->index, .finish = c->whole.finish });
+    r->usage.n_prompt = n_prompt;
+    r->usage.n_tokens += c->n_tokens;
+    r->usage.n_reasoning += c->n_reasoning;
+    if (--r->n_open == 0) finish(r);
+}
+
+static void on_done(void *arg, const struct msg_ASK_DONE *done)
+{
+    end_choice(arg, (unsigned)done->reason, (uint32_t)done->n_prompt, (uint32_t)done->n_tokens);
+}
+
+/* What went wrong, as OpenAI's clients know it. */
+static struct openai_error error_of(unsigned code, const char *text)
+{
+    struct openai_error e = { .status = 503, .type = "server_error" };
+    switch (code) {
+    case WIRE_BAD_REQUEST:
+    case WIRE_BAD_MESSAGE: e.status = 400, e.type = "invalid_request_error"; break;
+    case WIRE_KV_FULL:
+        e.status = 400, e.type = "invalid_request_error", e.code = "context_length_exceeded";
+        break;
+    case WIRE_NO_SUCH_MODEL:
+        e.status = 404, e.type = "invalid_request_error", e.code = "model_not_found";
+        break;
+    case WIRE_NOT_ALLOWED: e.status = 403, e.type = "permission_error"; break;
+    case WIRE_RATE_LIMITED: e.status = 429, e.type = "rate_limit_error", e.retry_s = 5; break;
+    case WIRE_INTERNAL:
+    case WIRE_NONFINITE: e.status = 500; break;
+    default: e.retry_s = 5; break; /* busy, no pipeline, not reachable: later, perhaps */
+    }
+    fail(&e.why, ERR_IO, "%s", text);
+    return e;
+}
+
+static void on_fail(void *arg, unsigned code, const char *text)
+{
+    struct choice *c = arg;
+    struct openai_error e = error_of(code, text);
+    c->question = NULL;
+    if (c->stops.is_found) /* it was to end, and has */
+        end_choice(c, 0, c->r->usage.n_prompt, c->n_tokens);
+    else
+        fail_reply(c->r, &e);
+}
+
+/* --- its beginning --- */
+
+static void name_reply(struct reply *r)
+{
+    uint8_t random[12];
+    const char *prefix = r->a.endpoint == ENDPOINT_CHAT ? "chatcmpl-" : "cmpl-";
+    size_t n = (size_t)snprintf(r->head.id, sizeof r->head.id, "%s", prefix);
+    random_bytes(random, sizeof random);
+    for (unsigned i = 0; i < sizeof random; i++)
+        snprintf(r->head.id + n + 2 * i, 3, "%02x", random[i]);
+    snprintf(r->model, sizeof r->model, "%s", r->a.model[0] ? r->a.model : r->g->model);
+    r->head.endpoint = r->a.endpoint;
+    r->head.created = unix_now();
+    r->head.model = r->model;
+}
+
+static enum err ask(struct choice *c)
+{
+    enum { SET_SEED = 16 };
+    struct question_events on = { c, on_plan, on_text, on_note, on_place, on_done, on_fail };
+    c->ask = c->r->a.ask;
+    if (c->ask.sampling & SET_SEED) c->ask.seed += c->index; /* n answers that differ */
+    c->stops = c->r->a.stops;
+    c->calls =
+        (struct tool_calls){ .tools = c->r->a.tools, .on = { c, hear_text, hear_call, hear_args } };
+    return question_ask(c->r->g->questions, &c->ask, &on, &c->question);
+}
+
+void reply_begin(struct gateway *g, struct exchange *x, enum endpoint endpoint,
+                 const struct asker *who)
+{
+    struct openai_error e = { 0 };
+    struct reply *r = calloc(1, sizeof *r);
+    if (!r) {
+        e = error_of(WIRE_NO_MEMORY, "this gateway is out of memory");
+        reply_error(g, x, &e);
+        return;
+    }
+    if (openai_read(&r->a, endpoint, http_body(x), &e)) {
+        reply_error(g, x, &e);
+        openai_ask_fini(&r->a);
+        free(r);
+        return;
+    }
+    r->g = g;
+    r->x = x;
+    r->who = *who;
+    r->asked_ns = uv_hrtime();
+    r->said_ms = now_ms(&g->hub);
+    r->next = g->first;
+    g->first = r;
+    g->n_replies++;
+    g->counts.requests++;
+    http_set_user(x, r);
+    name_reply(r);
+    for (uint32_t i = 0; i < r->a.n; i++) {
+        r->choice[i].r = r;
+        r->choice[i].index = i;
+        r->n_open++;
+        if (ask(&r->choice[i])) {
+            e = error_of(WIRE_NO_MEMORY, "this gateway is out of memory");
+            fail_reply(r, &e);
+            return;
+        }
+    }
+}
+
+void replies_keep_alive(struct gateway *g)
+{
+    uint64_t now = now_ms(&g->hub);
+    for (struct reply *r = g->first, *next; r; r = next) {
+        next = r->next;
+        if (!r->a.stream || now - r->said_ms < KEEP_ALIVE_MS) continue;
+        struct text event = { 0 };
+        begin_stream(r);
+        text_str(&event, ": still here\n\n");
+        put(r, &event);
+    }
+}

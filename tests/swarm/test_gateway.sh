@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# The gateway in front of three nodes, as clients use it: tests/swarm/gateway.py with Python's own
+# HTTP, and with OpenAI's library where it is installed; a stage is killed in mid-answer.
+. "$(dirname "$0")/lib.sh"
+
+convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
+start_split "--store $tmp/store" 0-2 3-5 6-7
+start spare --store "$tmp/store" --layers 3-5 --no-ends --join "${link[n0]}"
+
+# gateway NAME OPTIONS...: its address is in ${url[NAME]}.
+declare -A url
+gateway() {
+    local name=$1
+    shift
+    : >"$tmp/$name.url"
+    "$bin/swarm-gateway" "${link[n0]}" --listen 127.0.0.1:0 "$@" >"$tmp/$name.url" 2>>"$tmp/$name.log" </dev/null &
+    pid[$name]=$!
+    wait_until 20 test -s "$tmp/$name.url" || die "gateway $name does not listen: $(cat "$tmp/$name.log")"
+    url[$name]=$(cat "$tmp/$name.url")
+}
+
+# What cannot be safe is refused in words.
+refused 'others could ask from there; give --keys FILE, or --open' "$bin/swarm-gateway" "${link[n0]}" --listen 0.0.0.0:0
+printf 'anna secret-key-of-anna-1\nben secret-key-of-ben-2\n' >"$tmp/keys"
+chmod 644 "$tmp/keys"
+refused 'others may read these keys; chmod 600 it' "$bin/swarm-gateway" "${link[n0]}" --keys "$tmp/keys"
+chmod 600 "$tmp/keys"
+printf 'anna short\n' >"$tmp/bad" && chmod 600 "$tmp/bad"
+refused "$tmp/bad:1: a name has at most 31 bytes, a key 16 to 127" "$bin/swarm-gateway" "${link[n0]}" --keys "$tmp/bad"
+
+gateway open
+gateway keyed --keys "$tmp/keys" --per-minute 3
+gateway demo --demo --cors https://example.org
+
+python3 "$src/tests/swarm/gateway.py" "${url[open]}" "${url[keyed]}" "${url[demo]}" ||
+    die "see above"
+
+# A client that goes away frees the whole pipeline, soon.
+free_again() { [[ $("$bin/swarm-node" status "${pid[n1]}" --json) == *'"sessions":0'* ]]; }
+curl -sN --max-time 1 "${url[open]}/chat/completions" -d \
+    '{"stream":true,"temperature":2,"seed":1,"max_tokens":6000,"messages":[{"role":"user","content":"Tell me about Japan."}]}' \
+    >"$tmp/cut" || true
+grep -q '^data: ' "$tmp/cut" || die "nothing came: $(cat "$tmp/cut")"
+curl -s --max-time 0.3 "${url[open]}/chat/completions" -d \
+    '{"temperature":2,"seed":1,"max_tokens":6000,"messages":[{"role":"user","content":"Tell me about Japan."}]}' || true
+wait_until 5 free_again || die "sessions stay: $("$bin/swarm-node" status "${pid[n1]}" --json)"
+
+# A stage is killed while an answer streams: a pause, the same text.
+question='{"stream":true,"temperature":1.5,"top_p":1,"seed":7,"max_tokens":3000,"messages":[{"role":"user","content":"Tell me about Japan."}]}'
+curl -sN "${url[open]}/chat/completions" -d "$question" >"$tmp/whole"
+text_of() { grep '^data: {' "$1" | sed 's/"id":"[^"]*","object":"[^"]*","created":[0-9]*,//'; }
+curl -sN "${url[open]}/chat/completions" -d "$question" >"$tmp/healed" &
+background+=($!)
+client=$!
+wait_until 20 grep -q '"reasoning_content"\|"content":"[^"]' "$tmp/healed" || die "no answer began"
+kill -KILL "${pid[n1]}"
+wait "$client" || die "curl failed"
+cmp <(text_of "$tmp/whole") <(text_of "$tmp/healed") || die "the healed answer differs"
+grep -q '^data: \[DONE\]' "$tmp/healed" || die "no end"
+
+# No coordinator: said at once where people look, and in OpenAI's form; it comes back by itself.
+gateway brief --patience 1
+kill -KILL "${pid[n0]}"
+wait_until 10 curl -s -o /dev/null -w '%{http_code}' "${url[brief]%/v1}/health" || die "no health"
+sick() { [ "$(curl -s -o "$tmp/health" -w '%{http_code}' "${url[brief]%/v1}/health")" = 503 ]; }
+wait_until 20 sick || die "it is said to be well: $(cat "$tmp/health")"
+code=$(curl -s -o "$tmp/error" -w '%{http_code}' "${url[brief]}/chat/completions" -d '{"messages":[{"role":"user","content":"hi"}]}')
+[ "$code" = 503 ] || die "$code: $(cat "$tmp/error")"
+grep -q '"message":"127.0.0.1:.* cannot be asked' "$tmp/error" || die "$(cat "$tmp/error")"
+
+for name in open keyed demo brief; do kill -TERM "${pid[$name]}"; done
+for name in open keyed demo brief; do
+    wait_until 10 gone "${pid[$name]}" || die "gateway $name does not stop"
+    status=0
+    wait "${pid[$name]}" || status=$?
+    [ "$status" = 0 ] || die "gateway $name ended with $status: $(cat "$tmp/$name.log")"
+    unset "pid[$name]"
+done
+echo "the gateway serves as promised"

@@ -1,0 +1,103 @@
+/* swarm-gateway - a swarm behind the interface that OpenAI's clients speak. */
+#include "base/log.h"
+#include "gateway/gateway.h"
+#include "node/keys.h"
+#include "node/runtime_dir.h"
+#include "tools/args.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *listen_at = "127.0.0.1:8080", *keys_file, *cors, *model, *swarm_key, *identity;
+static double per_minute, per_hour, tokens_per_minute;
+static uint32_t patience = 30;
+static bool is_demo, is_open;
+
+static const struct arg options[] = {
+    { "listen", ARG_STR, &listen_at, "HOST:PORT", "serve there (default: 127.0.0.1:8080)" },
+    { "keys", ARG_STR, &keys_file, "FILE", "lines of NAME KEY (0600): only those may ask" },
+    { "open", ARG_FLAG, &is_open, NULL, "let everybody ask who reaches an outer address" },
+    { "per-minute", ARG_DOUBLE, &per_minute, "N",
+      "requests of one key, or address; 0: any number" },
+    { "per-hour", ARG_DOUBLE, &per_hour, "N", "likewise in an hour" },
+    { "tokens-per-minute", ARG_DOUBLE, &tokens_per_minute, "N",
+      "likewise, of prompts and answers" },
+    { "demo", ARG_FLAG, &is_demo, NULL, "for the public: --open --per-hour 10" },
+    { "cors", ARG_STR, &cors, "ORIGIN", "pages from there may ask (default: none)" },
+    { "model", ARG_STR, &model, "NAME", "which of this machine's nodes (default: the newest)" },
+    { "patience", ARG_U32, &patience, "S",
+      "seconds to wait for a coordinator that goes away (default: 30)" },
+    { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "which swarm (default: the public one)" },
+    { "identity", ARG_STR, &identity, "FILE", "ask as this node (default: a fresh identity)" },
+    { 0 },
+};
+
+static const struct args args = {
+    .program = "swarm-gateway",
+    .usage = "[LINK] [options]",
+    .about = "Serves /v1/chat/completions, /v1/completions, /v1/models, /health and /metrics for a "
+             "swarm. Without a link it asks a node that runs on this machine.",
+    .options = options,
+    .more = "Prints its address when it listens.  An outer address needs --keys, or --open.\n"
+            "TLS is a reverse proxy's; several gateways may stand behind one.\n"
+            "Exit status: 0 stopped, 1 failed, 2 unusable arguments.",
+};
+
+static bool is_inner(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
+}
+
+static int run(struct gateway_config *c)
+{
+    struct identity me;
+    struct swarm_key swarm;
+    struct why why = { "" };
+    bool created;
+    enum err e = keys_swarm(&swarm, swarm_key, &why);
+    if (!e && identity) e = keys_identity(&me, identity, false, &created, &why);
+    if (e) return die(&args, 1, "%s", why.text);
+    if (!identity) identity_make(&me);
+    c->me = &me;
+    c->swarm = &swarm;
+    e = gateway_run(c, &why);
+    identity_fini(&me);
+    return e ? die(&args, 1, "%s", why.text) : 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct api_key key[GATEWAY_KEYS_MAX];
+    struct gateway_config c = { .key = key, .cors = cors };
+    const char *pos[1];
+    char host[256];
+    struct why why = { "" };
+    int n = args_parse(&args, argc, argv, pos, 1);
+    if (proto_init()) return die(&args, 1, "libsodium does not start");
+    if (n > 0 && link_parse(&c.link, pos[0], &why)) return die(&args, 2, "%s", why.text);
+    if (hostport_parse(host, &c.port, listen_at, &why)) return die(&args, 2, "%s", why.text);
+    if (is_demo && per_hour == 0) per_hour = 10;
+    if (per_minute < 0 || per_hour < 0 || tokens_per_minute < 0)
+        return die(&args, 2, "a limit is a number from 0 on");
+    if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
+    if (keys_file && gateway_read_keys(keys_file, key, &c.n_keys, &why))
+        return die(&args, 2, "%s", why.text);
+    if (!keys_file && !is_open && !is_demo && !is_inner(host))
+        return die(&args, 2,
+                   "--listen %s: others could ask from there; give --keys FILE, or --open if "
+                   "everybody may",
+                   listen_at);
+    struct local_node here;
+    if (n == 0 && runtime_find_asked(&here, model, &why)) return die(&args, 1, "%s", why.text);
+    if (n == 0) c.link = here.link;
+    c.host = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+    c.per_minute = per_minute;
+    c.per_hour = per_hour;
+    c.tokens_per_minute = tokens_per_minute;
+    c.cors = cors;
+    c.patience_ms = 1000 * patience;
+    int status = run(&c);
+    explicit_bzero(key, sizeof key);
+    return status;
+}
