@@ -146,7 +146,8 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
     if (!n->inbox || actor_init(&n->self, hub, "net", NET_SELF_MAX, on_self)) goto no_memory;
     if (uv_timer_init(&hub->loop, &n->tick) || uv_tcp_init(&hub->loop, &n->listener)) abort();
     n->tick.data = n->listener.data = n;
-    n->handles = 2;
+    n->handles = 3;
+    pace_open(n);
     uv_update_time(&hub->loop);
     (void)uv_timer_start(&n->tick, on_tick, NET_TICK_MS, NET_TICK_MS);
     if (c->listen_host && (e = listen_on(n, c->listen_host, c->listen_port, why))) {
@@ -154,6 +155,7 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
         n->closing = true;
         actor_fini(&n->self);
         uv_close((uv_handle_t *)&n->listener, on_handle_closed);
+        uv_close((uv_handle_t *)&n->pace, on_handle_closed);
         uv_close((uv_handle_t *)&n->tick, on_handle_closed);
         return e;
     }
@@ -194,6 +196,7 @@ void net_close(struct net *n, void (*done)(void *arg), void *arg)
     n->done = done;
     n->done_arg = arg;
     uv_close((uv_handle_t *)&n->listener, on_handle_closed);
+    uv_close((uv_handle_t *)&n->pace, on_handle_closed);
     actor_fini(&n->self);
     dial_cancel_all(n);
     for (struct sock *s = n->socks; s; s = s->next)
@@ -326,14 +329,6 @@ uint64_t net_bulk_left(const struct net *n, const struct node_id *id)
 {
     const struct peer *p = peer_find(n, id);
     return p && p->use ? conn_bulk_left(p->use->conn) : 0;
-}
-
-uint32_t net_probe_us(struct net *n, const struct node_id *id)
-{
-    const struct peer *p = peer_find(n, id);
-    if (!p || !p->use) return UINT32_MAX;
-    if (!p->use->ping_stamp) sock_measure(p->use);
-    return p->rtt_last_us;
 }
 
 void net_ban(struct net *n, const struct node_id *id, uint64_t ms, const char *why)

@@ -1,5 +1,8 @@
 /* net.h - the actor that owns every socket: listens, dials, encrypts, and hands messages on.
  *
+ * What leaves this machine leaves at a pace that keeps queues on the way short (net_pace.c), so that
+ * the PC's owner does not notice it on his line, and below net_config's upload in all.
+ *
  * Peers are named by id.  At most one connection to a peer is used for sending; when two nodes dial
  * each other at once both agree on the one whose initiator has the lower id and close the other
  * once idle.  Sending to one's own id is delivered like any other message, without a socket.
@@ -32,6 +35,7 @@ struct net_config {
     uint16_t listen_port;          /* 0: any free port */
     const char *agent;
     uint8_t role;
+    uint64_t upload; /* bytes a second that may leave this machine, in all; 0: no limit */
     void *arg;
     /* A message.  m is the receiver's: post it to an actor or drop it. */
     void (*on_mail)(void *arg, struct mail *m);
@@ -95,8 +99,6 @@ void net_ping(struct net *n, const struct node_id *id);
 size_t net_bulk_queued(const struct net *n, const struct node_id *id);
 void net_bulk_limit(struct net *n, const struct node_id *id, uint64_t bytes);
 uint64_t net_bulk_left(const struct net *n, const struct node_id *id);
-/* The latest measured round trip, not smoothed, and a new measurement begun; UINT32_MAX unknown. */
-uint32_t net_probe_us(struct net *n, const struct node_id *id);
 /* This peer broke the protocol in what it said: a strike; three in ten minutes close and ban it. */
 void net_strike(struct net *n, const struct node_id *id, const char *what);
 /* Close and ban it for so long; why goes to the owner with its end. */

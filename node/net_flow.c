@@ -31,7 +31,8 @@ void flow_took(struct sock *s, size_t n)
     s->flow_bytes += n;
     if (s->flow_bytes < FLOW_BYTES) return;
     uint64_t now = uv_hrtime();
-    if (!s->flow_is_first && s->peer) note_rate(s->peer, s->flow_bytes, now - s->flow_ns);
+    bool is_slow = s->paced && !s->pace.is_steady; /* not by the line's fault */
+    if (!s->flow_is_first && !is_slow && s->peer) note_rate(s->peer, s->flow_bytes, now - s->flow_ns);
     s->flow_is_first = false;
     s->flow_ns = now;
     s->flow_bytes = 0;

@@ -5,6 +5,7 @@
  *     net_dial.c   names to addresses, addresses to connections, one after the other
  *     net_peer.c   who is reached over which connection; what waits for whom
  *     net_flow.c   how fast bytes leave
+ *     net_pace.c   how fast they may
  *     net_guard.c  how often an address may knock
  *
  *     struct sock    CONNECTING -> HANDSHAKE -> OPEN -> FINISHING -> CLOSING (freed by libuv's
@@ -20,6 +21,7 @@
 #include "base/bucket.h"
 #include "node/hints.h"
 #include "node/net.h"
+#include "proto/pace.h"
 
 enum {
     NET_TICK_MS = 250,
@@ -94,6 +96,9 @@ struct sock {
     uint64_t finish_ms;
     uint64_t flow_ns, flow_bytes; /* of a busy time; 0: it is none */
     bool flow_is_first;
+    struct pace pace;
+    bool paced;         /* it has much to send, or had a moment ago */
+    uint32_t pace_rate; /* that its socket keeps to; 0: none was told to it */
     enum err end;
     struct why why;
 };
@@ -125,7 +130,7 @@ struct peer {
     uint64_t retry_ms, backoff_ms;
     uint64_t strike_ms[NET_STRIKES];
     uint64_t ban_until_ms;
-    uint32_t rtt_us, rtt_last_us;    /* the middle one of the last: */
+    uint32_t rtt_us;                 /* the middle one of the last: */
     uint32_t trip_us[NET_TRIPS_MAX]; /* a ring */
     uint32_t uplink_kbit;            /* bytes to it that had to wait left so fast; 0: unknown */
     uint64_t flow_bytes, flow_ns;    /* of that */
@@ -178,7 +183,7 @@ struct net {
     uv_tcp_t listener;
     uint8_t listen_addr[ADDR_MAX]; /* as on the wire, with listen_addr_n */
     size_t listen_addr_n;
-    uv_timer_t tick;
+    uv_timer_t tick, pace;
     struct actor self; /* messages to ourselves */
     struct sock *socks;
     unsigned n_socks, n_pending;
@@ -260,6 +265,11 @@ void tally_release(struct tally *t);
 void flow_full(struct sock *s);           /* the socket takes no more */
 void flow_took(struct sock *s, size_t n); /* it took n bytes */
 void flow_empty(struct sock *s);          /* nothing waits */
+
+/* --- net_pace.c --- */
+void pace_open(struct net *n);
+/* Before s writes: does it need a rate now? */
+void pace_flush(struct sock *s);
 
 /* --- net_guard.c --- */
 /* May this address start another handshake now? */

@@ -110,8 +110,8 @@ static void note_trip(struct peer *p, uint64_t us)
     uint32_t sorted[NET_TRIPS_MAX];
     unsigned n = 0;
 
-    p->rtt_last_us = us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
-    p->trip_us[p->n_trips++ % NET_TRIPS_MAX] = p->rtt_last_us;
+    p->trip_us[p->n_trips++ % NET_TRIPS_MAX] =
+        us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
     for (unsigned i = 0; i < p->n_trips && i < NET_TRIPS_MAX; i++) {
         unsigned at = n++;
         for (; at > 0 && sorted[at - 1] > p->trip_us[i]; at--) sorted[at] = sorted[at - 1];

@@ -103,7 +103,7 @@ struct peer *peer_get(struct net *n, const struct node_id *id)
     }
     p->id = *id;
     p->last = &p->first;
-    p->rtt_us = p->rtt_last_us = UINT32_MAX;
+    p->rtt_us = UINT32_MAX;
     p->seen_ms = net_now(n);
 
     uint32_t at = lower_bound(n, id);
@@ -130,7 +130,7 @@ static void tell_up(struct net *n, struct peer *p)
 static void tell_down(struct net *n, struct peer *p)
 {
     p->told_up = false;
-    p->rtt_us = p->rtt_last_us = UINT32_MAX;
+    p->rtt_us = UINT32_MAX;
     p->n_trips = 0;
     if (!n->closing) n->cfg.on_peer(n->cfg.arg, &p->id, false, p->why.text);
 }

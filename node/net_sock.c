@@ -238,6 +238,7 @@ static void write_later(struct sock *s, struct slice p)
 
 void sock_flush(struct sock *s)
 {
+    pace_flush(s);
     while (!s->writing && s->state != SOCK_CLOSING && s->state != SOCK_CONNECTING) {
         struct slice p = conn_pending(s->conn);
         if (!p.n) {

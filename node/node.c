@@ -234,6 +234,7 @@ static enum err open_net(struct node *n, struct why *why)
                              .listen_port = n->listen_port,
                              .agent = "swarm-node " SWARM_VERSION,
                              .role = 1,
+                             .upload = n->c->upload,
                              .arg = n,
                              .on_mail = on_mail,
                              .on_peer = on_peer };

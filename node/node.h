@@ -49,7 +49,7 @@ struct node_config {
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
     uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
-    uint64_t upload;     /* bytes a second for others' fetches; 0: what the line takes */
+    uint64_t upload;     /* bytes a second that leave this machine; 0: what the line takes */
     uint64_t download;   /* bytes a second of weights that are fetched; 0: what the line gives */
     uint32_t nice;       /* of the threads that compute, as pool_nice */
     struct neighbour_rules neighbour;  /* when it pauses */

@@ -8,10 +8,9 @@
 
 enum {
     TICK_MS = 10,
-    JUDGE_MS = 250,        /* how often the rate is thought over */
+    JUDGE_MS = 250,        /* how often the rate is measured */
     AHEAD_BYTES = 1 << 20, /* that wait for one peer before its next tile is read */
     QUANTUM = 16 << 10,    /* a record; less is not handed out */
-    RATE_MIN = 64 << 10,   /* bytes a second, whatever the line's queue says */
     RATE_FIRST = 1 << 20,  /* of a line that nobody has measured */
     READS_MAX = 2,
     FLOOD = 1024,    /* requests in a row that were one too many: a strike */
@@ -41,12 +40,10 @@ struct wanted {
 
 struct asker {
     struct node_id id;
-    bool loopback;
     struct wanted *first, **last; /* owned */
     unsigned waiting, reading, refused;
     uint64_t seen_ms;
     uint64_t granted; /* bytes of bulk, at the last tick */
-    uint32_t rtt_min_us;
 };
 
 struct serve {
@@ -60,7 +57,6 @@ struct serve {
     /* the rate */
     uint64_t tick_ms, judged_ms;
     double tokens;       /* bytes that may go */
-    double line;         /* bytes a second that do not fill the line's queue */
     double best;         /* the fastest so far, over JUDGE_MS */
     uint64_t sent_since; /* bytes since judged_ms */
 };
@@ -199,7 +195,7 @@ static struct asker *asker_get(struct serve *s, const struct mail *m)
         if (!s->asker[i].first && !s->asker[i].reading) asker_remove(s, &s->asker[i]);
     if (s->n_askers == SERVE_ASKERS_MAX) return NULL;
     a = &s->asker[s->n_askers++];
-    *a = (struct asker){ .id = m->from, .loopback = m->loopback, .rtt_min_us = UINT32_MAX };
+    *a = (struct asker){ .id = m->from };
     a->last = &a->first;
     net_bulk_limit(s->c.net, &a->id, 0); /* it begins when the bucket says so */
     return a;
@@ -207,31 +203,13 @@ static struct asker *asker_get(struct serve *s, const struct mail *m)
 
 /* --- the rate --- */
 
-static double rate_now(const struct serve *s, bool over_a_line)
+static double rate_now(const struct serve *s)
 {
-    bool computes = s->c.computes && s->c.computes(s->c.arg);
     double limit = s->c.upload ? (double)s->c.upload : NO_LIMIT;
-
-    if (over_a_line && s->line < limit) limit = s->line;
-    if (!computes) return limit;
     double all = s->c.upload ? (double)s->c.upload : s->best;
-    return limit < all / 10 ? limit : all / 10;
-}
+    bool computes = s->c.computes && s->c.computes(s->c.arg);
 
-/* Has the line a queue of ours?  The shortest round trip seen is what it takes without. */
-static bool line_is_full(struct serve *s)
-{
-    bool full = false;
-
-    for (unsigned i = 0; i < s->n_askers; i++) {
-        struct asker *a = &s->asker[i];
-        if (a->loopback || !net_bulk_queued(s->c.net, &a->id)) continue;
-        uint32_t us = net_probe_us(s->c.net, &a->id);
-        if (us == UINT32_MAX) continue;
-        if (us < a->rtt_min_us) a->rtt_min_us = us;
-        full |= us > a->rtt_min_us + SERVE_DELAY_US;
-    }
-    return full;
+    return computes ? all / 10 : limit;
 }
 
 static void judge(struct serve *s, uint64_t now)
@@ -241,10 +219,6 @@ static void judge(struct serve *s, uint64_t now)
     s->judged_ms = now;
     s->sent_since = 0;
     if (sent > s->best) s->best = sent;
-    if (line_is_full(s))
-        s->line = s->line / 2 > RATE_MIN ? s->line / 2 : RATE_MIN;
-    else if (sent > s->line / 2) /* it is used, so more of it may be tried */
-        s->line *= 1.5;
 }
 
 /* What the peers have not used comes back. */
@@ -270,15 +244,11 @@ static void grant(struct serve *s, struct asker *a, double bytes)
 static void hand_out(struct serve *s, uint64_t now)
 {
     unsigned waiting = 0;
-    bool over_a_line = false;
 
     collect(s);
-    for (unsigned i = 0; i < s->n_askers; i++) {
-        if (!net_bulk_queued(s->c.net, &s->asker[i].id)) continue;
-        waiting++;
-        over_a_line |= !s->asker[i].loopback;
-    }
-    double rate = rate_now(s, over_a_line);
+    for (unsigned i = 0; i < s->n_askers; i++)
+        waiting += net_bulk_queued(s->c.net, &s->asker[i].id) > 0;
+    double rate = rate_now(s);
     double burst = rate / 20 > 2 * QUANTUM ? rate / 20 : 2 * QUANTUM;
     s->tokens += rate * (double)(now - s->tick_ms) / 1000;
     s->tick_ms = now;
@@ -513,7 +483,7 @@ enum err serve_open(struct serve **out, const struct serve_config *c)
         return ERR_NOMEM;
     }
     s->c = *c;
-    s->line = s->best = RATE_FIRST;
+    s->best = RATE_FIRST;
     if (uv_timer_init(&c->hub->loop, s->timer)) abort(); /* it cannot fail */
     s->timer->data = s;
     *out = s;

@@ -10,10 +10,8 @@
  *     upload                 what the person allows (--upload), or as much as the line takes
  *     a tenth of that        while this node computes for a session; of what was measured, without
  *                            --upload
- *     less                   while the line's queue grows: PINGs pass tiles inside this node, so a
- *                            round trip that is SERVE_DELAY_US over the shortest one seen means
- * that our bytes wait in a modem; the rate is halved then and grows again (the idea of LEDBAT, RFC
- * 6817).  Loopback has no such queue.
+ *
+ * The line's queue is net_pace.c's to keep short.
  *
  * Peers take turns by tile.  Each may have SERVE_WAITING requests waiting; more are answered
  * "busy". */
@@ -27,7 +25,6 @@
 enum {
     SERVE_ASKERS_MAX = 64,
     SERVE_WAITING = 32, /* requests of one peer */
-    SERVE_DELAY_US = 25000,
     REFUSE_NOT_HERE = 1,
     REFUSE_BUSY = 2,
 };

@@ -154,7 +154,7 @@ static const struct setting table[] = {
     { .name = "disk", .type = ARG_SIZE, .to = &the.config.disk_limit, .value = "SIZE",
       .help = "how large the store may become by fetching", .unset = "the disk, but for 5 %" },
     { .name = "upload", .type = ARG_SIZE, .to = &the.config.upload, .value = "SIZE",
-      .help = "bytes a second for nodes that fetch from here", .unset = "what the line takes" },
+      .help = "bytes a second that leave this PC", .unset = "what the line takes without a queue" },
     { .name = "download", .type = ARG_SIZE, .to = &the.config.download, .value = "SIZE",
       .help = "bytes a second of weights that it fetches", .unset = "what the line gives" },
     { .name = "trust-publisher", .type = ARG_LIST, .to = &the.trust, .value = "KEY",

@@ -319,15 +319,6 @@ uint32_t net_uplink_kbit(const struct net *n)
     return n->place->up_kb_s >= 125000 ? 0 : n->place->up_kb_s * 8;
 }
 
-uint32_t net_probe_us(struct net *n, const struct node_id *id)
-{
-    const struct peer *p = sim_peer_find(n, id);
-    if (!p || !p->end) return UINT32_MAX;
-    net_ping(n, id);
-    return p->rtt_last_us;
-}
-
-/* Tiles are not simulated: nothing waits, and what may go is as much as wants to. */
 size_t net_bulk_queued(const struct net *n, const struct node_id *id)
 {
     (void)n, (void)id;
