@@ -686,6 +686,7 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     /* Each request has at most four jobs, also those that are over but not yet back. */
     if (c->c.answers == 0) c->c.answers = ADMIT_ANSWERS_MAX;
     enum err e = recall_open(&c->recall);
+    if (!e && config->shelf) shelf_recall(config->shelf, c->recall);
     if (!e) e = asker_open(c);
     if (!e && (e = admit_open(&c->admit, c, c->c.answers))) asker_close(c);
     if (!e &&

@@ -19,6 +19,7 @@
 #include "model/chat.h"
 #include "node/compute.h"
 #include "node/pipeline.h"
+#include "node/shelf.h"
 #include "node/weights.h"
 
 enum {
@@ -39,6 +40,7 @@ struct coordinator_config {
     enum chat_form form;
     struct counters *counters; /* NULL: nobody counts */
     struct node_id me;
+    struct shelf *shelf;     /* where names of rows are written down; NULL: nowhere */
     uint32_t answers;        /* at once; 0: ADMIT_ANSWERS_MAX */
     uint32_t queue;          /* requests that may wait for their turn, at most ADMIT_QUEUE_MAX */
     const char *journal_dir; /* where requests are written down; NULL: they are not */

@@ -56,7 +56,11 @@ uint32_t known_ask(void *arg, uint32_t lo, uint8_t *names, uint32_t *longest)
 void known_learn(void *arg, uint32_t lo, uint32_t first, struct slice names)
 {
     struct request *r = arg;
-    uint32_t n_ids = name_ids(r);
+    uint32_t n_ids = name_ids(r), n = (uint32_t)(names.n / HASH_WIRE);
+    struct shelf *shelf = r->c->c.shelf;
+    if (first >= n_ids) return; /* we do not know them ourselves yet */
+    n = n < n_ids - first ? n : n_ids - first;
+    if (shelf) shelf_learn(shelf, lo, n, r->names.p + (size_t)first * HASH_WIRE, names.p);
     for (uint32_t k = first; k < n_ids && (k - first + 1) * HASH_WIRE <= names.n; k++)
         recall_put(r->c->recall, r->names.p + (size_t)k * HASH_WIRE, lo,
                    names.p + (size_t)(k - first) * HASH_WIRE);

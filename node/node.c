@@ -304,6 +304,7 @@ static void on_net_closed(void *arg)
 {
     struct node *n = arg;
     services_close(&n->services);
+    shelf_close(n->shelf);
     hub_stop(&n->hub);
 }
 
@@ -409,6 +410,7 @@ static enum err start(struct node *n, struct why *why)
     e = hub_init(&n->hub);
     if (e) return fail(why, e, "the loop cannot start: %s", err_text(e));
     n->has_hub = true;
+    node_open_shelf(n);
     e = pool_open(&n->pool, n->c->threads ? n->c->threads : sensors_cgroup_cores(NULL));
     if (e) return fail(why, e, "the threads cannot start: %s", err_text(e));
     pool_nice(n->pool, (int)n->c->nice);

@@ -38,6 +38,7 @@ struct node_config {
     uint64_t kv_bytes;     /* 0: a quarter of the memory */
     uint64_t prefix_bytes; /* of it, for what sessions leave; 0: half of it */
     bool no_prefix;        /* nothing is kept */
+    uint64_t prefix_disk;  /* bytes on disk for it; 0: none */
     uint32_t drain_limit;  /* seconds to hand over and finish what is under way; 0: none */
     uint32_t answers;      /* requests answered at once, */
     uint32_t queue;        /* waiting for their turn, */

@@ -86,6 +86,22 @@ enum err node_load(struct node *n, struct why *why)
     return services_load(&n->services, &sc, why);
 }
 
+/* Its owner may have allowed it before, and not any more. */
+void node_open_shelf(struct node *n)
+{
+    char dir[FILE_PATH_MAX], name[48], id[NODE_ID_TEXT];
+    struct why why;
+    node_id_text(id, &n->me.id);
+    snprintf(name, sizeof name, "prefixes-%.12s", id + 4);
+    if (file_path(dir, n->c->store_dir, name, NULL)) return;
+    if (n->c->prefix_disk == 0 || n->c->no_prefix) {
+        shelf_remove(dir);
+        return;
+    }
+    enum err e = shelf_open(&n->shelf, &n->hub, dir, n->c->prefix_disk, &why);
+    if (e) log_warn("conversations are not kept on disk: %s", why.text);
+}
+
 enum err node_open_services(struct node *n, struct why *why)
 {
     struct services_config *c = &n->services.c;
@@ -93,6 +109,7 @@ enum err node_open_services(struct node *n, struct why *why)
     c->workers = pool_workers(n->pool);
     c->net = n->net;
     c->peers = n->peers;
+    c->shelf = n->shelf;
     enum err e = services_open(&n->services, why);
     if (!e) services_pause(&n->services, node_is_paused(n));
     return e;

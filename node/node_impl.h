@@ -47,7 +47,8 @@ struct node {
     struct net *net;
     struct peers *peers;
     struct find *find;
-    struct trips trips; /* announced round trips */
+    struct trips trips;  /* announced round trips */
+    struct shelf *shelf; /* NULL: nothing of conversations goes to the disk */
     struct services services;
     struct depot_job load_job;
     enum err failed; /* why it stops by itself */
@@ -81,6 +82,7 @@ MUST_CHECK enum err node_find_holding(struct node *n, struct why *why);
 /* Weights and tokenizer of what it holds; on the depot's thread, or before the loop runs. */
 MUST_CHECK enum err node_load(struct node *n, struct why *why);
 MUST_CHECK enum err node_open_services(struct node *n, struct why *why);
+void node_open_shelf(struct node *n); /* before there are threads */
 MUST_CHECK enum err node_open_mover(struct node *n, struct why *why);
 bool node_computes(void *n); /* for anybody */
 

@@ -32,6 +32,9 @@ struct prefix {
     bool is_over;              /* the kv is ours now */
     struct kept_block **found; /* owned: what is being fetched */
     uint32_t n_found, n_loaded;
+    struct shelf_search *search; /* owned, lent to the shelf; NULL: it looks for nothing */
+    uint64_t stamp;              /* of the shelf */
+    bool has_path;               /* the shelf knows what the session began with */
 };
 
 /* Blocks [first, first + n) on their way, from or to the session's K and V. */
@@ -105,6 +108,7 @@ struct prefix *prefix_begin(struct prefixes *ps, const struct prefix_session *s)
     p->block_bytes = (size_t)kv_cost(&ps->c.weights->manifest.arch, s->lo, s->hi, PREFIX_BLOCK);
     chain_root_rows(root, ps->c.weights->name.id.b, &s->coordinator, s->lo);
     chain_init(&p->chain, root);
+    if (ps->c.shelf) p->stamp = shelf_stamp(ps->c.shelf);
     p->next = ps->first;
     ps->first = p;
     return p;
@@ -125,9 +129,10 @@ static void forget_found(struct prefix *p)
     p->n_found = p->n_loaded = 0;
 }
 
-/* p is over and no job of it is under way. */
+/* p is over and no job of it is under way; at the end of all, none that comes back. */
 static void free_prefix(struct prefix *p)
 {
+    if (p->search) p->search->arg = NULL;
     struct prefix **at = &p->all->first;
     while (*at != p) at = &(*at)->next;
     *at = p->next;
@@ -145,6 +150,11 @@ void prefix_end(struct prefix *p, struct kv *kv)
     }
     p->is_over = true;
     if (!p->is_busy) free_prefix(p);
+}
+
+static uint64_t limit(const struct prefixes *ps)
+{
+    return ps->room < ps->c.max_bytes ? ps->room : ps->c.max_bytes;
 }
 
 /* --- from what is kept --- */
@@ -172,10 +182,9 @@ static bool load_more(struct prefix *p)
     return true;
 }
 
-bool prefix_fetch(struct prefix *p, struct slice names)
+/* Copy what ends with this block; false: it cannot be. */
+static bool load(struct prefix *p, struct kept_block *last)
 {
-    struct kept_block *last = p ? find_best(p, names) : NULL;
-    if (!last) return false;
     p->found = calloc(last->depth + 1, sizeof(struct kept_block *));
     if (!p->found) return false;
     p->n_found = last->depth + 1;
@@ -187,6 +196,88 @@ bool prefix_fetch(struct prefix *p, struct slice names)
     if (load_more(p)) return true;
     forget_found(p);
     return false;
+}
+
+/* --- from the shelf --- */
+
+/* Into what is kept in memory, and into the session anyway. */
+static bool load_searched(struct prefix *p, struct shelf_search *q)
+{
+    struct kept_block *parent = NULL;
+    bool hangs = true;
+    for (uint32_t i = 0; i < q->n; i++) {
+        struct kept_block *b =
+            kept_find(p->all->kept, q->block[i]->name, &q->coordinator, q->lo, q->hi);
+        hangs = hangs && (b || kept_add(p->all->kept, q->block[i], parent, limit(p->all)));
+        parent = b ? b : q->block[i];
+    }
+    p->found = q->block;
+    p->n_found = q->n;
+    q->block = NULL;
+    q->n = 0;
+    if (p->n_found > 0 && load_more(p)) return true;
+    forget_found(p);
+    return false;
+}
+
+static void free_search(struct shelf_search *q)
+{
+    for (uint32_t i = 0; i < q->n; i++) kept_let_go(q->block[i]);
+    free(q->block);
+    free(q);
+}
+
+static void on_searched(struct shelf_search *q)
+{
+    struct prefix *p = q->arg;
+    if (!p) {
+        free_search(q);
+        return;
+    }
+    p->search = NULL;
+    p->is_busy = false;
+    if (p->is_over) {
+        free_prefix(p);
+    } else {
+        struct kept_block *b = find_best(p, slice_of(q->names, (size_t)q->n_names * HASH_WIRE));
+        bool is_best = b && b->depth + 1 >= q->n;
+        if (!(is_best ? load(p, b) : load_searched(p, q))) p->s.on_known(p->s.arg, 0);
+    }
+    free_search(q);
+}
+
+/* Is a better one than `best` to be looked for on disk?  Then on_searched follows. */
+static bool search(struct prefix *p, struct slice names, const struct kept_block *best)
+{
+    struct shelf *shelf = p->all->c.shelf;
+    bool is_first = best && memcmp(best->name, names.p, HASH_WIRE) == 0;
+    if (!shelf || names.n < HASH_WIRE || is_first) return false;
+    struct shelf_search *q = calloc(1, sizeof *q);
+    if (!q) return false;
+    q->coordinator = p->s.coordinator;
+    q->lo = p->s.lo;
+    q->hi = p->s.hi;
+    q->layer_bytes = p->block_bytes / (p->s.hi - p->s.lo);
+    q->most = (kv_cap(p->s.kv) - 1) / PREFIX_BLOCK;
+    q->stamp = p->stamp;
+    q->n_names = (uint32_t)(names.n < sizeof q->names ? names.n : sizeof q->names) / HASH_WIRE;
+    memcpy(q->names, names.p, (size_t)q->n_names * HASH_WIRE);
+    q->arg = p;
+    q->done = on_searched;
+    if (!shelf_find(shelf, q)) {
+        free(q);
+        return false;
+    }
+    p->search = q;
+    p->is_busy = true;
+    return true;
+}
+
+bool prefix_fetch(struct prefix *p, struct slice names)
+{
+    struct kept_block *best = p ? find_best(p, names) : NULL;
+    if (!p) return false;
+    return search(p, names, best) || (best && load(p, best));
 }
 
 static void on_loaded(struct prefix *p, enum err e)
@@ -204,11 +295,6 @@ static void on_loaded(struct prefix *p, enum err e)
 }
 
 /* --- into what is kept --- */
-
-static uint64_t limit(const struct prefixes *ps)
-{
-    return ps->room < ps->c.max_bytes ? ps->room : ps->c.max_bytes;
-}
 
 static struct kept_block *block_of(struct prefix *p, uint32_t k)
 {
@@ -278,6 +364,16 @@ static bool keep(struct prefix *p, struct kept_block *b)
     return (parent || b->depth == 0) && kept_add(p->all->kept, b, parent, limit(p->all));
 }
 
+/* Blocks [first, p->saved), now kept in memory, go to the disk too. */
+static void shelve(struct prefix *p, const struct copy_job *j, uint32_t first)
+{
+    const uint8_t *before = first > 0 ? chain_name(&p->chain, first - 1) : NULL;
+    if (!p->all->c.shelf) return;
+    shelf_keep(p->all->c.shelf, j->block + (first - j->first), p->saved - first, before, p->stamp,
+               p->has_path || first == 0 ? NULL : chain_name(&p->chain, 0), first);
+    p->has_path = true;
+}
+
 static void on_saved(struct prefix *p, const struct copy_job *j)
 {
     uint32_t first = p->saved;
@@ -290,7 +386,10 @@ static void on_saved(struct prefix *p, const struct copy_job *j)
         else
             break; /* other rows came in their place */
     }
-    if (p->saved > first) tell(p, first, p->saved - first);
+    if (p->saved > first) {
+        tell(p, first, p->saved - first);
+        shelve(p, j, first);
+    }
     save_more(p);
 }
 
@@ -335,6 +434,7 @@ void prefixes_look(const struct prefixes *ps, struct prefixes_state *out)
     *out = (struct prefixes_state){ .bytes = kept_bytes(ps->kept),
                                     .max_bytes = ps->c.max_bytes,
                                     .positions = (uint64_t)kept_n(ps->kept) * PREFIX_BLOCK,
+                                    .disk_bytes = ps->c.shelf ? shelf_bytes(ps->c.shelf) : 0,
                                     .hits = ps->hits,
                                     .saved = ps->saved };
 }

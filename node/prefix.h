@@ -9,12 +9,15 @@
  * are looked up among those of the same coordinator only.  Memory is what sessions leave of their
  * budget, within a limit; sessions that need it get it at once.
  *
+ * With a shelf they are kept on disk too, and brought from there.
+ *
  * An actor: copying is done by the compute thread, a few milliseconds at a time. */
 #ifndef NODE_PREFIX_H
 #define NODE_PREFIX_H
 
 #include "node/compute.h"
 #include "node/net.h"
+#include "node/shelf.h"
 #include "node/weights.h"
 
 struct prefixes; /* of a stage server */
@@ -25,7 +28,8 @@ struct prefixes_config {
     struct net *net;         /* borrowed until prefixes_close */
     struct compute *compute; /* likewise */
     const struct weights *weights;
-    uint64_t max_bytes; /* of memory */
+    uint64_t max_bytes;  /* of memory */
+    struct shelf *shelf; /* likewise; NULL: none */
 };
 MUST_CHECK enum err prefixes_open(struct prefixes **out, const struct prefixes_config *c);
 /* After compute_close, and after prefix_end of every session. */
@@ -37,6 +41,7 @@ void prefixes_room(struct prefixes *ps, uint64_t bytes);
 struct prefixes_state {
     uint64_t bytes, max_bytes; /* kept, and the most there may be */
     uint64_t positions;        /* kept, of all coordinators */
+    uint64_t disk_bytes;       /* of what is kept on disk */
     uint64_t hits, saved;      /* sessions that began with known rows since the start, and rows
                                 * that were not computed for it, times layers */
 };

@@ -173,6 +173,7 @@ static enum err open_stage(struct services *s)
                                       .context = s->context,
                                       .kv_bytes = s->kv_bytes,
                                       .prefix_bytes = s->prefix_bytes,
+                                      .shelf = s->c.shelf,
                                       .idle_ms = STAGE_IDLE_MS,
                                       .no_own_first = s->c.no_own_first,
                                       .counters = s->c.counters,
@@ -209,6 +210,7 @@ static enum err open_coordinator(struct services *s)
                                      .form = s->form,
                                      .me = s->c.me,
                                      .journal_dir = s->c.journal_dir,
+                                     .shelf = s->c.shelf,
                                      .answers = s->c.answers,
                                      .queue = s->c.queue,
                                      .counters = s->c.counters };

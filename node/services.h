@@ -44,6 +44,7 @@ struct services_config {
     uint32_t n_allow;
     uint64_t prefix_bytes; /* of kv_bytes, for what sessions leave; 0: half of it */
     bool no_prefix;        /* nothing is kept */
+    struct shelf *shelf;   /* what they leave is kept there too; NULL: nowhere */
     void *arg;
     void (*on_change)(void *arg); /* sessions came or went: announce it */
 };

@@ -456,7 +456,8 @@ static enum err open_prefixes(struct stage_server *s)
                                   .net = c->net,
                                   .compute = c->compute,
                                   .weights = c->weights,
-                                  .max_bytes = c->prefix_bytes };
+                                  .max_bytes = c->prefix_bytes,
+                                  .shelf = c->shelf };
     if (c->prefix_bytes == 0 || c->weights->lo == c->weights->hi) return ERR_OK;
     enum err e = prefixes_open(&s->prefixes, &pc);
     if (!e) stage_tell_room(s);

@@ -43,6 +43,7 @@ struct stage_server_config {
     uint32_t context;      /* largest session granted */
     uint64_t kv_bytes;     /* memory for K and V of all sessions */
     uint64_t prefix_bytes; /* of it, at most so much for what sessions leave (prefix.h); 0: none */
+    struct shelf *shelf;   /* borrowed: what they leave is kept there too; NULL: nowhere */
     bool no_own_first;     /* prompts of this node's own requests wait like others */
     uint64_t idle_ms;      /* a session that nobody used for so long is freed */
     struct counters *counters; /* NULL: nobody counts */

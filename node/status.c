@@ -80,6 +80,7 @@ static void add_prefixes(struct text *out, const struct services *v)
     add_number(out, "limit", p.max_bytes);
     add_number(out, "positions", p.positions);
     add_number(out, "rows_saved", p.saved);
+    add_number(out, "disk_bytes", p.disk_bytes);
     text_str(out, "}");
 }
 

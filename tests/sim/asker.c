@@ -10,6 +10,8 @@
 
 static const struct swarm_key swarm = { { 7 } };
 
+enum { TEXTS = 4 }; /* that are asked more than once */
+
 /* In the place of node/runtime_dir.c: nodes listen where they always did. */
 enum err runtime_find(struct local_node *out, unsigned cap, unsigned *n, struct why *why)
 {
@@ -112,18 +114,19 @@ void sim_asker_ask(struct asker *a, uint32_t n_prompt, uint32_t max_new)
     a->n_prompt = a->n_ids = n_prompt;
     a->max_new = max_new;
     a->seed = draw_below(FOR_WORLD, UINT64_MAX) >> 1;
+    a->text = draw_below(FOR_WORLD, 2) ? draw_below(FOR_WORLD, TEXTS) : a->seed;
     a->is_random = draw_is(FOR_WORLD, 50);
     a->is_cancelled = false;
     a->digits = 0;
     struct sampling s = { .temperature = a->is_random ? 0.8 : 0, .seed = a->seed };
-    sim_prompt(a->oracle, n_prompt, a->seed);
+    sim_prompt(a->oracle, n_prompt, a->text);
     a->n_oracle = sim_oracle(a->oracle, n_prompt, max_new, a->n_layers, &s);
     a->asked_us = a->sign_us = world_us();
     a->is_asking = true;
     trace("asks %s: %u ids, at most %u tokens", a->at->place.name, n_prompt, max_new);
     int n = snprintf(a->question, sizeof a->question,
                      "{\"messages\":[{\"role\":\"user\",\"content\":\"%u %llu\"}]}", n_prompt,
-                     (unsigned long long)a->seed);
+                     (unsigned long long)a->text);
     struct msg_ASK q = { .conversation = slice_of(a->question, (size_t)n),
                          .sampling = 31,
                          .temperature = s.temperature,

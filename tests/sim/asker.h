@@ -19,7 +19,8 @@ struct asker {
     bool is_asking, is_cancelled;
     char question[200];
     uint32_t n_prompt, max_new, n_ids, n_oracle;
-    uint64_t seed;
+    uint64_t seed; /* of the dice */
+    uint64_t text; /* of the prompt: a few are asked again and again, in various lengths */
     bool is_random;
     int32_t oracle[2048];
     int32_t digits;             /* of a token whose text has not come whole */

@@ -59,3 +59,5 @@ sim_mutant(swallowed node/pipeline.c "s/if (p->step.d->step % STEPS_RING..want >
 sim_mutant(not_again node/coordinator.c "s/r->n_sent = 0/r->n_sent += 0/")
 sim_mutant(said_twice node/asker.c "s/r->n_heard = n_heard/r->n_heard = 0 * n_heard/")
 sim_mutant(forged proto/directory.c "s/if (!identity_verify(.*$/if (false)/")
+sim_mutant(wrong_blocks node/prefix.c
+  "s/uint32_t pos = (j->first + i) . PREFIX_BLOCK/uint32_t pos = (j->first + (j->is_load ? i : 0)) * PREFIX_BLOCK/")

@@ -89,6 +89,62 @@ same alone
 is alone 2 "s['known'] > 1700"
 stop one
 
+# With disk allowed it survives kill -9 of all nodes; bytes that were changed are not used.
+on_disk() { [ "$(kept n0 disk_bytes)" -gt "$1" ] && [ "$(kept n1 disk_bytes)" -gt "$1" ]; }
+start_two() { # OPTIONS...
+    start n0 --store "$tmp/store" --layers 0-3 "$@"
+    start n1 --store "$tmp/store" --layers 4-7 "$@" --join "${link[n0]}"
+    probe nodes 2
+}
+kill_two() {
+    kill -KILL "${pid[n0]}" "${pid[n1]}"
+    wait "${pid[n0]}" "${pid[n1]}" 2>/dev/null || true
+}
+start_two --prefix-disk 32M
+talk "$sys" n0 disk
+wait_until 10 on_disk 1900000 || die "only $(kept n0 disk_bytes) bytes came to the disk"
+kill_two
+shelves=("$tmp"/store/prefixes-*)
+[ ${#shelves[@]} -eq 2 ] || die "not two shelves: ${shelves[*]}"
+[ "$(stat -c %a "${shelves[0]}" "${shelves[0]}/data.mdb" | tr '\n' ' ')" = "700 600 " ] || die "others may read"
+start_two --prefix-disk 32M
+talk "$sys" n0 restart
+same restart
+is restart 1 "s['known'] > d['prompt_tokens'] - 64"
+[ "$(kept n1 hits)" -eq 2 ] || die "n1 hit $(kept n1 hits) times"
+kill_two
+python3 - "${shelves[@]}" <<'END' || die "no blocks to spoil"
+import random, sys
+random.seed(1)
+for shelf in sys.argv[1:]:  # values of a page and more lie by themselves: one bit of each
+    with open(shelf + '/data.mdb', 'r+b') as f:
+        data = bytearray(f.read())
+        spoilt = 0
+        for page in range(2, len(data) // 4096):
+            at = page * 4096
+            flags = int.from_bytes(data[at + 10:at + 12], 'little')
+            if flags & 4 and int.from_bytes(data[at + 12:at + 16], 'little') > 1:
+                data[at + 16 + random.randrange(4000)] ^= 1 << random.randrange(8)
+                spoilt += 1
+        f.seek(0)
+        f.write(data)
+    assert spoilt > 20, spoilt
+END
+start_two --prefix-disk 32M
+talk "$sys" n0 spoilt
+same spoilt
+is spoilt 1 "s['known'] == 0"
+is spoilt 2 "s['known'] > 1700"
+kill_two
+head -c 300000 /dev/urandom | dd of="${shelves[0]}/data.mdb" bs=4096 seek=1 conv=notrunc status=none
+start_two --prefix-disk 32M
+talk "$sys" n0 garbage
+same garbage
+stop_all
+start_two
+[ ! -e "${shelves[0]}" ] && [ ! -e "${shelves[1]}" ] || die "what is not allowed any more is still on disk"
+stop_all
+
 # A small budget holds, and costs nothing but time.
 start n0 --store "$tmp/store" --layers 0-3 --prefix-ram 1M
 start n1 --store "$tmp/store" --layers 4-7 --prefix-ram 100K --join "${link[n0]}"
