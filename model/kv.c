@@ -140,8 +140,8 @@ void kv_save(const struct kv *kv, uint32_t pos, uint32_t n, void *out)
     assert(pos % KV_BLOCK == 0 && n % KV_BLOCK == 0 && pos + n <= positions_held(kv->cap));
     for (uint32_t l = kv->lo; l < kv->hi; l++)
         for (uint32_t g = 0; g < kv->n_kv; g++, to += 2 * n * one) {
-            memcpy(to, (const uint8_t *)kv_k(kv, l, g) + pos * one, n * one);
-            memcpy(to + n * one, (const uint8_t *)kv_v(kv, l, g) + pos * one, n * one);
+            memcpy(to, (const uint8_t *)kv_k(kv, l, kv->g_lo + g) + pos * one, n * one);
+            memcpy(to + n * one, (const uint8_t *)kv_v(kv, l, kv->g_lo + g) + pos * one, n * one);
         }
 }
 
@@ -153,8 +153,8 @@ void kv_load(struct kv *kv, uint32_t pos, uint32_t n, const void *in)
     assert(pos == kv->len && pos % KV_BLOCK == 0 && n % KV_BLOCK == 0 && n <= kv->cap - pos);
     for (uint32_t l = kv->lo; l < kv->hi; l++)
         for (uint32_t g = 0; g < kv->n_kv; g++, from += 2 * n * one) {
-            memcpy((uint8_t *)kv_k(kv, l, g) + pos * one, from, n * one);
-            memcpy((uint8_t *)kv_v(kv, l, g) + pos * one, from + n * one, n * one);
+            memcpy((uint8_t *)kv_k(kv, l, kv->g_lo + g) + pos * one, from, n * one);
+            memcpy((uint8_t *)kv_v(kv, l, kv->g_lo + g) + pos * one, from + n * one, n * one);
         }
     kv->len = pos + n;
 }
