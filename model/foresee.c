@@ -13,6 +13,11 @@ void wait_weights(const struct stage *s, const struct tensor *w)
     if (s->told) s->told->wait(s->told, w);
 }
 
+bool is_here(const struct stage *s, const struct tensor *w)
+{
+    return !s->told || s->told->here(s->told, w);
+}
+
 void wait_heads(const struct stage *s, const struct bound *b)
 {
     for (uint32_t g = s->g_lo; s->told && g < s->g_hi; g++) {
@@ -67,25 +72,29 @@ static void guess_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
     s->k->product(s->z, s->a->n_experts, b->router, NULL, &x, lo, hi);
 }
 
-/* The top_k largest of c [n_experts] become guessed; what is not a number is never one of them. */
-static void guess_row(const struct arch *a, const float *c, bool *guessed)
+/* The largest of c [n_experts] that is not taken, or n_experts; what is not a number is never. */
+static uint32_t next_best(const struct arch *a, const float *c, const bool *taken)
 {
-    bool mine[ARCH_EXPERTS_MAX] = { 0 };
+    uint32_t at = a->n_experts;
 
-    for (uint32_t i = 0; i < a->top_k; i++) {
-        uint32_t at = a->n_experts;
-        for (uint32_t e = 0; e < a->n_experts; e++)
-            if (!mine[e] && c[e] == c[e] && (at == a->n_experts || c[e] > c[at])) at = e;
-        if (at == a->n_experts) return;
-        mine[at] = guessed[at] = true;
-    }
+    for (uint32_t e = 0; e < a->n_experts; e++)
+        if (!taken[e] && c[e] == c[e] && (at == a->n_experts || c[e] > c[at])) at = e;
+    return at;
+}
+
+static void tell_guess(struct stage *s, const struct bound *b, uint32_t e, uint32_t rank)
+{
+    if (!share_has(&b->held.experts, e)) return;
+    s->told->maybe(s->told, b->items[e].gate, rank);
+    s->told->maybe(s->told, b->items[e].up, rank);
+    s->told->maybe(s->told, b->items[e].down, rank);
 }
 
 /* Scratch: norm, z and c, which the MLP that follows writes before it reads them. */
 void foresee(struct stage *s, const struct bound *b)
 {
     const struct arch *a = s->a;
-    bool guessed[ARCH_EXPERTS_MAX] = { 0 };
+    bool taken[FORESEE_ROWS][ARCH_EXPERTS_MAX] = { { 0 } };
 
     if (!s->told || !b->moe || !b->held.trunk) return;
     uint32_t n = s->n < FORESEE_ROWS ? s->n : FORESEE_ROWS, groups = b->router->tiling.groups;
@@ -100,12 +109,13 @@ void foresee(struct stage *s, const struct bound *b)
         float *z = s->z + (size_t)i * a->n_experts, *c = s->c + (size_t)i * a->n_experts;
         s->k->sigmoid(z, z, a->n_experts);
         s->k->add(c, z, b->router_bias, a->n_experts);
-        guess_row(a, c, guessed);
     }
-    for (uint32_t e = 0; e < a->n_experts; e++) {
-        if (!guessed[e] || !share_has(&b->held.experts, e)) continue;
-        s->told->maybe(s->told, b->items[e].gate);
-        s->told->maybe(s->told, b->items[e].up);
-        s->told->maybe(s->told, b->items[e].down);
-    }
+    /* each row's likeliest first, for not all may be read in time */
+    for (uint32_t k = 0; k < a->top_k; k++)
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t e = next_best(a, s->c + (size_t)i * a->n_experts, taken[i]);
+            if (e == a->n_experts) continue;
+            taken[i][e] = true;
+            tell_guess(s, b, e, k);
+        }
 }

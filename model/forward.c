@@ -202,6 +202,7 @@ static void lay_out(struct stage *s, struct arena *m, unsigned lanes, uint32_t n
     s->attn = arena_take(m, a->n_kv, sizeof *s->attn);
     s->part = arena_take(m, s->n_parts, sizeof *s->part);
     s->piece = arena_take(m, items + 1, sizeof *s->piece);
+    s->turn = arena_take(m, items + 1, sizeof *s->turn);
     s->bad = arena_take(m, rows, sizeof *s->bad);
     s->block = arena_take(m, rows, sizeof *s->block);
     lay_out_steps(s, m, rows);

@@ -66,8 +66,10 @@ struct pager {
     bool (*wants)(struct pager *p);
     /* Will be read, some milliseconds from now where possible. */
     void (*soon)(struct pager *p, const struct tensor *w);
-    /* An expert that may be chosen (foresee.c). */
-    void (*maybe)(struct pager *p, const struct tensor *w);
+    /* An expert that may be chosen (foresee.c), a row's rank-th likeliest. */
+    void (*maybe)(struct pager *p, const struct tensor *w, uint32_t rank);
+    /* Is it there, as far as is known? */
+    bool (*here)(struct pager *p, const struct tensor *w);
     /* Is read now: return when it is there.  Any thread, also several. */
     void (*wait)(struct pager *p, const struct tensor *w);
     /* What was announced of this layer will not be read again. */

@@ -226,16 +226,16 @@ static void gate_up(struct stage *s, const struct lane *l, const struct piece *p
             mark_bad(s, p->row ? p->row[r] : r);
 }
 
-/* Units: of all pieces, one after the other. */
+/* Units: of all pieces, in their turns. */
 static void gate_up_range(void *arg, unsigned lane, uint32_t lo, uint32_t hi)
 {
     struct mlp_pass *p = arg;
     struct stage *s = p->s;
     uint32_t i = 0;
 
-    while (i + 1 < p->n_pieces && s->piece[i + 1].unit <= lo) i++;
+    while (i + 1 < p->n_pieces && s->piece[s->turn[i + 1]].unit <= lo) i++;
     for (; lo < hi; i++) {
-        const struct piece *e = &s->piece[i];
+        const struct piece *e = &s->piece[s->turn[i]];
         uint32_t end = e->unit + units_of(e);
         if (end > hi) end = hi;
         gate_up(s, &s->lane[lane], e, lo - e->unit, end - e->unit);
@@ -320,14 +320,30 @@ uint64_t mlp_macs(const struct stage *s, uint32_t n)
     return macs;
 }
 
+/* What is in memory is computed while the rest is read. */
+static void take_turns(struct stage *s, uint32_t n)
+{
+    uint32_t first = 0, last = n;
+
+    for (uint32_t i = 0; i < n; i++)
+        s->turn[is_here(s, s->piece[i].w->gate) ? first++ : --last] = i;
+    for (last = n; first + 1 < last; first++) { /* the rest in order, too */
+        uint32_t t = s->turn[first];
+        s->turn[first] = s->turn[--last];
+        s->turn[last] = t;
+    }
+}
+
 void mlp_inner(struct stage *s, const struct bound *b, uint32_t n)
 {
     struct mlp_pass p = { s, b, n };
     uint32_t units = 0;
 
+    take_turns(s, n);
     for (uint32_t i = 0; i < n; i++) {
-        s->piece[i].unit = units;
-        units += units_of(&s->piece[i]);
+        struct piece *e = &s->piece[s->turn[i]];
+        e->unit = units;
+        units += units_of(e);
     }
     pass_run(s->w, gate_up_range, &p, units, (uint32_t)(s->lane_floats / s->n / UNIT),
              2 * mlp_macs(s, n));

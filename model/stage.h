@@ -163,6 +163,7 @@ struct stage {
     float *by_weight;         /* [rows * top_k] */
     uint32_t *count;          /* [n_experts + 1] */
     struct piece *piece;      /* [max(n_parts, n_experts + 1)] */
+    uint32_t *turn;           /* likewise: in which order they are begun */
     _Atomic(uint8_t) *bad;    /* [rows] */
     uint32_t *block;          /* [rows]: first rows of blocks that attend together */
 
@@ -184,12 +185,13 @@ void mark_bad(struct stage *s, uint32_t i);
 
 /* foresee.c: tell the pager, if it listens, that these weights are read soon; that they are read
  * now, on any thread; which experts of a layer the rows in h, as the layer before will change them,
- * probably choose; that a layer is done. */
+ * probably choose; that a layer is done.  Ask it whether reading would not have to wait. */
 void soon_layer(struct stage *s, const struct bound *b, bool shared);
 void soon_mlp(struct stage *s, const struct mlp *m);
 void soon_heads(struct stage *s, const struct head_group *h);
 void wait_heads(const struct stage *s, const struct bound *b); /* those of this call */
 void wait_weights(const struct stage *s, const struct tensor *w);
+bool is_here(const struct stage *s, const struct tensor *w);
 void foresee(struct stage *s, const struct bound *b);
 void layer_done(const struct stage *s, uint32_t layer);
 

@@ -8,6 +8,8 @@
 static const float SLOW = 1.0f / 512, FAST = 1.0f / 20;
 static const float EQUAL = 1e-4f; /* worths nearer than this are one */
 
+static const float RIGHT_FIRST = 0.7f; /* until it is known */
+
 enum want { WANT_NOT, WANT_PERHAPS, WANT_SURE, WANTS };
 
 struct unit {
@@ -20,6 +22,7 @@ struct unit {
     bool used;      /* by the step in progress, for sure */
     bool routed;
     bool guessed; /* it came, or comes, because of a guess */
+    uint8_t rank; /* of the guess of this step, KEEP_RANKS: none */
     bool queued[WANTS];
 };
 
@@ -38,6 +41,7 @@ struct keep {
     uint64_t room, bytes, needs;
     bool sorted;
     struct keep_counts counts;
+    float right[KEEP_RANKS]; /* of guesses by rank: the share that came true */
 };
 
 enum err keep_open(struct keep **out, uint32_t n_layers, uint32_t units_max, uint64_t room)
@@ -49,6 +53,7 @@ enum err keep_open(struct keep **out, uint32_t n_layers, uint32_t units_max, uin
     k->n_layers = n_layers;
     k->units_max = units_max;
     k->room = room;
+    for (int i = 0; i < KEEP_RANKS; i++) k->right[i] = RIGHT_FIRST;
     k->unit = calloc((size_t)units_max + 1, sizeof *k->unit);
     k->of_layer = calloc((size_t)n_layers + 1, sizeof *k->of_layer);
     k->by_layer = calloc((size_t)units_max + 1, sizeof *k->by_layer);
@@ -78,7 +83,8 @@ void keep_close(struct keep *k)
 uint32_t keep_add(struct keep *k, uint32_t layer, uint64_t bytes, float worth, bool routed)
 {
     assert(layer < k->n_layers && k->n_units < k->units_max && !k->sorted);
-    k->unit[k->n_units] = (struct unit){ .bytes = bytes, .layer = layer, .routed = routed };
+    k->unit[k->n_units] =
+        (struct unit){ .bytes = bytes, .layer = layer, .routed = routed, .rank = KEEP_RANKS };
     keep_set_worth(k, k->n_units, worth);
     k->of_layer[layer + 1]++;
     return k->n_units++;
@@ -106,34 +112,42 @@ static void push(struct keep *k, uint32_t unit, enum want w)
     q->unit[(q->first + q->n++) % k->units_max] = unit;
 }
 
-static void count(struct keep_counts *c, const struct unit *u, enum want w)
+static void count(struct keep_counts *c, const struct unit *u)
 {
-    if (!u->routed || u->want >= w) return;
-    if (w == WANT_PERHAPS) {
-        c->guesses++;
-        return;
-    }
+    if (!u->routed || u->want == WANT_SURE) return;
     c->needs++;
     c->hits += u->state == KEEP_IN;
     c->right += u->want == WANT_PERHAPS;
     c->early += u->state == KEEP_IN && u->guessed;
 }
 
-bool keep_need(struct keep *k, uint32_t unit, bool sure)
+bool keep_need(struct keep *k, uint32_t unit)
 {
     struct unit *u = &k->unit[unit];
-    enum want w = sure ? WANT_SURE : WANT_PERHAPS;
 
-    count(&k->counts, u, w);
-    if (sure) {
-        u->used = true;
-        u->used_at = ++k->needs;
-    }
-    if (u->want >= w && (u->state != KEEP_OUT || u->queued[u->want])) return false;
-    if (u->want < w) u->want = w;
+    count(&k->counts, u);
+    u->used = true;
+    u->used_at = ++k->needs;
+    u->want = WANT_SURE;
+    if (u->state != KEEP_OUT || u->queued[WANT_SURE]) return false;
+    u->guessed = false;
+    push(k, unit, WANT_SURE);
+    return true;
+}
+
+bool keep_guess(struct keep *k, uint32_t unit, uint32_t rank, float bar)
+{
+    struct unit *u = &k->unit[unit];
+
+    if (u->want != WANT_NOT) return false;
+    if (rank >= KEEP_RANKS) rank = KEEP_RANKS - 1;
+    u->want = WANT_PERHAPS;
+    k->counts.guesses++;
     if (u->state != KEEP_OUT) return false;
-    u->guessed = !sure;
-    push(k, unit, u->want);
+    u->rank = (uint8_t)rank; /* what is read often is guessed well, but is IN: it does not count */
+    if (k->right[rank] <= bar) return false;
+    u->guessed = true;
+    push(k, unit, WANT_PERHAPS);
     return true;
 }
 
@@ -150,6 +164,8 @@ void keep_done(struct keep *k, uint32_t layer)
         struct unit *u = &k->unit[k->by_layer[i]];
         move(&u->slow, SLOW, u->used);
         move(&u->fast, FAST, u->used);
+        if (u->rank < KEEP_RANKS) move(&k->right[u->rank], SLOW, u->used);
+        u->rank = KEEP_RANKS;
         u->used = u->guessed = false;
         u->want = WANT_NOT;
     }
@@ -232,6 +248,11 @@ uint32_t keep_victim(struct keep *k)
 }
 
 /* --- looking --- */
+
+float keep_right(const struct keep *k, uint32_t rank)
+{
+    return k->right[rank < KEEP_RANKS ? rank : KEEP_RANKS - 1];
+}
 
 enum keep_state keep_state(const struct keep *k, uint32_t unit)
 {

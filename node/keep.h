@@ -30,6 +30,8 @@ enum keep_state { KEEP_OUT, KEEP_COMING, KEEP_IN };
 
 struct keep;
 
+enum { KEEP_RANKS = 16 };
+
 /* Of routed units, since the start. */
 struct keep_counts {
     uint64_t needs, hits;    /* read by a step; and IN when the step said so */
@@ -47,9 +49,13 @@ void keep_close(struct keep *k); /* NULL is fine */
  * reads it, so it is counted.  Before anything else is called. */
 uint32_t keep_add(struct keep *k, uint32_t layer, uint64_t bytes, float worth, bool routed);
 
-/* A step will read it (sure), or perhaps.  It does not go before keep_done; when it is OUT, it is
- * queued for keep_next, sure ones before the others.  True: queued by this call. */
-bool keep_need(struct keep *k, uint32_t unit, bool sure);
+/* A step will read it.  It does not go before keep_done; when it is OUT, it is queued for
+ * keep_next.  True: queued by this call. */
+bool keep_need(struct keep *k, uint32_t unit);
+/* A step may read it, by a guess of this rank (0 the best; the last one counts for all behind it).
+ * It does not go before keep_done, either; when it is OUT and guesses of this rank of what was OUT have
+ * come true more often than bar (0 to 1), it is queued behind what is sure. */
+bool keep_guess(struct keep *k, uint32_t unit, uint32_t rank, float bar);
 /* A step has been through this layer. */
 void keep_done(struct keep *k, uint32_t layer);
 
@@ -65,6 +71,7 @@ uint32_t keep_victim(struct keep *k);
 /* A unit that was thought IN is not: somebody else has made room. */
 void keep_lost(struct keep *k, uint32_t unit);
 
+float keep_right(const struct keep *k, uint32_t rank); /* guesses of what was OUT that came true */
 enum keep_state keep_state(const struct keep *k, uint32_t unit);
 bool keep_is_sure(const struct keep *k, uint32_t unit);   /* needed, and not perhaps */
 bool keep_is_wanted(const struct keep *k, uint32_t unit); /* queued, or COMING */

@@ -188,11 +188,17 @@ static void ask_for(const struct units *u, struct span s)
     }
 }
 
-void units_read(const struct units *u, uint32_t unit, const atomic_bool *stop)
+void units_ask(const struct units *u, uint32_t unit)
 {
     const struct unit *v = &u->unit[unit];
 
     for (uint32_t i = 0; i < v->n; i++) ask_for(u, u->span[v->first + i]);
+}
+
+void units_touch(const struct units *u, uint32_t unit, const atomic_bool *stop)
+{
+    const struct unit *v = &u->unit[unit];
+
     for (uint32_t i = 0; i < v->n; i++) {
         struct span s = u->span[v->first + i];
         for (size_t at = 0; at < s.n; at += u->page) {

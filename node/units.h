@@ -49,9 +49,11 @@ void units_close(struct units *u);
 /* The unit of a tensor, or UNIT_NONE; any thread. */
 uint32_t units_of(const struct units *u, const struct tensor *t);
 
-/* Bring a unit into memory and into the process's page table, unless stop is set meanwhile.
- * Waits for the disk. */
-void units_read(const struct units *u, uint32_t unit, const atomic_bool *stop);
+/* Begin to read what is missing of a unit; does not wait. */
+void units_ask(const struct units *u, uint32_t unit);
+/* Bring it into memory and into the process's page table, unless stop is set meanwhile; waits for
+ * the disk. */
+void units_touch(const struct units *u, uint32_t unit, const atomic_bool *stop);
 /* Let go of its memory. */
 void units_forget(const struct units *u, uint32_t unit);
 /* Is a page in the middle of this tensor in memory?  True where the kernel does not say. */

@@ -17,6 +17,8 @@
 enum { READERS = 4, GUESSING_MAX = 2 };
 
 static const float WORTH_ALWAYS = 2; /* keep.h */
+static const float BAR_MIN = 0.5f, BUSY_RATE = 1.0f / 32;
+enum { PAUSE_NS = 500 * 1000 * 1000 }; /* between two layers: no step was under way */
 
 struct warm {
     struct pager pager; /* first: its functions get a pointer to it */
@@ -34,9 +36,13 @@ struct warm {
     /* the queue of reads and what decides about it; guarded by lock */
     pthread_mutex_t lock;
     pthread_cond_t asked, came;
-    struct keep *keep; /* owned */
-    uint32_t n_in, guessing;
-    uint32_t lazy; /* what the idler reads: nobody waits for that */
+    struct keep *keep;                     /* owned */
+    uint32_t n_in;                         /* units */
+    uint32_t reading, guessing;            /* reads under way, and those of guesses */
+    uint64_t done_ns;                      /* when a layer was done last */
+    uint64_t reading_since_ns, reading_ns; /* how long there were reads since then */
+    float busy;                            /* the share of steps' time with reads under way */
+    uint32_t lazy;                         /* what the idler reads: nobody waits for that */
     uint64_t read, forgotten;
     atomic_uint_fast64_t waited_ns;
 };
@@ -76,11 +82,16 @@ static bool make_room(struct warm *m)
     return true;
 }
 
-static void begin_unit(struct warm *m)
+/* The processor makes room while the disk is at work. */
+static void read_unit(struct warm *m, uint32_t unit)
 {
+    pthread_mutex_unlock(&m->lock);
+    units_ask(&m->units, unit);
+    pthread_mutex_lock(&m->lock);
     while (make_room(m)) {
     }
     pthread_mutex_unlock(&m->lock);
+    units_touch(&m->units, unit, &m->stop);
 }
 
 static void end_unit(struct warm *m, uint32_t unit)
@@ -115,10 +126,11 @@ static void *read_what_is_asked(void *arg)
         }
         bool is_guess = !keep_is_sure(m->keep, unit);
         m->guessing += is_guess;
-        begin_unit(m);
-        units_read(&m->units, unit, &m->stop);
+        if (m->reading++ == 0) m->reading_since_ns = now_ns();
+        read_unit(m, unit);
         end_unit(m, unit);
         m->guessing -= is_guess;
+        if (--m->reading == 0) m->reading_ns += now_ns() - m->reading_since_ns;
     }
     pthread_mutex_unlock(&m->lock);
     return NULL;
@@ -135,7 +147,8 @@ static void *read_when_idle(void *arg)
     for (;;) {
         wait_on(&m->idle_go);
         if (m->idle_unit == KEEP_NONE) return NULL;
-        units_read(&m->units, m->idle_unit, &m->stop);
+        units_ask(&m->units, m->idle_unit);
+        units_touch(&m->units, m->idle_unit, &m->stop);
         sem_post(&m->idle_came);
     }
 }
@@ -146,7 +159,7 @@ static void *fill_the_room(void *arg)
 
     pthread_mutex_lock(&m->lock);
     while (!atomic_load(&m->stop) && (m->lazy = keep_fill(m->keep)) != KEEP_NONE) {
-        begin_unit(m);
+        pthread_mutex_unlock(&m->lock);
         m->idle_unit = m->lazy;
         sem_post(&m->idle_go);
         wait_on(&m->idle_came);
@@ -169,7 +182,27 @@ static bool wants(struct pager *p)
     return !(m->fits && atomic_load_explicit(&m->done, memory_order_relaxed));
 }
 
-static void need(struct warm *m, const struct tensor *w, bool sure)
+/* A guess that comes true saves at most the time its read takes where the disk would have nothing
+ * to do; one that does not costs that time where it has. */
+static float bar(const struct warm *m)
+{
+    return m->busy > BAR_MIN ? m->busy : BAR_MIN;
+}
+
+/* How busy the disk is while steps run, over about the last 30 layers. */
+static void measure(struct warm *m)
+{
+    uint64_t now = now_ns(), all = now - m->done_ns;
+
+    if (m->reading > 0) m->reading_ns += now - m->reading_since_ns;
+    m->reading_since_ns = now;
+    if (all > 0 && all < PAUSE_NS)
+        m->busy += BUSY_RATE * ((float)m->reading_ns / (float)all - m->busy);
+    m->done_ns = now;
+    m->reading_ns = 0;
+}
+
+static void need(struct warm *m, const struct tensor *w, bool sure, uint32_t rank)
 {
     uint32_t unit = units_of(&m->units, w);
 
@@ -182,18 +215,27 @@ static void need(struct warm *m, const struct tensor *w, bool sure)
         atomic_store(&m->here[unit], false);
         m->n_in--;
     }
-    if (keep_need(m->keep, unit, sure)) pthread_cond_signal(&m->asked);
+    if (sure ? keep_need(m->keep, unit) : keep_guess(m->keep, unit, rank, bar(m)))
+        pthread_cond_signal(&m->asked);
     pthread_mutex_unlock(&m->lock);
 }
 
 static void soon(struct pager *p, const struct tensor *w)
 {
-    need((struct warm *)p, w, true);
+    need((struct warm *)p, w, true, 0);
 }
 
-static void maybe(struct pager *p, const struct tensor *w)
+static void maybe(struct pager *p, const struct tensor *w, uint32_t rank)
 {
-    need((struct warm *)p, w, false);
+    need((struct warm *)p, w, false, rank);
+}
+
+static bool is_here(struct pager *p, const struct tensor *w)
+{
+    struct warm *m = (struct warm *)p;
+    uint32_t unit = units_of(&m->units, w);
+
+    return unit == UNIT_NONE || atomic_load_explicit(&m->here[unit], memory_order_relaxed);
 }
 
 static void wait_for(struct pager *p, const struct tensor *w)
@@ -215,6 +257,7 @@ static void done(struct pager *p, uint32_t layer)
     struct warm *m = (struct warm *)p;
 
     pthread_mutex_lock(&m->lock);
+    measure(m);
     keep_done(m->keep, layer - m->units.w->all_lo);
     if (keep_bytes(m->keep) > keep_room(m->keep)) pthread_cond_signal(&m->asked);
     pthread_mutex_unlock(&m->lock);
@@ -254,7 +297,7 @@ enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_byt
 
     *out = NULL;
     if (!m) return ERR_NOMEM;
-    m->pager = (struct pager){ wants, soon, maybe, wait_for, done };
+    m->pager = (struct pager){ wants, soon, maybe, is_here, wait_for, done };
     m->learnt = learnt;
     m->lazy = KEEP_NONE;
     m->idle_unit = KEEP_NONE;

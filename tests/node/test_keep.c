@@ -44,9 +44,9 @@ static void come_and_go(void **state)
     uint32_t gone[4];
     (void)state;
 
-    assert_true(keep_need(k, 3, false));
-    assert_true(keep_need(k, 5, true));
-    assert_false(keep_need(k, 5, true)); /* asked already */
+    assert_true(keep_guess(k, 3, 0, 0));
+    assert_true(keep_need(k, 5));
+    assert_false(keep_need(k, 5)); /* asked already */
     assert_true(keep_is_wanted(k, 5) && keep_is_sure(k, 5));
     assert_true(keep_is_wanted(k, 3) && !keep_is_sure(k, 3));
     assert_int_equal(keep_next(k, false), 5); /* what is sure is first */
@@ -57,19 +57,19 @@ static void come_and_go(void **state)
     assert_int_equal(keep_bytes(k), 2 * MB);
     assert_false(keep_is_wanted(k, 5));
 
-    assert_true(keep_need(k, 0, true)); /* nothing may go: all in memory is needed by the step */
+    assert_true(keep_need(k, 0)); /* nothing may go: all in memory is needed by the step */
     assert_int_equal(keep_next(k, true), 0);
     assert_int_equal(keep_victim(k), KEEP_NONE);
     keep_came(k, 0);
     assert_int_equal(keep_bytes(k), 3 * MB);
     keep_done(k, 0);
-    assert_true(keep_need(k, 1, false)); /* a guess that the step ends before it is read */
+    assert_true(keep_guess(k, 1, 0, 0)); /* a guess that the step ends before it is read */
     keep_done(k, 0);
     assert_int_equal(keep_next(k, true), KEEP_NONE);
     assert_int_equal(keep_victim(k), 3); /* over the room; it was only guessed */
     assert_int_equal(keep_victim(k), KEEP_NONE);
 
-    assert_true(keep_need(k, 4, true));
+    assert_true(keep_need(k, 4));
     assert_int_equal(read_all(k, gone), 1);
     assert_int_equal(gone[0], 0); /* of equals the one used last */
     keep_lost(k, 5);
@@ -77,8 +77,8 @@ static void come_and_go(void **state)
     assert_int_equal(keep_bytes(k), MB);
     keep_lost(k, 5);
     assert_int_equal(keep_bytes(k), MB);
-    assert_true(keep_need(k, 5, false));
-    assert_true(keep_need(k, 5, true)); /* from perhaps to sure */
+    assert_true(keep_guess(k, 5, 0, 0));
+    assert_true(keep_need(k, 5)); /* from perhaps to sure */
     assert_int_equal(keep_next(k, false), 5);
     keep_close(k);
     keep_close(NULL);
@@ -115,7 +115,7 @@ static void a_cycle(void **state)
     for (int step = 0; step < 1000; step++) {
         if (step == 900) before = keep_counts(k);
         for (uint32_t l = 0; l < 10; l++) {
-            keep_need(k, l, true);
+            keep_need(k, l);
             (void)read_all(k, NULL);
             keep_done(k, l);
         }
@@ -165,7 +165,7 @@ static double hit_rate(uint32_t share, uint32_t steps, uint32_t turn)
         for (uint32_t l = 0; l < LAYERS; l++) {
             choose(EXPERTS, TOP, l * 7 + (s > steps / 4 ? turn : 0), chosen);
             for (uint32_t e = 0; e < EXPERTS; e++)
-                if (chosen[e]) keep_need(k, l * EXPERTS + e, true);
+                if (chosen[e]) keep_need(k, l * EXPERTS + e);
             (void)read_all(k, NULL);
             assert_true(keep_bytes(k) <= keep_room(k));
             keep_done(k, l);
@@ -196,7 +196,7 @@ static void worth(void **state)
     (void)state;
 
     for (int step = 0; step < 6000; step++) {
-        if (step % 2) keep_need(k, 1, true);
+        if (step % 2) keep_need(k, 1);
         keep_done(k, 0);
         if (step == 5000) keep_done(k, 7); /* no such layer */
     }
@@ -204,6 +204,35 @@ static void worth(void **state)
     assert_true(keep_worth(k, 0) == 0 && keep_worth(k, 3) == 0);
     for (int step = 0; step < 512; step++) keep_done(k, 0);
     assert_true(keep_worth(k, 1) > 0.15f && keep_worth(k, 1) < 0.22f);
+    keep_close(k);
+}
+
+/* Guesses of a rank are read as long as enough of them come true. */
+static void guesses(void **state)
+{
+    struct keep *k = keep_of(1, 4, 4 * MB, 0);
+    (void)state;
+
+    for (int step = 0; step < 3000; step++) { /* rank 0 is right nine times of ten, rank 1 once */
+        keep_guess(k, 0, 0, 0.5f);
+        keep_guess(k, 1, 1, 0.5f);
+        keep_guess(k, 1, 0, 0.5f); /* its first rank counts */
+        (void)read_all(k, NULL);
+        keep_need(k, step % 10 == 9);
+        (void)read_all(k, NULL);
+        keep_done(k, 0);
+        keep_lost(k, 0), keep_lost(k, 1);
+    }
+    assert_true(keep_right(k, 0) > 0.87f && keep_right(k, 0) < 0.93f);
+    assert_true(keep_right(k, 1) > 0.07f && keep_right(k, 1) < 0.13f);
+    assert_true(keep_guess(k, 0, 0, 0.8f) && !keep_guess(k, 1, 1, 0.2f));
+    assert_false(keep_guess(k, 2, 0, 0.99f));
+    assert_true(keep_guess(k, 3, 1000, 0.5f)); /* no such rank was seen: as at first */
+    struct keep_counts c = keep_counts(k);
+    assert_int_equal(c.guesses, 6004);
+    assert_int_equal(c.needs, 3000);
+    assert_int_equal(c.right, 3000);
+    assert_true(c.hits == c.early && c.hits > 2600);
     keep_close(k);
 }
 
@@ -220,8 +249,8 @@ static void anything(void **state)
         for (int i = 0; i < 2000; i++) {
             uint32_t u = (uint32_t)(chance() * UNITS), got = KEEP_NONE;
             switch ((int)(chance() * 7)) {
-            case 0: keep_need(k, u, true); break;
-            case 1: keep_need(k, u, false); break;
+            case 0: keep_need(k, u); break;
+            case 1: keep_guess(k, u, u % 3, 0); break;
             case 2: keep_done(k, u / EACH); break;
             case 3: got = keep_next(k, chance() < 0.5); break;
             case 4: got = keep_fill(k); break;
@@ -246,7 +275,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(come_and_go), cmocka_unit_test(filling), cmocka_unit_test(a_cycle),
-        cmocka_unit_test(use_decides), cmocka_unit_test(worth),   cmocka_unit_test(anything),
+        cmocka_unit_test(use_decides), cmocka_unit_test(worth),   cmocka_unit_test(guesses),
+        cmocka_unit_test(anything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
