@@ -54,8 +54,9 @@ static const struct args args = {
 
 struct head {
     struct share_work work; /* its pointers mean nothing */
-    uint32_t fill;          /* instead of a work: so many positions of random K and V */
+    uint32_t fill;          /* instead of a work: so many positions of random K and V, or ... */
 };
+enum { READ = UINT16_MAX << 4 }; /* ... read what tokens read; answered by a byte */
 
 static bool all_sent(int fd, const void *p, size_t n)
 {
@@ -112,6 +113,12 @@ static bool one_work(struct member *m, struct head *h)
            all_sent(m->fd, m->out, share_answer_bytes(m->a, w));
 }
 
+/* What some tokens read, other experts each time. */
+static void read_some(struct bench_session *s)
+{
+    for (uint32_t i = 0; i < steps; i++) bench_session_read(s);
+}
+
 static int be_member(struct bench_session *s, int fd)
 {
     static struct member m;
@@ -130,7 +137,11 @@ static int be_member(struct bench_session *s, int fd)
                    workers_inline()))
         return 1;
     while (all_got(fd, &h, sizeof h)) {
-        if (h.fill > 0) kv_fill(m.kv, h.fill, 1);
+        if (h.fill == READ)
+            read_some(s);
+        else if (h.fill > 0)
+            kv_fill(m.kv, h.fill, 1);
+        if (h.fill == READ && !all_sent(fd, &h, 1)) return 1;
         if (h.fill == 0 && !one_work(&m, &h)) return 1;
     }
     return 0;
@@ -299,6 +310,27 @@ static void run(void *arg)
     t->j->hash[t->shared] = hash;
 }
 
+/* How much faster two processes that do nothing else read the same bytes at once than one after
+ * the other: two PCs have a memory each, here it is one for both. */
+static double memory_ratio(struct job *j)
+{
+    struct head h = { .fill = READ };
+    double ratio[ROUNDS_MAX];
+
+    for (unsigned i = 0; i < rounds; i++) {
+        uint8_t done;
+        double start = bench_seconds();
+        read_some(&j->s);
+        double one = bench_seconds() - start;
+        start = bench_seconds();
+        if (!all_sent(j->fd, &h, sizeof h)) return 0;
+        read_some(&j->s);
+        if (!all_got(j->fd, &done, 1)) return 0;
+        ratio[i] = 2 * one / (bench_seconds() - start);
+    }
+    return bench_median(ratio, rounds);
+}
+
 static void measure(struct job *j, bool prompt)
 {
     struct timed alone = { .j = j, .prompt = prompt }, both = { .j = j, .shared = true };
@@ -325,6 +357,8 @@ static void measure(struct job *j, bool prompt)
     double n = prompt ? 1 : steps;
     bench_add(&b, "ms", one * 1e3, two * 1e3, bench_median(ratio, both.n), "%s, %u layers", what,
               j->s.arch->n_layers);
+    if (!prompt)
+        bench_add(&b, "ratio", 0, memory_ratio(j), 0, "%s: plain reads, both at once", what);
     double each = n * both.n / 1e3;
     bench_add(&b, "ms", alone.busy[LEADER] / each, both.busy[LEADER] / each, 0,
               "%s: processor of the leader, head included", what);
