@@ -63,6 +63,8 @@ struct deal {
     uint32_t n_chosen;
     uint32_t count[ARCH_EXPERTS_MAX]; /* rows that chose it */
     uint8_t who[ARCH_EXPERTS_MAX];
+    uint8_t order[SHARE_HANDS_MAX];
+    unsigned n_order;
     double load[SHARE_HANDS_MAX];
 };
 
@@ -122,30 +124,37 @@ static uint32_t count_rows(struct deal *d, const struct share_ask *q)
     return most;
 }
 
-/* Do all hands hold all that was chosen? */
-static bool all_hold_all(const struct deal *d)
+/* Do all hands that hold any of what was chosen hold all of it?  Then order has them: the leader,
+ * if it is one of them, and members from the last to the first. */
+static bool all_hold_all(struct deal *d)
 {
-    for (uint32_t i = 0; i < d->n_chosen; i++)
-        if (holders(d, d->chosen[i]) != d->n_hands) return false;
-    return d->n_hands > 0;
+    d->n_order = 0;
+    for (unsigned i = 0; i < d->n_hands; i++) {
+        unsigned hand = i == 0 ? 0 : d->n_hands - i;
+        uint32_t n = 0;
+        for (uint32_t c = 0; c < d->n_chosen; c++)
+            n += share_has(d->hand[hand].experts, d->chosen[c]);
+        if (n > 0 && n < d->n_chosen) return false;
+        if (n > 0) d->order[d->n_order++] = (uint8_t)hand;
+    }
+    return d->n_order > 0;
 }
 
-/* Deal so that no hand is done after `us`: from the highest expert down the leader, then members
- * from the last to the first.  False when that is not enough time. */
+/* Deal so that no hand is done after `us`: from the highest expert down, in that order.  False when
+ * that is not enough time. */
 static bool deal_within(struct deal *d, double us)
 {
-    unsigned hand = 0;
-    double load = d->hand[0].start_us;
+    unsigned at = 0;
+    double load = d->hand[d->order[0]].start_us;
 
     for (uint32_t i = d->n_chosen; i-- > 0;) {
         uint32_t e = d->chosen[i];
-        while (load + cost(d, hand, e) > us) {
-            if (hand == 1 || d->n_hands == 1) return false;
-            hand = hand == 0 ? d->n_hands - 1 : hand - 1;
-            load = d->hand[hand].start_us;
+        while (load + cost(d, d->order[at], e) > us) {
+            if (++at == d->n_order) return false;
+            load = d->hand[d->order[at]].start_us;
         }
-        load += cost(d, hand, e);
-        d->who[e] = (uint8_t)hand;
+        load += cost(d, d->order[at], e);
+        d->who[e] = d->order[at];
     }
     return true;
 }
@@ -155,10 +164,10 @@ static bool deal_within(struct deal *d, double us)
 static void deal_ranges(struct deal *d)
 {
     enum { HALVINGS = 20 }; /* to a millionth */
-    double lo = 0, hi = d->hand[0].start_us;
+    double lo = 0, hi = d->hand[d->order[0]].start_us;
 
-    for (uint32_t i = 0; i < d->n_chosen; i++) hi += cost(d, 0, d->chosen[i]);
-    hi *= 1.001; /* the leader alone, whatever rounding does */
+    for (uint32_t i = 0; i < d->n_chosen; i++) hi += cost(d, d->order[0], d->chosen[i]);
+    hi *= 1.001; /* one hand alone, whatever rounding does */
     for (unsigned i = 0; i < HALVINGS; i++) {
         double us = (lo + hi) / 2;
         *(deal_within(d, us) ? &hi : &lo) = us;

@@ -485,6 +485,10 @@ static void deals(void **state)
     struct share_hand two[] = { { &all, 100, 100, 1 }, { &all, 0, 100, 1 } };
     share_deal(&q, two, 2, who);
     for (uint32_t p = 0; p < 8; p++) assert_int_equal(who[p], p < 4); /* 4 and the shared one */
+    struct share_set none = { { 0 } };
+    struct share_hand gone[] = { { &all, 100, 100, 1 }, { &none, 0, 1, 1 }, { &all, 0, 100, 1 } };
+    share_deal(&q, gone, 3, who); /* a hand that holds nothing changes nothing */
+    for (uint32_t p = 0; p < 8; p++) assert_int_equal(who[p], p < 4 ? 2 : 0);
     two[0].start_us = 300;
     share_deal(&q, two, 2, who);
     for (uint32_t p = 0; p < 8; p++) assert_int_equal(who[p], p < 5);
