@@ -3,6 +3,7 @@
 #include "node/coordinator_impl.h"
 
 #include "base/log.h"
+#include "node/draft.h"
 #include "node/report.h"
 
 #include <stdlib.h>
@@ -54,8 +55,11 @@ static void say_again(struct request *r)
 /* What was predicted, and what became of it. */
 static void learn(const struct request *r, const struct report_times *t)
 {
-    pipeline_learn(r->pipeline, r->n_tokens - 1, t->decode_us,
-                   r->pick_us * (r->n_tokens - 1) / r->n_tokens);
+    if (t->drafted == 0)
+        pipeline_learn(r->pipeline, r->n_tokens - 1, t->decode_us,
+                       r->pick_us * (r->n_tokens - 1) / r->n_tokens);
+    else
+        pipeline_learn(r->pipeline, r->n_plain, r->plain_us, r->plain_pick_us);
     if (r->n_prompt <= r->chunk && r->n_known == 0)
         pipeline_learn_start(r->pipeline, (int64_t)t->prefill_us - (int64_t)t->predicted_us);
 }
@@ -70,7 +74,9 @@ static void make_stats(struct request *r)
                               .pick_us = r->pick_us,
                               .prefill_us = (r->first_ns - r->asked_ns) / 1000,
                               .decode_us = (r->last_ns - r->first_ns) / 1000,
-                              .predicted_us = r->predicted_us };
+                              .predicted_us = r->predicted_us,
+                              .drafted = r->n_guessed,
+                              .right = r->n_right };
     if (r->n_before == 0 && !r->is_disturbed) learn(r, &t);
     report_stats(&r->stats, r->pipeline, &t);
 }
@@ -113,6 +119,7 @@ void request_finish(struct request *r, unsigned reason)
     make_stats(r);
     r->reason = reason;
     r->is_ended = true;
+    if (!r->is_picking) draft_fini(r); /* it may be kept for long */
     if (is_cancelled && r->is_away) {
         request_end(r);
     } else if (!is_cancelled && (r->is_away || r->is_held)) {

@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-    NEXT_MAX = 16,       /* tokens picked in one go */
-    MEASURE_US = 200000, /* for compute_measure */
+    NEXT_MAX = DRAFT_MAX + 1, /* rows that tokens are picked from in one go */
+    MEASURE_US = 200000,      /* for compute_measure */
     MEASURE_ROUNDS = 64,
     MEASURE_LEAST = 3,        /* so that one that waited for the disk does not count */
     MEASURE_ROWS = 64,        /* of a prompt's batch */
@@ -54,6 +54,7 @@ struct compute {
     struct stage *stage;     /* owned; NULL without layers */
     uint32_t rows_max;       /* rows of a batch, by memory */
     struct ends *ends;       /* owned; NULL without ends */
+    struct predict *predict; /* owned; NULL without the prediction layer */
     struct sampler *sampler; /* owned */
     pthread_t thread;
     bool started;
@@ -168,7 +169,7 @@ void compute_call(struct compute *c, struct call_job *j)
 void compute_decode(struct compute *c, struct decode_job *j)
 {
     j->n_tokens = 0;
-    j->rows.n = 1;
+    j->rows.n = 1 + next_job_drafts(&j->next);
     j->rows.done = 0;
     j->rows.in_batch = j->rows.cancelled = false;
     j->rows.is_token = true;
@@ -375,6 +376,18 @@ static enum err compute_alone(struct compute *c, struct batch *b, const struct p
     return stage_forward_shared(c->stage, b->lo, b->hi, b->rows + p->at, p->n, x, b->sharer, bad);
 }
 
+/* A row that is not finite may be a draft's, which is not the answer's fault: without the drafts
+ * that were not computed yet; false: there are none. */
+static bool drop_drafts(struct rows_job *j)
+{
+    struct drafting *g =
+        j->job.kind == JOB_DECODE_ROWS ? ((struct decode_job *)j)->next.drafting : NULL;
+    if (!g || g->n_drafts == 0 || j->done == j->n) return false;
+    j->n = j->done > 0 ? j->done : 1;
+    g->n_drafts = j->n - 1;
+    return true;
+}
+
 /* After the step: a job that is complete, failed or cancelled leaves the queue; a decode_job's row
  * becomes a token next. */
 static void scatter(struct compute *c, const struct batch *b, const struct part *p, enum err e,
@@ -389,6 +402,7 @@ static void scatter(struct compute *c, const struct batch *b, const struct part 
 
     pthread_mutex_lock(&c->lock);
     j->in_batch = false;
+    if (e == ERR_NONFINITE && drop_drafts(j)) e = ERR_OK;
     if (!e && j->done < j->n && j->cancelled) e = ERR_CANCELLED;
     j->job.err = e;
     if (e) j->job.bad = *bad;
@@ -508,33 +522,125 @@ static void run_prompts(struct compute *c, bool is_wanted)
 
 /* --- tokens --- */
 
+static bool is_one_of(int32_t token, const int32_t *of, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (of[i] == token) return true;
+    return false;
+}
+
+/* The drafts that are what is drawn at their places, and the token after them. */
+static void pick_run(struct compute *c, struct next_job *j, const float *logits, uint32_t n_rows)
+{
+    struct drafting *d = j->drafting;
+    for (uint32_t i = 0; i < n_rows; i++, logits += c->c.arch->vocab) {
+        int32_t token =
+            (int32_t)sampler_pick(c->sampler, &j->sampling, logits, j->usable, j->position + i);
+        d->token[d->n_tokens++] = token;
+        if (is_one_of(token, d->eos, d->n_eos) || d->n_tokens == d->limit) return;
+        if (i == d->n_drafts || token != d->draft[i]) return;
+    }
+}
+
+/* What is to be computed next: the last token's row and those of its drafts. */
+static enum err draft_next(struct compute *c, struct next_job *j)
+{
+    struct drafting *d = j->drafting;
+    int32_t ids[DRAFT_MAX + 1];
+    struct draft_step s = { .x = j->x,
+                            .n_context = d->n_context,
+                            .token = d->token,
+                            .n_tokens = d->n_tokens,
+                            .n_drafts = d->n_drafts,
+                            .most = d->most,
+                            .now_us = uv_hrtime() / 1000,
+                            .is_disturbed = d->is_disturbed,
+                            .is_home = j->job.kind == JOB_DECODE_NEXT,
+                            .sampling = &j->sampling,
+                            .usable = j->usable };
+    d->n_guessed += d->n_drafts;
+    d->n_right += d->n_tokens - 1;
+    uint32_t left = d->limit - d->n_tokens;
+    if (s.most >= left) s.most = left > 0 ? left - 1 : 0;
+    enum err e = drafter_read(d->drafter, d->ids, d->n_ids);
+    d->n_drafts = e ? 0 : drafter_next(d->drafter, c->predict, c->sampler, &s, d->draft);
+    d->n_context = 0;
+    d->is_disturbed = false;
+    ids[0] = j->token;
+    memcpy(ids + 1, d->draft, d->n_drafts * sizeof *ids);
+    return ends_embed(c->ends, ids, 1 + d->n_drafts, j->x);
+}
+
 static enum err next_token(struct compute *c, struct next_job *j, const float *logits)
 {
+    struct drafting *d = j->drafting;
+    if (d) {
+        d->n_tokens = 0;
+        pick_run(c, j, logits, 1 + d->n_drafts);
+        j->token = d->token[d->n_tokens - 1];
+        return draft_next(c, j);
+    }
     j->token = (int32_t)sampler_pick(c->sampler, &j->sampling, logits, j->usable, j->position);
     return ends_embed(c->ends, &j->token, 1, j->x);
 }
 
 static bool is_last(const struct decode_job *d)
 {
-    for (uint32_t i = 0; i < d->n_eos; i++)
-        if (d->eos[i] == d->next.token) return true;
-    return d->n_tokens == d->limit || us_since(d->rows.job.submitted_ns) >= DECODE_US;
+    return is_one_of(d->next.token, d->eos, d->n_eos) || d->n_tokens == d->limit ||
+           us_since(d->rows.job.submitted_ns) >= DECODE_US;
 }
 
-/* The token of a decode_job is picked: back with it, or on to its row. */
+/* The tokens of a decode_job are picked: back with it, or on to its rows. */
 static void decode_on(struct compute *c, struct decode_job *d, enum err e)
 {
+    struct drafting *g = d->next.drafting;
+    uint32_t n = g ? g->n_tokens : 1;
     if (e) d->rows.job.bad = d->next.job.bad;
-    if (!e) d->token[d->n_tokens++] = d->next.token;
+    if (!e) {
+        memcpy(d->token + d->n_tokens, g ? g->token : &d->next.token, n * sizeof *d->token);
+        d->n_tokens += n;
+        d->rows.pos += n;
+        if (d->rows.pos < kv_len(d->rows.kv)) kv_trim(d->rows.kv, d->rows.pos);
+    }
     if (e || is_last(d)) {
         give_back(&d->rows.job, e);
         return;
     }
-    d->rows.pos++;
+    d->rows.n = 1 + next_job_drafts(&d->next);
     d->rows.done = 0;
     pthread_mutex_lock(&c->lock);
     queue_put(&c->rows_q, &d->rows.job);
     pthread_mutex_unlock(&c->lock);
+}
+
+/* What a decode_job's next job is to know of it. */
+static void prepare_next(struct decode_job *d)
+{
+    struct drafting *g = d->next.drafting;
+    d->next.position = d->rows.pos + 1;
+    if (!g) return;
+    g->eos = d->eos;
+    g->n_eos = d->n_eos;
+    g->limit = d->limit - d->n_tokens;
+}
+
+static const uint8_t *rows_of(const struct compute *c, const struct next_job *j)
+{
+    return j->x + (j->drafting ? j->drafting->n_context * c->row_bytes : 0);
+}
+
+/* Row by row, as far as it comes: a draft that leads nowhere is not the answer's fault. */
+static enum err next_alone(struct compute *c, struct next_job *j)
+{
+    struct nonfinite bad;
+    uint32_t n = 0, n_rows = 1 + next_job_drafts(j);
+    enum err e = ERR_OK;
+    for (; n < n_rows && !e; n++)
+        e = ends_logits(c->ends, rows_of(c, j) + n * c->row_bytes, 1,
+                        c->logits + (size_t)n * c->c.arch->vocab, &bad);
+    if (e && n == 1) return e;
+    if (e && j->drafting) j->drafting->n_drafts = n - 2; /* the rows before the one at fault */
+    return next_token(c, j, c->logits);
 }
 
 static void run_next(struct compute *c, struct queue *jobs)
@@ -544,19 +650,19 @@ static void run_next(struct compute *c, struct queue *jobs)
     uint32_t n = 0;
     for (struct job *j = jobs->first; j; j = j->next) {
         struct next_job *next = (struct next_job *)j;
-        if (j->kind == JOB_DECODE_NEXT) next->position = decode_of_next(j)->rows.pos + 1;
-        memcpy(c->x + n++ * c->row_bytes, next->x, c->row_bytes);
+        uint32_t n_rows = 1 + next_job_drafts(next);
+        if (j->kind == JOB_DECODE_NEXT) prepare_next(decode_of_next(j));
+        memcpy(c->x + n * c->row_bytes, rows_of(c, next), n_rows * c->row_bytes);
+        n += n_rows;
     }
     enum err e = ends_logits(c->ends, c->x, n, c->logits, &bad);
 
-    for (uint32_t i = 0; jobs->first; i++) {
+    for (uint32_t i = 0; jobs->first;) {
         struct next_job *j = (struct next_job *)queue_unlink(jobs, &jobs->first);
         const float *logits = c->logits + (size_t)i * c->c.arch->vocab;
-        enum err of_job = e;
-        if (e && n > 1) /* one of them is at fault: find out which */
-            of_job = ends_logits(c->ends, c->x + i * c->row_bytes, 1,
-                                 c->logits + (size_t)i * c->c.arch->vocab, &bad);
-        if (!of_job) of_job = next_token(c, j, logits);
+        i += 1 + next_job_drafts(j);
+        /* one of them is at fault: find out which */
+        enum err of_job = !e ? next_token(c, j, logits) : n > 1 ? next_alone(c, j) : e;
         if (of_job) j->job.bad = (struct nonfinite){ ARCH_ENDS, (uint32_t)j->position - 1 };
         j->job.compute_us += us_since(start);
         if (j->job.kind == JOB_DECODE_NEXT)
@@ -664,8 +770,11 @@ static void run_some(struct compute *c)
     if (c->next_q.first) {
         struct queue jobs;
         queue_init(&jobs);
-        while (c->next_q.first && jobs.n < NEXT_MAX)
+        for (uint32_t n = 0; c->next_q.first;) {
+            n += 1 + next_job_drafts((struct next_job *)c->next_q.first);
+            if (n > NEXT_MAX) break;
             queue_put(&jobs, queue_unlink(&c->next_q, &c->next_q.first));
+        }
         pthread_mutex_unlock(&c->lock);
         run_next(c, &jobs);
     } else if (c->call_q.first) {
@@ -730,6 +839,8 @@ static enum err open_parts(struct compute *c, struct why *why)
         e = c->logits ? ends_open(&c->ends, k->arch, k->ends, NEXT_MAX, k->kernels, k->workers)
                       : ERR_NOMEM;
         if (!e) e = sampler_open(&c->sampler, k->arch->vocab, draw_hash);
+        if (!e && k->predict)
+            e = predict_open(&c->predict, k->arch, k->predict, k->ends, k->kernels, k->workers);
     }
     if (!e && pthread_create(&c->thread, NULL, thread_main, c)) e = ERR_NOMEM;
     if (e) return fail(why, e, "the compute thread cannot start: %s", err_text(e));
@@ -774,6 +885,7 @@ void compute_close(struct compute *c)
     give_all_back(&c->next_q, ERR_CANCELLED);
     give_all_back(&c->call_q, ERR_CANCELLED);
     if (c->sampler) sampler_close(c->sampler);
+    predict_close(c->predict);
     if (c->ends) ends_close(c->ends);
     stage_close(c->stage);
     pieces_close(&c->pieces);

@@ -15,6 +15,7 @@
 #ifndef NODE_COMPUTE_H
 #define NODE_COMPUTE_H
 
+#include "model/draft.h"
 #include "model/sampler.h"
 #include "model/share.h"
 #include "node/actor.h"
@@ -56,14 +57,36 @@ struct rows_job {
     bool in_batch, cancelled;
 };
 
-/* One hidden row to the next token, and that token's embedding row. */
+/* Drafts that a step went with, what came of them, and those of the next one (draft.h). */
+struct drafting {
+    struct drafter *drafter; /* touched by the thread until the job is back */
+    const int32_t *ids; /* [n_ids] all before the first token to be picked; borrowed likewise */
+    uint32_t n_ids;
+    const int32_t *eos; /* [n_eos] the last token if picked; borrowed likewise */
+    uint32_t n_eos;
+    uint32_t limit;           /* tokens at most; at least 1 */
+    uint32_t most;            /* drafts of the next step, at most DRAFT_MAX */
+    uint32_t n_context;       /* rows before, which nothing is picked from */
+    bool is_disturbed;        /* the step took longer than steps do */
+    int32_t draft[DRAFT_MAX]; /* of the step; result: of the next one */
+    uint32_t n_drafts;
+    int32_t token[DRAFT_MAX + 1]; /* result: the drafts that were right, and one more */
+    uint32_t n_tokens;
+    uint32_t n_guessed, n_right; /* result, also of a decode_job's all steps; 0, 0 before */
+};
+
+/* One hidden row to the next token, and that token's embedding row; or, with drafts, the rows of
+ * the last token and of each draft to the tokens that are drawn at their places. */
 struct next_job {
     struct job job;
-    uint8_t *x; /* [arch_row_bytes] hidden row in, embedding of token out; borrowed */
+    uint8_t *x; /* [arch_row_bytes] hidden row in, embedding of token out; borrowed.  With drafts
+                 * [n_context + 1 + n_drafts] in, [1 + n_drafts] out: token's and the next drafts'
+                 */
     struct sampling sampling;
-    uint32_t usable;   /* ids at or past it are never picked */
-    uint64_t position; /* of the token to be picked */
-    int32_t token;     /* result */
+    uint32_t usable;           /* ids at or past it are never picked */
+    uint64_t position;         /* of the (first) token to be picked */
+    int32_t token;             /* result: the (last) one */
+    struct drafting *drafting; /* NULL: one row, one token */
 };
 
 enum { DECODE_MAX = 64, DECODE_US = 2000 };
@@ -74,14 +97,20 @@ enum { DECODE_MAX = 64, DECODE_US = 2000 };
  * other jobs have their turn as ever, and the steps of several sessions are computed together. */
 struct decode_job {
     struct rows_job
-        rows; /* first; n 1; x, pos: the row to begin with; x then: that of the last token */
-    struct next_job next; /* sampling and usable as there; the rest is compute's */
+        rows; /* first; x, pos: the row to begin with; x then: that of the last token; with drafts
+               * x has room for [1 + DRAFT_MAX], holds those of the first ones, and of the next */
+    struct next_job next; /* sampling, usable, drafting as there; the rest is compute's */
     const int32_t *eos;   /* [n_eos] the last token if picked; borrowed until the job is back */
     uint32_t n_eos;
     uint32_t limit; /* tokens, 1 .. DECODE_MAX */
     int32_t token[DECODE_MAX];
     uint32_t n_tokens; /* result, also beside an error: token[n_tokens] */
 };
+
+static inline uint32_t next_job_drafts(const struct next_job *j)
+{
+    return j->drafting ? j->drafting->n_drafts : 0;
+}
 
 /* Anything else that needs the ends or takes longer than the loop may wait. */
 struct call_job {
@@ -103,8 +132,9 @@ struct compute_config {
     uint32_t lo, hi;
     const struct layer *all; /* [all_hi - all_lo] held wholly or in parts; NULL: layers, lo, hi */
     uint32_t all_lo, all_hi;
-    const struct layer *ends; /* NULL: none */
-    struct pager *pager;      /* NULL: none */
+    const struct layer *ends;    /* NULL: none */
+    const struct layer *predict; /* the prediction layer; NULL: none */
+    struct pager *pager;         /* NULL: none */
     const struct kernels *kernels;
     struct workers *workers;
     int nice; /* of the thread, as pool_nice */

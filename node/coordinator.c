@@ -1,6 +1,7 @@
 #include "node/coordinator_impl.h"
 
 #include "base/log.h"
+#include "node/draft.h"
 #include "node/report.h"
 
 #include <stdio.h>
@@ -20,6 +21,7 @@ static void free_request(struct request *r)
     known_fini(r);
     free(r->embed.x);
     free(r->pick.x);
+    draft_fini(r);
     free(r->conversation);
     free(r);
 }
@@ -127,7 +129,7 @@ struct request *request_make(struct coordinator *c)
 {
     struct request *r = calloc(1, sizeof *r);
     if (!r) return NULL;
-    r->pick.x = malloc(c->row_bytes);
+    r->pick.x = malloc((DRAFT_KEPT + DRAFT_MAX + 1) * c->row_bytes);
     if (!r->pick.x) {
         free_request(r);
         return NULL;
@@ -175,6 +177,7 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client, ui
     r->think = (enum think)q->think;
     r->sampling = s;
     r->max_new = (uint32_t)q->max_tokens;
+    r->draft_mode = (enum draft_mode)q->draft;
     r->plan_only = q->plan_only;
     *out = r;
     r->prompt.call.run = read_prompt;
@@ -266,7 +269,10 @@ static void on_note_of_pipeline(void *arg, const char *text)
 static void on_pipeline_fail(void *arg, enum wire_error code, const char *text)
 {
     struct request *r = arg;
-    if (code == WIRE_BUSY && r->limit == 0 && r->is_admitted) {
+    if (draft_is_to_blame(r, code)) {
+        request_rest(r);
+        if (!r->is_away) request_plan(r);
+    } else if (code == WIRE_BUSY && r->limit == 0 && r->is_admitted) {
         pipeline_close(r->pipeline);
         r->pipeline = NULL;
         admit_again(r->c->admit, r);
@@ -490,7 +496,7 @@ static void on_embedded(struct request *r)
     if (j->for_heir && j->round == r->heir_round)
         pipeline_send(r->heir, j->lo, j->n, j->x, 0);
     else if (!j->for_heir && j->round == r->round)
-        pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? 1 : 0);
+        pipeline_send(r->pipeline, j->lo, j->n, j->x, is_last ? draft_want(r, j->n) : 0);
     if (is_last && !r->heir) { /* many who read an answer need little */
         free(j->x);
         j->x = NULL;
@@ -511,11 +517,10 @@ static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
 {
     struct request *r = arg;
     struct pick_job *j = &r->pick;
-    (void)n; /* the one that was wanted */
-    memcpy(j->x, x.p, r->c->row_bytes);
     j->next.x = j->x;
     how_to_pick(r, &j->next);
-    j->next.position = pos + 1;
+    j->next.position = pos + n - r->drafts.n_drafts;
+    draft_rows_came(r, &j->next, n, x.p);
     r->is_picking = true;
     request_hold(r);
     compute_next(r->c->c.compute, &j->next);
@@ -576,27 +581,44 @@ static void take_token(struct request *r, int32_t token)
     if (is_stop || r->n_tokens >= r->limit) request_finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
 }
 
+static void take_tokens(struct request *r, const int32_t *token, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && !r->is_over && !r->is_ended; i++) take_token(r, token[i]);
+}
+
 static void decode(struct request *r, uint32_t n_tokens);
+
+/* The row of the last of n new tokens goes on its way, with its drafts. */
+static void send_next(struct request *r, uint32_t n)
+{
+    if (handover_is_due(r)) {
+        handover_switch(r);
+        if (n > 1) return; /* the heir lacks rows: feed sends them */
+    }
+    r->n_sent += n;
+    /* An heir that has taken over may still have a step under way. */
+    if (pipeline_is_home(r->pipeline) && pipeline_under_way(r->pipeline) == 0)
+        decode(r, r->n_tokens + n);
+    else
+        draft_send(r, request_rows(r) + n);
+}
 
 static void on_next(struct request *r)
 {
     const struct next_job *j = &r->pick.next;
+    uint64_t before_ns = r->last_ns;
+    int32_t token[DRAFT_MAX + 1]; /* a copy: the next job may begin before we are done */
     r->is_picking = false;
     if (pick_failed(r, &j->job)) return;
+    uint32_t n = draft_tokens(j, token);
+    draft_came_back(r, j);
     r->pick_us += j->job.compute_us;
     r->last_ns = j->job.finished_ns;
     if (!r->first_ns) r->first_ns = r->last_ns;
+    draft_learn(r, before_ns, j->job.compute_us);
     bool is_waited_for = r->n_sent == request_rows(r); /* else feed sends it after the others */
-    if (is_waited_for && !ends_answer(r, j->token, r->n_tokens + 1)) {
-        if (handover_is_due(r)) handover_switch(r);
-        r->n_sent++;
-        /* An heir that has taken over may still have a step under way. */
-        if (pipeline_is_home(r->pipeline) && pipeline_under_way(r->pipeline) == 0)
-            decode(r, r->n_tokens + 1);
-        else
-            pipeline_send(r->pipeline, request_rows(r), 1, j->x, 1);
-    }
-    take_token(r, j->token);
+    if (is_waited_for && !ends_answer(r, token[n - 1], r->n_tokens + n)) send_next(r, n);
+    take_tokens(r, token, n);
     request_say(r);
     request_feed(r);
 }
@@ -614,6 +636,7 @@ static void decode(struct request *r, uint32_t n_tokens)
     d->rows.x = r->pick.x;
     d->rows.pos = r->n_prompt + n_tokens - 1;
     how_to_pick(r, &d->next);
+    draft_home(r, &d->next);
     d->eos = r->c->c.weights->manifest.eos;
     d->n_eos = r->c->c.weights->manifest.n_eos;
     d->limit = left < DECODE_MAX ? left : DECODE_MAX;
@@ -633,13 +656,14 @@ static void on_decoded(struct request *r)
     bool is_current = r->decoding.round == r->round;
     memcpy(token, d->token, n * sizeof *token);
     r->is_picking = false;
+    draft_came_back(r, &d->next);
     if (r->pipeline) pipeline_decoded(r->pipeline, &r->decoding.home);
     r->pick_us += d->next.job.compute_us;
     r->last_ns = d->rows.job.finished_ns;
     if (is_current) r->n_sent += n;
     if (!e && is_current && !ends_answer(r, token[n - 1], r->n_tokens + n))
         decode(r, r->n_tokens + n);
-    for (uint32_t i = 0; i < n && !r->is_over && !r->is_ended; i++) take_token(r, token[i]);
+    take_tokens(r, token, n);
     request_say(r);
     request_feed(r);
     /* Layers that failed are the session's failure, which comes as on_fail. */

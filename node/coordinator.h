@@ -38,6 +38,7 @@ struct coordinator_config {
     const struct weights *weights; /* with ends */
     const struct tokenizer *tokenizer;
     enum chat_form form;
+    enum draft_mode draft;     /* guesses of tokens to come (docs/drafts.md) */
     struct counters *counters; /* NULL: nobody counts */
     struct node_id me;
     struct shelf *shelf;     /* where names of rows are written down; NULL: nowhere */

@@ -36,7 +36,8 @@ struct request {
     size_t conversation_n;
     enum think think;
     struct sampling sampling;
-    uint32_t max_new; /* 0: as many as fit */
+    uint32_t max_new;           /* 0: as many as fit */
+    enum draft_mode draft_mode; /* DRAFT_AUTO: as the node does */
     bool plan_only;
 
     /* jobs on the compute thread, which touches what they point to */
@@ -60,14 +61,19 @@ struct request {
     struct pick_job {
         struct next_job next;
         struct request *r;
-        uint8_t *x; /* [row_bytes] owned */
+        uint8_t *x; /* [DRAFT_KEPT + DRAFT_MAX + 1][row_bytes] owned */
     } pick;
     struct decoding {
         struct home_job home;
         struct request *r;
         uint32_t round;
     } decoding;
-    unsigned n_holds; /* jobs under way, and calls of ours that still need the request */
+    struct drafting drafts; /* of the step under way; the picking job's while that is */
+    struct drafter
+        *drafter;       /* owned, touched by the compute thread while r is picking; NULL: none */
+    bool has_no_drafts; /* and is to stay without */
+    bool had_drafts;    /* the step being picked from, or it took longer than steps do */
+    unsigned n_holds;   /* jobs under way, and calls of ours that still need the request */
 
     /* progress */
     struct pipeline *pipeline; /* owned */
@@ -107,6 +113,9 @@ struct request {
     bool is_ended;           /* the answer is whole, and waits to be told */
     bool has_plan;           /* the pipeline has one */
     uint64_t asked_ns, first_ns, last_ns, pick_us;
+    uint32_t n_guessed, n_right;      /* tokens guessed, those of them that were drawn */
+    uint64_t plain_us, plain_pick_us; /* of tokens that came one at a time, */
+    uint32_t n_plain;                 /* so many */
     bool is_over; /* the last event has been said; freed when nothing holds it */
 };
 

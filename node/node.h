@@ -13,6 +13,7 @@
 #ifndef NODE_NODE_H
 #define NODE_NODE_H
 
+#include "model/draft.h"
 #include "node/fetch_store.h"
 #include "proto/identity.h"
 #include "proto/neighbour.h"
@@ -45,6 +46,7 @@ struct node_config {
     uint32_t per_client;   /* and of one client */
     bool no_own_first;     /* those of this machine wait like others */
     uint32_t patience;     /* seconds to wait for a lost stage's replacement; 0: 30 */
+    enum draft_mode draft; /* guesses of tokens to come */
     bool no_ends;
     bool shares;          /* its layers with nodes nearby */
     bool may_move;       /* node_rehold will be called: the store is opened for writing */

@@ -72,6 +72,7 @@ enum err node_load(struct node *n, struct why *why)
                                   .queue = c->queue,
                                   .per_client = c->per_client,
                                   .no_own_first = c->no_own_first,
+                                  .draft = c->draft,
                                   .no_ends = c->no_ends,
                                   .shares = c->shares,
                                   .kernels = n->kernels,

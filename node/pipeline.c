@@ -203,7 +203,8 @@ static void count_taken(const struct pipeline *p, uint32_t rows)
     counters_add(p->all->c.counters, COUNT_ROWS_TAKEN, layers * rows);
 }
 
-void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want)
+static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want,
+                      uint32_t drafts)
 {
     if (p->state != OPEN) return; /* on_fail has been said, or is not far */
     struct msg m = { .type = MSG_ACT };
@@ -213,18 +214,29 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
     a->rows = n;
     a->step = p->sent;
     a->want = want;
+    a->drafts = drafts;
     a->x = slice_of(x, n * p->all->c.row_bytes);
 
     if (pipeline_under_way(p) == 0) moved(p);
     p->step[p->sent % STEPS_RING] =
         (struct step){ n, pos + n, pos + n - want, want, pipeline_under_way(p) == 0 };
-    heal_on_sent(p, pos + n);
+    heal_on_sent(p, pos + n - drafts);
     count_taken(p, n);
     p->sent++;
     enum err e = net_send(p->all->c.net, &p->plan.stage[0].id, &m);
     if (!e || p->send_err) return;
     p->send_err = e;
     wake(p->all);
+}
+
+void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want)
+{
+    send_rows(p, pos, n, x, want, 0);
+}
+
+void pipeline_send_drafts(struct pipeline *p, uint32_t pos, uint32_t n_drafts, const void *x)
+{
+    send_rows(p, pos, 1 + n_drafts, x, 1 + n_drafts, n_drafts);
 }
 
 /* Stage i has computed. */

@@ -106,6 +106,9 @@ uint32_t pipeline_known(const struct pipeline *p);
 /* Send rows x [n][row_bytes] for positions pos .. pos + n - 1, the last `want` of which come back.
  * A failure comes as on_fail. */
 void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want);
+/* The row of a token and those of drafts that may follow it; all come back.  The rows sent next
+ * begin after the last draft that was right, which takes the place of those that were not. */
+void pipeline_send_drafts(struct pipeline *p, uint32_t pos, uint32_t n_drafts, const void *x);
 
 /* Is this node the only stage?  Then tokens may be made at home, after a step's rows have come back
  * and while no step is under way: j->decode.rows.pos and x, limit, next.sampling and usable, eos;

@@ -139,6 +139,9 @@ void report_stats(struct text *out, const struct pipeline *p, const struct repor
                     (double)st.wait_us / 1e3);
     }
     struct heal_count h = pipeline_heals(p);
-    text_printf(out, "],\"heals\":%u,\"heal_ms\":%llu,\"heal_rows\":%u,\"heal_layer_rows\":%llu}",
-                h.n, (unsigned long long)h.ms, h.rows, (unsigned long long)h.layer_rows);
+    text_printf(out,
+                "],\"heals\":%u,\"heal_ms\":%llu,\"heal_rows\":%u,\"heal_layer_rows\":%llu,"
+                "\"drafted\":%u,\"accepted\":%u}",
+                h.n, (unsigned long long)h.ms, h.rows, (unsigned long long)h.layer_rows, t->drafted,
+                t->right);
 }

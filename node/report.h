@@ -22,17 +22,18 @@ void report_explanation(struct text *out, const char *model, const struct plan_e
 
 struct report_times {
     uint32_t n_prompt, n_tokens;
-    uint32_t n_known;      /* of the prompt: they were not computed for this answer */
-    uint64_t prefill_us;   /* from the question to the first token */
-    uint64_t decode_us;    /* from the first token to the last */
-    uint64_t pick_us;      /* of which picking tokens, at the coordinator */
-    uint64_t predicted_us; /* of prefill_us, when the pipeline was chosen */
+    uint32_t n_known;        /* of the prompt: they were not computed for this answer */
+    uint64_t prefill_us;     /* from the question to the first token */
+    uint64_t decode_us;      /* from the first token to the last */
+    uint64_t pick_us;        /* of which picking tokens, at the coordinator */
+    uint64_t predicted_us;   /* of prefill_us, when the pipeline was chosen */
+    uint32_t drafted, right; /* tokens that were guessed; those of them that were drawn */
 };
 
 /* {"known", "tokens_per_s", "predicted_tokens_per_s", "first_token_ms", "predicted_first_token_ms",
  *  "pick_ms", "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms"}], "heals", "heal_ms",
- *  "heal_rows"}; stages in the order of the plan that the answer ended with, whose times begin with
- * it. */
+ *  "heal_rows", "drafted", "accepted"}; stages in the order of the plan that the answer ended with,
+ * whose times begin with it. */
 void report_stats(struct text *out, const struct pipeline *p, const struct report_times *t);
 
 #endif

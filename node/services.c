@@ -22,6 +22,8 @@ static enum err load_weights(struct services *s, struct why *why)
 {
     const struct services_config *c = &s->c;
     enum err e = weights_open_held(&s->weights, c->store, c->model, &c->hold, why);
+    bool predicts = c->hold.ends && (c->draft == DRAFT_AUTO || c->draft == DRAFT_MTP);
+    if (!e && predicts) e = weights_open_predict(&s->weights, why);
     if (e) return e;
     name_learnt(s);
     e = warm_open(&s->warm, &s->weights, c->room, s->learnt[0] ? s->learnt : NULL);
@@ -149,6 +151,9 @@ static enum err open_compute(struct services *s, struct why *why)
                                  .all_lo = s->weights.all_lo,
                                  .all_hi = s->weights.all_hi,
                                  .ends = s->tokenizer ? &s->weights.ends : NULL,
+                                 .predict = s->tokenizer && s->weights.predict.t
+                                                ? &s->weights.predict
+                                                : NULL,
                                  .pager = warm_pager(s->warm),
                                  .kernels = s->c.kernels,
                                  .workers = s->c.workers,
@@ -209,6 +214,7 @@ static enum err open_coordinator(struct services *s)
                                      .tokenizer = s->tokenizer,
                                      .form = s->form,
                                      .me = s->c.me,
+                                     .draft = s->c.draft,
                                      .journal_dir = s->c.journal_dir,
                                      .shelf = s->c.shelf,
                                      .answers = s->c.answers,

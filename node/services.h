@@ -23,14 +23,15 @@ struct services_config {
     const char *store_dir; /* its folder; NULL: nothing is learnt for the next start */
     const char *model;     /* NULL: the only one */
     struct holding hold;
-    uint64_t room;     /* bytes of weights in memory, about */
-    uint32_t context;  /* 0: the model's */
-    uint64_t kv_bytes; /* 0: a quarter of the memory */
-    uint32_t patience; /* seconds to wait for a lost stage's replacement; 0: 30 */
-    bool shares;       /* its layers with nodes nearby that hold the same */
+    uint64_t room;                       /* bytes of weights in memory, about */
+    uint32_t context;                    /* 0: the model's */
+    uint64_t kv_bytes;                   /* 0: a quarter of the memory */
+    uint32_t patience;                   /* seconds to wait for a lost stage's replacement; 0: 30 */
+    bool shares;                         /* its layers with nodes nearby that hold the same */
     uint32_t answers, queue, per_client; /* requests at once, waiting, of one client */
-    bool no_own_first; /* those of this machine wait like others */
-    bool no_ends;      /* the person wants it so: for the sentence */
+    bool no_own_first;                   /* those of this machine wait like others */
+    enum draft_mode draft;               /* of the answers it coordinates */
+    bool no_ends;                        /* the person wants it so: for the sentence */
     struct node_id me;
     const struct kernels *kernels;
     struct workers *workers;

@@ -106,6 +106,24 @@ static void drop_step(struct note *n)
     free(j);
 }
 
+/* Rows that begin at pos may follow what x has: they go on where it ends, or in the place of a
+ * draft.  Then nothing of x is under way, for whoever sends them has seen what came of the drafts.
+ */
+static bool follows(const struct session *x, uint64_t pos)
+{
+    return pos == x->accepted || (pos >= x->firm && pos < x->accepted && x->n_jobs == 0);
+}
+
+/* Forget what is at pos and past it. */
+static void rewind_to(struct session *x, uint32_t pos)
+{
+    if (pos < kv_len(x->kv)) kv_trim(x->kv, pos);
+    sent_trim(&x->sent, pos);
+    if (x->held > pos) x->held = pos;
+    if (x->firm > pos) x->firm = pos;
+    x->accepted = pos;
+}
+
 /* May these rows enter?  false: the sender or the session has been told. */
 static bool check_act(struct stage_server *s, struct session *x, const struct mail *m)
 {
@@ -117,11 +135,11 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
     }
     char text[160], me[NODE_ID_SHORT];
     node_id_short(me, &s->c.me);
-    if (a->pos != x->accepted && (x->has_begun || a->pos > x->known)) {
+    if (x->has_begun ? !follows(x, a->pos) : a->pos != x->accepted && a->pos > x->known) {
         snprintf(text, sizeof text, "rows came out of order: position %u where %u is next",
                  (unsigned)a->pos, x->accepted);
         stage_fail(x, WIRE_OUT_OF_ORDER, text);
-    } else if (a->x.n != a->rows * s->row_bytes || a->want > a->rows) {
+    } else if (a->x.n != a->rows * s->row_bytes || a->want > a->rows || a->drafts > a->rows) {
         snprintf(text, sizeof text, "%u rows in %zu bytes, a row has %zu", (unsigned)a->rows,
                  a->x.n, s->row_bytes);
         stage_fail(x, WIRE_BAD_MESSAGE, text);
@@ -149,6 +167,7 @@ static enum err send_on(struct stage_server *s, struct session *x, const struct 
         size_t skipped = (size_t)(a->rows - a->want);
         a->pos += skipped;
         a->rows = a->want;
+        a->drafts = 0;
         a->x = slice_of(a->x.p + skipped * s->row_bytes, a->want * s->row_bytes);
     }
     enum err e = net_send(s->c.net, &x->following, &m);
@@ -207,11 +226,13 @@ static bool on_act(struct stage_server *s, struct mail *m)
     if (!check_act(s, x, m)) return false;
     begin_at(x, (uint32_t)a->pos);
     uint32_t pos = (uint32_t)a->pos, n = (uint32_t)a->rows;
+    if (pos < x->accepted) rewind_to(x, pos);
     uint32_t known = x->held > pos ? x->held - pos : 0;
     uint8_t *rows = m->bytes + (a->x.p - m->bytes);
     if (known > n) known = n;
     if (known > 0) memcpy(rows, sent_row(&x->sent, pos, s->row_bytes), known * s->row_bytes);
     x->accepted += n;
+    x->firm = x->accepted - (uint32_t)a->drafts;
     x->used_ms = now_ms(s->c.hub);
     if (known == n) {
         pass_on(s, x, m, NULL);
@@ -288,14 +309,9 @@ static void count_rows(struct stage_server *s, const struct session *x, uint32_t
                  (uint64_t)n * (x->hi - x->lo));
 }
 
-/* Rows behind the first one that is wanted may be guesses: other rows may come in their place. */
-static uint32_t sure_end(const struct msg_ACT *a)
-{
-    return (uint32_t)(a->pos + a->rows - (a->want > 1 ? a->want - 1 : 0));
-}
-
 static void on_computed(struct stage_server *s, const struct step_job *j)
 {
+    const struct msg_ACT *a = &j->mail->m.u.ACT;
     struct session *x = j->session;
     if (!stage_is_back(x)) return;
     bool is_old = j->round != x->round; /* what fails then fails again, when it is sent again */
@@ -309,7 +325,8 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
     }
     count_rows(s, x, j->rows.n);
     sent_add(&x->sent, &s->sent_used, j->rows.pos, j->rows.n, j->rows.x, s->row_bytes);
-    prefix_feed(x->prefix, j->rows.pos, j->hashes, j->rows.n, sure_end(&j->mail->m.u.ACT));
+    prefix_feed(x->prefix, j->rows.pos, j->hashes, j->rows.n,
+                (uint32_t)(a->pos + a->rows - a->drafts));
     if (!is_old && !x->is_broken) pass_on(s, x, j->mail, &j->rows.job);
     if (x->is_adopted && x->n_jobs == 0) stage_finish_adoption(s, x);
 }
@@ -329,9 +346,10 @@ enum err stage_server_decode(struct stage_server *s, const uint8_t id[SESSION_BY
     bool is_home = x && node_id_equal(&x->coordinator, &s->c.me) &&
                    node_id_equal(&x->prev, &s->c.me) && x->is_last;
     if (!is_home) return ERR_NOTFOUND;
-    if (x->n_jobs > 0 || j->pos != x->accepted || h->decode.limit == 0 ||
-        h->decode.limit > DECODE_MAX || h->decode.limit > x->tokens - x->accepted)
+    if (x->n_jobs > 0 || !follows(x, j->pos) || h->decode.limit == 0 ||
+        h->decode.limit > DECODE_MAX || h->decode.limit > x->tokens - j->pos)
         return ERR_RANGE;
+    rewind_to(x, j->pos);
     j->job.note = (struct note){ .kind = NOTE_DECODED, .drop = drop_home };
     j->job.to = &s->actor;
     j->lo = x->lo;
@@ -356,6 +374,7 @@ static void on_decoded(struct stage_server *s, struct home_job *h)
     struct session *x = h->session;
     if (stage_is_back(x)) {
         x->accepted += h->decode.n_tokens;
+        x->firm = x->accepted;
         prefix_feed(x->prefix, h->decode.rows.hash_pos, h->hashes, h->decode.n_tokens, x->accepted);
         count_rows(s, x, h->decode.n_tokens);
         if (j->err && !(j->err == ERR_NONFINITE && j->bad.layer == ARCH_ENDS)) on_failed_step(x, j);
@@ -387,10 +406,7 @@ static void on_trim(struct stage_server *s, const struct mail *m)
     } else if (x->n_jobs > 0 || t->len > x->accepted) {
         stage_refuse(s, m, WIRE_OUT_OF_ORDER, "steps of the session are under way");
     } else {
-        kv_trim(x->kv, (uint32_t)t->len);
-        sent_trim(&x->sent, (uint32_t)t->len);
-        if (x->held > t->len) x->held = (uint32_t)t->len;
-        x->accepted = (uint32_t)t->len;
+        rewind_to(x, (uint32_t)t->len);
     }
 }
 

@@ -27,6 +27,7 @@ struct session {
     struct kv *kv;         /* owned; touched by the compute thread while n_jobs > 0 */
     uint32_t tokens;       /* positions granted */
     uint32_t accepted;     /* positions given to the compute thread */
+    uint32_t firm;         /* of which [0, firm) stay; those after are drafts */
     uint32_t n_jobs;       /* on the compute thread */
     struct sent sent;      /* what went on */
     uint32_t held;         /* positions [sent.from, held) are answered from it */

@@ -170,9 +170,11 @@ static void grant(struct stage_server *s, const struct session *x)
 void stage_finish_adoption(struct stage_server *s, struct session *x)
 {
     x->is_adopted = false;
-    x->held = x->known = x->sent.n;
+    x->held = x->sent.n < x->firm ? x->sent.n : x->firm; /* drafts may have been wrong */
+    x->known = x->held;
     x->has_begun = false;
-    x->accepted = 0;
+    x->accepted = x->firm = 0;
+    sent_trim(&x->sent, x->held);
     kv_trim(x->kv, x->held);
     grant(s, x);
 }

@@ -94,14 +94,22 @@ enum err weights_open(struct weights *w, struct store *s, const char *model, uin
     return weights_open_held(w, s, model, &h, why);
 }
 
+enum err weights_open_predict(struct weights *w, struct why *why)
+{
+    const struct arch *a = &w->manifest.arch;
+    if (a->n_predict == 0 || !store_holds_layer(w->store, &w->manifest, a->n_layers)) return ERR_OK;
+    return bind_layer(w, &w->predict, a->n_layers, NULL, why);
+}
+
 void weights_close(struct weights *w)
 {
     if (w->all)
         for (uint32_t i = 0; i < w->all_hi - w->all_lo; i++) free(w->all[i].t);
     free(w->all);
     free(w->ends.t);
+    free(w->predict.t);
     w->all = w->layer = NULL;
-    w->ends.t = NULL;
+    w->ends.t = w->predict.t = NULL;
 }
 
 uint64_t weights_bytes(const struct weights *w, uint32_t layer)

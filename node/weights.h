@@ -15,8 +15,9 @@ struct weights {
     /* Layers [all_lo, all_hi) of which something is bound, whole ones too: tensors that are not
      * held have no tiles (NULL); .t is NULL where nothing of a layer is. */
     uint32_t all_lo, all_hi;
-    struct layer *all; /* [all_hi - all_lo] owned */
-    struct layer ends; /* .t NULL when not bound */
+    struct layer *all;    /* [all_hi - all_lo] owned */
+    struct layer ends;    /* .t NULL when not bound */
+    struct layer predict; /* the prediction layer; .t NULL when not bound */
 };
 
 /* Find the model (NULL: the only one) and bind layers [lo, hi); lo == hi binds none; hi may be
@@ -27,6 +28,9 @@ MUST_CHECK enum err weights_open(struct weights *w, struct store *s, const char 
 /* The same of all that h says, parts of layers too. */
 MUST_CHECK enum err weights_open_held(struct weights *w, struct store *s, const char *model,
                                       const struct holding *h, struct why *why);
+/* Bind the prediction layer too, if the model has one and the store holds it; else .predict.t stays
+ * NULL. */
+MUST_CHECK enum err weights_open_predict(struct weights *w, struct why *why);
 void weights_close(struct weights *w);
 
 /* What is bound of a layer (ARCH_ENDS: the ends) in bytes of tiles. */

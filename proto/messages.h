@@ -182,6 +182,7 @@ enum {
     F(rows,         "n",    U,     REQ, 1, ROWS_MAX,            "number of rows")                 \
     F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "counts the session's steps")     \
     F(want,         "w",    U,     REQ, 0, ROWS_MAX,            "rows at the end that the coordinator wants back") \
+    F(drafts,       "dr",   U,     OPT, 0, ROWS_MAX,            "rows at the end that are guesses: the next rows may begin in their place") \
     F(x,            "x",    BIN,   REQ, 1, ACT_BYTES_MAX,       "[rows][hidden] in the model's exchange type")
 #define STEP_DONE_FIELDS(F)                                                                       \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
@@ -254,7 +255,8 @@ enum {
     F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
     F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing") \
     F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection") \
-    F(later,        "late", U,     OPT, 0, 1,                   "it is in no hurry: others go first")
+    F(later,        "late", U,     OPT, 0, 1,                   "it is in no hurry: others go first") \
+    F(draft,        "dr",   U,     OPT, 0, 3,                   "guesses of tokens to come: 0 as the node does, 1 none, 2 by what was said before, 3 by the model's prediction layer")
 #define ASK_PLAN_FIELDS(F)                                                                        \
     F(plan,         "plan", STR,   REQ, 2, 15 << 10,            "JSON: stages and prediction")
 #define ASK_TEXT_FIELDS(F)                                                                        \

@@ -59,6 +59,10 @@ void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)
                 "  %-14s took %.1f s: %" PRIu64 " stage%s lost, %" PRIu64 " rows computed again\n",
                 "healing", json_real_of(s, "heal_ms") / 1e3, heals, heals == 1 ? "" : "s",
                 json_number_of(s, "heal_rows"));
+    uint64_t drafted = json_number_of(s, "drafted");
+    if (drafted > 0)
+        fprintf(f, "  %-14s %" PRIu64 " guessed ahead, %" PRIu64 " were right\n", "tokens", drafted,
+                json_number_of(s, "accepted"));
     fprintf(f, "  %-14s took %.1f ms\n", "picking tokens", json_real_of(s, "pick_ms"));
     json_free(doc);
 }

@@ -186,10 +186,13 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
     static unsigned serial;
     char layers[32], threads[16], context[16], key[FILE_PATH_MAX], log[FILE_PATH_MAX];
     char file[32], words[200];
-    const char *w[WORDS_MAX] = { "swarm-node", "--listen",   "127.0.0.1:0", "--store", n->store,
-                                 "--threads",  threads,      "--layers",    layers,    "--identity",
-                                 key,          "--pause-on", "never",       NULL };
-    int k = 13, pipes[2];
+    const char *w[WORDS_MAX] = { "swarm-node", "--listen", "127.0.0.1:0",
+                                 "--store",    n->store,   "--threads",
+                                 threads,      "--layers", layers,
+                                 "--identity", key,        "--pause-on",
+                                 "never",      "--draft",  n->drafts ? "auto" : "off",
+                                 NULL };
+    int k = 15, pipes[2];
 
     serial++;
     snprintf(layers, sizeof layers, "%u-%u", n->lo, n->hi - 1);

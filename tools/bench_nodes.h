@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -32,6 +33,7 @@ struct bench_node {
     uint32_t lo, hi;           /* layers [lo, hi) */
     uint32_t threads;
     uint32_t context;              /* 0: the model's */
+    bool drafts;                   /* it guesses tokens ahead: as swarm-node does by itself */
     const struct bench_node *join; /* NULL: none */
     /* set by bench_node_start */
     pid_t pid;

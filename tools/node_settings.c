@@ -104,6 +104,14 @@ static enum err check_level(const void *to, struct why *why)
                : fail(why, ERR_USAGE, "that is not error, warn, info or debug");
 }
 
+static enum err check_draft(const void *to, struct why *why)
+{
+    enum draft_mode mode;
+    return draft_mode_parse(&mode, *(const char *const *)to)
+               ? ERR_OK
+               : fail(why, ERR_USAGE, "that is not auto, off, ngram or mtp");
+}
+
 /* --- the table --- */
 
 /* clang-format off */
@@ -194,6 +202,9 @@ static const struct setting table[] = {
       .min = 16 << 20 },
     { .name = "no-prefix", .type = ARG_FLAG, .to = &the.config.no_prefix,
       .help = "forget every conversation when its answer ends" },
+    { .name = "draft", .type = ARG_STR, .to = &the.draft, .value = "HOW",
+      .help = "guess tokens ahead: auto, off, ngram or mtp", .preset = "auto",
+      .check = check_draft },
     { .name = "patience", .type = ARG_U32, .to = &the.config.patience, .value = "S",
       .help = "seconds to wait for others when a node leaves an answer", .preset = "30",
       .min = 1, .max = 3600 },
@@ -282,6 +293,7 @@ static void fill_config(struct node_settings *s)
     fill_neighbour(s, &c->neighbour);
     c->sensors = getenv("SWARM_SENSORS"); /* for tests: a PC of files (docs/neighbour.md) */
     c->has_layers = s->layers.set;
+    if (!draft_mode_parse(&c->draft, s->draft)) abort(); /* it has been checked */
     c->may_move = !s->layers.set && c->ram > 0;
 }
 

@@ -2,6 +2,7 @@
 #include "tools/ask.h"
 
 #include "base/log.h"
+#include "model/draft.h"
 #include "model/sampler.h"
 #include "model/tokenizer.h"
 #include "node/keys.h"
@@ -15,7 +16,7 @@
 
 enum { EXIT_INTERRUPTED = 130 };
 
-static const char *model, *system_text, *swarm_key, *identity;
+static const char *model, *system_text, *swarm_key, *identity, *draft;
 static bool plan_only, is_greedy, later, think_option = true;
 static double temperature = NAN, top_p = NAN, min_p = NAN; /* NaN: not given */
 static uint32_t top_k = UINT32_MAX, max_tokens, patience = 30;
@@ -36,6 +37,8 @@ static const struct arg options[] = {
     { "seed", ARG_U64, &seed, "N", "the same seed, the same answer" },
     { "greedy", ARG_FLAG, &is_greedy, NULL, "always the likeliest token" },
     { "later", ARG_FLAG, &later, NULL, "no hurry: others go first where many ask" },
+    { "draft", ARG_STR, &draft, "HOW",
+      "guess tokens ahead: off, ngram or mtp (default: as the node does)" },
     { "plan", ARG_FLAG, &plan_only, NULL, "explain who would compute what, ask nothing" },
     { "stats", ARG_FLAG, &ask.wants_stats, NULL, "afterwards: speed, and time by stage" },
     { "json", ARG_FLAG, &ask.wants_json, NULL, "one JSON object at the end instead of text" },
@@ -262,6 +265,10 @@ static enum err read_options(struct ask *a, struct why *why)
     q->max_tokens = max_tokens < CONTEXT_MAX ? max_tokens : CONTEXT_MAX;
     q->plan_only = plan_only;
     q->later = later;
+    enum draft_mode mode = DRAFT_AUTO;
+    if (draft && !draft_mode_parse(&mode, draft))
+        return fail(why, ERR_USAGE, "--draft: that is not auto, off, ngram or mtp");
+    q->draft = mode;
     a->system = system_text;
 
     if (is_greedy) temperature = 0;

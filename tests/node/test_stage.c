@@ -472,6 +472,7 @@ static void test_goes_on_from_what_another_left(void **state)
     naive_forward(&w->toy, w->k, 0, w->toy.a.n_layers, N, want);
 
     struct msg o = opening(w, A), m = rows(w, A, 0, 0, N, x, N);
+    m.u.ACT.drafts = N - 1;
     o.u.SESS_OPEN.keeps = 1;
     tell(w, &o);
     assert_int_equal(wait_for(w, 1)->u.SESS_OK.known, 0);
@@ -593,6 +594,67 @@ static void test_sessions_come_first(void **state)
 }
 
 /* Positions are forgotten and computed anew: the same bits. */
+/* Rows come in the place of drafts, and only of those. */
+static void test_drafts(void **state)
+{
+    struct world *w = *state;
+    enum { N = 30, SURE = 20, DRAFTS = 6, RIGHT = 2 };
+    uint8_t *x = random_rows(w, N, 1), *want = malloc(N * w->row_bytes), *wrong;
+    memcpy(want, x, N * w->row_bytes);
+    naive_forward(&w->toy, w->k, 0, w->toy.a.n_layers, N, want);
+    wrong = random_rows(w, N, 2);
+    memcpy(wrong, x, (SURE + 1 + RIGHT) * w->row_bytes);
+
+    struct msg o = opening(w, A), m = rows(w, A, 0, 0, SURE, x, 0);
+    tell(w, &o);
+    wait_for(w, 1);
+    tell(w, &m);
+    wait_for(w, 2);
+    m = rows(w, A, 1, SURE, 1 + DRAFTS, wrong, 1 + DRAFTS);
+    m.u.ACT.drafts = DRAFTS;
+    tell(w, &m);
+    wait_for(w, 4);
+    assert_memory_equal(w->mail[2]->m.u.ACT.x.p, want + SURE * w->row_bytes,
+                        (1 + RIGHT) * w->row_bytes);
+    assert_int_equal(w->mail[2]->m.u.ACT.drafts, 0);
+    uint32_t at = SURE + 1 + RIGHT;
+    m = rows(w, A, 2, at, N - at, x, N - at);
+    m.u.ACT.drafts = 1;
+    tell(w, &m);
+    wait_for(w, 6);
+    assert_memory_equal(w->mail[4]->m.u.ACT.x.p, want + at * w->row_bytes, (N - at) * w->row_bytes);
+
+    /* Whoever goes on from there has none of them. */
+    o = opening(w, B);
+    o.u.SESS_OPEN.adopts = slice_of(A, SESSION_BYTES);
+    tell(w, &o);
+    assert_int_equal(wait_for(w, 7)->u.SESS_OK.held, N - 1);
+    m = rows(w, B, 0, 0, N, x, 1);
+    tell(w, &m);
+    wait_for(w, 9);
+    assert_memory_equal(w->mail[7]->m.u.ACT.x.p, want + (N - 1) * w->row_bytes, w->row_bytes);
+
+    /* What was no draft stays. */
+    m = rows(w, B, 1, 0, 4, x, 0);
+    m.u.ACT.pos = N;
+    m.u.ACT.drafts = 3;
+    tell(w, &m);
+    wait_for(w, 10);
+    m = rows(w, B, 2, 0, 1, x, 0);
+    m.u.ACT.pos = N;
+    tell(w, &m);
+    const struct msg *f = wait_for(w, 11);
+    assert_int_equal(f->type, MSG_SESS_FAIL);
+    assert_int_equal(f->u.SESS_FAIL.code, WIRE_OUT_OF_ORDER);
+    assert_true(says(f->u.SESS_FAIL.text, "position 30 where 34 is next"));
+    m = rows(w, C, 0, 0, 2, x, 0);
+    m.u.ACT.drafts = 3;
+    ends(w, C, &m, WIRE_BAD_MESSAGE, "2 rows");
+    free(x);
+    free(want);
+    free(wrong);
+}
+
 static void test_trim(void **state)
 {
     struct world *w = *state;
@@ -790,6 +852,7 @@ int main(void)
         TEST(test_begins_within_what_is_known),
         TEST(test_sessions_come_first),
         TEST(test_trim),
+        TEST(test_drafts),
         TEST(test_idle_and_gone),
         TEST(test_decode_at_home),
         TEST(test_decode_and_close),

@@ -4,11 +4,13 @@
 #include "node/compute.h"
 
 #include "proto/chain.h"
+#include "tests/sim/draft_sim.h"
 #include "tests/sim/model_sim.h"
 #include "tests/sim/world.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { LAYER_US = 400, HEAD_US = 150, CALL_MIN_US = 40, CALL_MAX_US = 1200, ROWS_A_PASS = 16 };
 
@@ -82,9 +84,14 @@ static enum err run_rows(struct rows_job *j)
 
 static enum err run_next(struct next_job *j)
 {
-    if (!sim_rows_are_real(j->x, 1)) {
+    uint32_t n_context = j->drafting ? j->drafting->n_context : 0;
+    if (!sim_rows_are_real(j->x + n_context * SIM_ROW_BYTES, 1 + next_job_drafts(j))) {
         j->job.bad = (struct nonfinite){ ARCH_ENDS, (uint32_t)j->position - 1 };
         return ERR_NONFINITE;
+    }
+    if (j->drafting) {
+        sim_pick_and_draft(j);
+        return ERR_OK;
     }
     j->token = sim_pick(j->x, &j->sampling, j->position);
     sim_embed(j->token, j->x);
@@ -100,17 +107,24 @@ static bool decode_is_over(const struct decode_job *d)
 
 static enum err run_decode(struct decode_job *d)
 {
+    struct drafting *g = d->next.drafting;
     enum err e = ERR_OK;
     while (!e) {
+        d->rows.n = 1 + next_job_drafts(&d->next);
         e = run_rows(&d->rows);
         d->next.x = d->rows.x;
         d->next.position = d->rows.pos + 1;
+        if (g) g->limit = d->limit - d->n_tokens;
         if (!e) e = run_next(&d->next);
         if (e) d->rows.job.bad = d->next.job.bad;
-        if (!e) d->token[d->n_tokens++] = d->next.token;
+        if (e) break;
+        uint32_t n = g ? g->n_tokens : 1;
+        memcpy(d->token + d->n_tokens, g ? g->token : &d->next.token, n * sizeof *d->token);
+        d->n_tokens += n;
+        d->rows.pos += n;
+        kv_trim(d->rows.kv, d->rows.pos);
         uint64_t us = (uint64_t)(d->n_tokens + 1) * (d->rows.hi - d->rows.lo) * LAYER_US;
-        if (e || decode_is_over(d) || us > DECODE_US) break;
-        d->rows.pos++;
+        if (decode_is_over(d) || us > DECODE_US) break;
     }
     return e;
 }
@@ -190,7 +204,6 @@ void compute_call(struct compute *c, struct call_job *j)
 
 void compute_decode(struct compute *c, struct decode_job *j)
 {
-    j->rows.n = 1;
     j->n_tokens = 0;
     submit(c, &c->rows_q, &j->rows.job, JOB_DECODE_ROWS);
 }

@@ -213,6 +213,12 @@ enum err weights_open_held(struct weights *w, struct store *st, const char *mode
     return ERR_OK;
 }
 
+enum err weights_open_predict(struct weights *w, struct why *why)
+{
+    (void)w, (void)why;
+    return ERR_OK;
+}
+
 const struct manifest *sim_manifest(uint32_t n_layers)
 {
     static struct weights w;

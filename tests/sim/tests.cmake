@@ -2,7 +2,7 @@
 # actors are the product's; libuv, sockets, compute and the model are those of this folder, and
 # libuv is not even linked.
 add_library(sim_world OBJECT sim/scenario.c sim/liar.c sim/asker.c sim/node_sim.c sim/hold_sim.c sim/net_sim.c sim/line_sim.c sim/dial_sim.c
-  sim/uv_sim.c sim/uv_missing.c sim/compute_sim.c sim/model_sim.c sim/disk_sim.c sim/sign_sim.c sim/world.c)
+  sim/uv_sim.c sim/uv_missing.c sim/compute_sim.c sim/draft_sim.c sim/model_sim.c sim/disk_sim.c sim/sign_sim.c sim/world.c)
 target_include_directories(sim_world PRIVATE
   $<TARGET_PROPERTY:PkgConfig::UV,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:PkgConfig::SODIUM,INTERFACE_INCLUDE_DIRECTORIES>)

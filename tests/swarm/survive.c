@@ -1,7 +1,7 @@
 /* survive - ask a question, and do something to a node of its pipeline at a chosen moment.
  *
  *   survive LINK SEED TOKENS QUESTION [--node ID=PID[=ORDERS] ...] [--coordinator FILE]
- *           [--do AT:US:LAYER:WHAT ...]
+ *           [--temperature T] [--do AT:US:LAYER:WHAT ...]
  *
  * When the text of AT tokens has come (0: when the plan is known, so during the prompt) and US more
  * microseconds have passed, the process that computes that layer by the first plan gets the signal
@@ -33,6 +33,7 @@ struct survive {
     } node[NODES_MAX];
     unsigned n_nodes;
     const char *coordinator;
+    double temperature; /* usually so high that the answer has no end */
     struct deed {
         unsigned at, us;
         int layer, number;
@@ -202,6 +203,8 @@ static void read_options(struct survive *s, int argc, char **argv)
             s->node[s->n_nodes++].pid = (pid_t)atoi(pid + 1);
         } else if (strcmp(argv[i], "--coordinator") == 0) {
             s->coordinator = value;
+        } else if (strcmp(argv[i], "--temperature") == 0) {
+            s->temperature = strtod(value, NULL);
         } else if (strcmp(argv[i], "--do") == 0 && s->n_deeds < DEEDS_MAX) {
             struct deed *d = &s->deed[s->n_deeds++];
             if (sscanf(value, "%u:%u:%d:%63[^\n]", &d->at, &d->us, &d->layer, d->order) != 4)
@@ -215,7 +218,7 @@ static void read_options(struct survive *s, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static struct survive s;
+    static struct survive s = { .temperature = 100 };
     struct identity me;
     struct why why;
     struct text asked = { 0 };
@@ -233,13 +236,14 @@ int main(int argc, char **argv)
                                .on_interrupt = on_interrupt };
     if (link_parse(&c.link, argv[1], &why)) return 2;
     read_options(&s, argc, argv);
-    if (s.coordinator) c.patience_ms = 30000; /* else nothing is written down, and tokens come at once */
+    if (s.coordinator)
+        c.patience_ms = 30000; /* else nothing is written down, and tokens come at once */
     text_str(&asked, "{\"messages\":[{\"role\":\"user\",\"content\":");
     json_write_str(&asked, slice_str(argv[4]));
     text_str(&asked, "}]}");
     struct msg_ASK q = { .conversation = slice_of(asked.p, asked.n),
                          .sampling = 31,
-                         .temperature = 100, /* an answer without end */
+                         .temperature = s.temperature,
                          .top_p = 1,
                          .seed = strtoull(argv[2], NULL, 10),
                          .max_tokens = strtoull(argv[3], NULL, 10) };

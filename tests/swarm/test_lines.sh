@@ -2,6 +2,7 @@
 # Three nodes in network namespaces, on lines of 20 and 50 Mbit/s with a delay: an answer and a long
 # prompt, what was predicted and what came.  Needs root and namespaces; else it is skipped (77).
 . "$(dirname "$0")/lib.sh"
+export SWARM_NODE_DRAFT=off # predictions are of tokens that come one at a time
 
 ns=swarm$$
 in_ns() { ip netns exec "$ns-$1" "${@:2}"; }

@@ -3,6 +3,7 @@
 # and on one, within 30 % or 30 ms (medians of some asks).  With "strict" as third argument: within 15 %
 # or 1 ms, at more delays (or those that follow), as a table for docs/planning.md.
 . "$(dirname "$0")/lib.sh"
+export SWARM_NODE_DRAFT=off # predictions are of tokens that come one at a time
 delays=(0 10) asks=3 tokens=24 bound=30 slack=30
 if [ "${3:-}" = strict ]; then
     delays=("${@:4}") asks=5 tokens=24 bound=15 slack=1

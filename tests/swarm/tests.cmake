@@ -21,6 +21,9 @@ set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # 
 add_test(NAME swarm_prefix
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_prefix.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 
+add_test(NAME swarm_draft
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_draft.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+
 # Swarms under bad conditions.
 add_executable(flood swarm/flood.c)
 add_test(NAME swarm_lines
