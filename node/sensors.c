@@ -173,33 +173,60 @@ static void read_heat(struct sensors *s, struct sensed *out)
 
 /* --- memory --- */
 
-/* The folder of this process's cgroup (version 2), below sys/fs/cgroup; "" is the topmost. */
-static void find_cgroup(char out[PATH_MAX], const char *root)
+/* Does the list "cpu,cpuacct:" name this controller?  That of version 2 is empty. */
+static bool is_listed(const char *list, const char *controller)
+{
+    size_t n = strlen(controller);
+    for (const char *p = list;; p++) {
+        if (strncmp(p, controller, n) == 0 && (p[n] == ':' || p[n] == ',')) return true;
+        p += strcspn(p, ",:\n");
+        if (*p != ',') return false;
+    }
+}
+
+/* The folder of this process's cgroup below that of the hierarchy; "" is the topmost. */
+static void find_cgroup(char out[PATH_MAX], const char *root, const char *controller)
 {
     char text[PATH_MAX];
     out[0] = 0;
     if (!slurp(text, sizeof text, root, "proc/self/cgroup")) return;
-    const char *line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
-    if (!line) return;
-    line += *line == '\n' ? 4 : 3;
-    size_t n = strcspn(line, "\n");
-    if (strstr(line, "/..")) n = 0; /* it lies outside of what this container sees */
-    memcpy(out, line, n);
-    out[n] = 0;
+    for (char *save, *line = strtok_r(text, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
+        const char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+        if (!path || !is_listed(list + 1, controller)) continue;
+        if (!strstr(path, "/.."))
+            snprintf(out, PATH_MAX, "%s", path + 1); /* else not ours to see */
+        return;
+    }
 }
 
-/* Calls each with the folder of the cgroup and of those above it. */
-static void for_cgroups(const char *root, void (*each)(void *arg, const char *dir), void *arg)
+static void for_hierarchy(const char *root, const char *controller,
+                          void (*each)(void *arg, const char *dir), void *arg)
 {
-    char group[PATH_MAX], dir[PATH_MAX + 32];
-    find_cgroup(group, root);
+    char group[PATH_MAX], dir[PATH_MAX + 64];
+    find_cgroup(group, root, controller);
     for (;;) {
-        snprintf(dir, sizeof dir, "sys/fs/cgroup%s", group);
+        snprintf(dir, sizeof dir, "sys/fs/cgroup%s%s%s", *controller ? "/" : "", controller, group);
         each(arg, dir);
         char *slash = strrchr(group, '/');
         if (!slash) return;
         *slash = 0;
     }
+}
+
+/* Calls each with the folder of the cgroup and of those above it, of version 2 and 1. */
+static void for_cgroups(const char *root, const char *controller,
+                        void (*each)(void *arg, const char *dir), void *arg)
+{
+    for_hierarchy(root, "", each, arg);
+    for_hierarchy(root, controller, each, arg);
+}
+
+/* The number in the first of two files that is there. */
+static bool number_of(int64_t *out, const char *root, const char *dir, const char *v2,
+                      const char *v1)
+{
+    return number_in(out, root, dir, v2) || number_in(out, root, dir, v1);
 }
 
 struct room {
@@ -214,12 +241,13 @@ static void look_at_limit(void *arg, const char *dir)
     char text[8192];
     int64_t most, now;
     uint64_t file = 0;
-    if (!number_in(&most, r->root, dir, "memory.max")) return; /* "max": none */
-    if (!number_in(&now, r->root, dir, "memory.current") || most <= 0) return;
+    if (!number_of(&most, r->root, dir, "memory.max", "memory.limit_in_bytes")) return;
+    if (!number_of(&now, r->root, dir, "memory.current", "memory.usage_in_bytes")) return;
+    if (most <= 0 || now < 0) return;
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/memory.stat", dir) < (int)sizeof path &&
         slurp(text, sizeof text, r->root, path))
-        (void)find_number(&file, text, "file ");
+        (void)(find_number(&file, text, "file ") || find_number(&file, text, "total_cache "));
     uint64_t used = (uint64_t)now > file ? (uint64_t)now - file : 0;
     uint64_t left = (uint64_t)most > used ? (uint64_t)most - used : 0;
     if ((uint64_t)most < r->all) r->all = (uint64_t)most;
@@ -236,7 +264,7 @@ static void read_memory(const struct sensors *s, struct sensed *out)
         find_number(&r.available, text, "MemAvailable:")) {
         r.all *= 1024;
         r.available *= 1024;
-        for_cgroups(s->root, look_at_limit, &r);
+        for_cgroups(s->root, "memory", look_at_limit, &r);
         out->all = r.all;
         out->available = r.available;
     }
@@ -255,17 +283,22 @@ static void look_at_quota(void *arg, const char *dir)
 {
     struct quota *q = arg;
     char text[64];
-    unsigned long quota, period;
-    if (!slurp_in(text, sizeof text, q->root, dir, "cpu.max")) return;
-    if (sscanf(text, "%lu %lu", &quota, &period) != 2 || !quota || !period) return; /* "max" */
-    unsigned long n = (quota + period - 1) / period;
-    if (q->cores == 0 || n < q->cores) q->cores = (unsigned)n;
+    int64_t quota = 0, period = 0;
+    if (slurp_in(text, sizeof text, q->root, dir, "cpu.max")) {
+        if (sscanf(text, "%" SCNd64 " %" SCNd64, &quota, &period) != 2) return; /* "max": none */
+    } else if (!number_in(&quota, q->root, dir, "cpu.cfs_quota_us") ||
+               !number_in(&period, q->root, dir, "cpu.cfs_period_us")) {
+        return;
+    }
+    if (quota <= 0 || period <= 0 || quota / period > UINT16_MAX) return;
+    int64_t n = quota / period + (quota % period > 0);
+    if (q->cores == 0 || n < (int64_t)q->cores) q->cores = (unsigned)n;
 }
 
 unsigned sensors_cgroup_cores(const char *root)
 {
     struct quota q = { root ? root : "", 0 };
-    for_cgroups(q.root, look_at_quota, &q);
+    for_cgroups(q.root, "cpu", look_at_quota, &q);
     return q.cores;
 }
 

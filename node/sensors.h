@@ -4,7 +4,7 @@
  *     sys/class/hwmon, thermal           the processor's temperature
  *     sys/devices/system/cpu/cpu0        how often it slowed itself down for heat
  *     proc/meminfo, pressure/memory      memory that is available, programs that wait for it
- *     sys/fs/cgroup                      the same of a container
+ *     sys/fs/cgroup                      the same of a container (version 2, and 1)
  *     proc/stat, our own times           what others compute (nice programs, ours too, apart)
  *     sys/class/drm, run/systemd         a screen is on and somebody is logged in before it
  *     proc/interrupts                    keyboard and touchpad, where they have lines of their own

@@ -21,8 +21,7 @@ enum err hours_parse(struct hours *out, const char *text, struct why *why)
     struct hours h;
     const char *p = take_time(&h.from, text);
     p = p && *p == '-' ? take_time(&h.to, p + 1) : NULL;
-    if (!p || *p)
-        return fail(why, ERR_USAGE, "%s: hours are written as 22:00-07:00", text);
+    if (!p || *p) return fail(why, ERR_USAGE, "%s: hours are written as 22:00-07:00", text);
     h.from %= DAY_MINUTES;
     h.to %= DAY_MINUTES;
     *out = h;
@@ -49,6 +48,7 @@ enum {
     EASE_CELSIUS = 8,     /* so much below the limit half the threads are enough, and it is well */
     WAIT_PERCENT = 20,    /* of the time waiting for memory: the PC is short of it */
     MEMORY_SHARE = 20,    /* the part of all memory that is to stay available */
+    PLENTY = 3,           /* times that part: who waits there waits for weights from the disk */
     PERCENT_OF_WELL = 70, /* of busy_percent: it ends below that */
     EASE_MS = 30000,      /* after the last reason for it */
 };
@@ -83,8 +83,10 @@ const char *pause_text(enum pause_reason r)
 static bool is_short(const struct neighbour_rules *r, const struct sensed *s, bool was)
 {
     uint64_t least = r->memory_bytes ? r->memory_bytes : s->all / MEMORY_SHARE;
+    bool may_wait = s->all > 0 && s->available >= least * PLENTY;
     if (was) least += least / 2;
-    return (s->all > 0 && s->available < least) || s->memory_wait_percent >= WAIT_PERCENT;
+    if (s->all > 0 && s->available < least) return true;
+    return s->memory_wait_percent >= WAIT_PERCENT && !may_wait;
 }
 
 static bool is_loaded(const struct neighbour_rules *r, const struct sensed *s, bool was)

@@ -197,6 +197,27 @@ static void test_cores(void **state)
     assert_int_equal(sensors_cgroup_cores(root), 1);
     put("sys/fs/cgroup/cpu.max", "1000 0\n");
     assert_int_equal(sensors_cgroup_cores(root), 1);
+    put("sys/fs/cgroup/cpu.max", "9223372036854775807 9223372036854775807\n");
+    assert_int_equal(sensors_cgroup_cores(root), 1);
+}
+
+/* Version 1: a folder a controller. */
+static void test_old_cgroups(void **state)
+{
+    (void)state;
+    put("proc/self/cgroup", "9:name=systemd:/s\n3:cpu,cpuacct:/c\n4:memory:/m/n\n1:cpuset:/\n");
+    put("sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "-1\n");
+    put("sys/fs/cgroup/cpu/c/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(sensors_cgroup_cores(root), 0);
+    put("sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "250000\n");
+    assert_int_equal(sensors_cgroup_cores(root), 3);
+    put("proc/meminfo", "MemTotal: 16000 kB\nMemAvailable: 4000 kB\n");
+    put("sys/fs/cgroup/memory/m/memory.limit_in_bytes", "3000000\n");
+    put("sys/fs/cgroup/memory/m/memory.usage_in_bytes", "2500000\n");
+    put("sys/fs/cgroup/memory/m/memory.stat", "cache 1\ntotal_cache 700000\n");
+    look(0, 0);
+    assert_int_equal(pc.all, 3000000);
+    assert_int_equal(pc.available, 1200000);
 }
 
 static void stat_file(unsigned user, unsigned nice, unsigned system, unsigned idle)
@@ -291,6 +312,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_heat, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cores, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_old_cgroups, setup, teardown),
         cmocka_unit_test_setup_teardown(test_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_seat, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
