@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICK_MS = 250, RANGES = LIST_MAX / 4 };
+enum { TICK_MS = 250 };
 
-static uint32_t next_rid(struct group *g)
+uint32_t group_next_rid(struct group *g)
 {
     if (++g->rid == 0) g->rid = 1;
     return g->rid;
@@ -52,28 +52,9 @@ struct node_id group_nth(const struct group *g, uint32_t n)
     return g->mate[i].id;
 }
 
-bool group_covers(const struct group *g, uint32_t layer)
-{
-    struct share all = g->own[layer - g->lo];
-    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++) {
-        const struct mate *m = &g->mate[i];
-        if (m->state != MATE_IN) continue;
-        const struct share *s = &m->held[layer - g->lo];
-        for (unsigned w = 0; w < ARCH_EXPERTS_MAX / 64; w++) {
-            all.heads.bit[w] |= s->heads.bit[w];
-            all.experts.bit[w] |= s->experts.bit[w];
-            all.dense.bit[w] |= s->dense.bit[w];
-        }
-    }
-    if (!share_whole(&all, g->a, layer)) return false;
-    for (uint32_t k = 0; k < g->a->n_kv; k++)
-        if (deal_head(g->box.now, layer, k) == SHARE_NOBODY) return false;
-    return true;
-}
-
 /* --- messages out --- */
 
-static void send_close(struct group *g, const struct mate *m, uint32_t number)
+void group_send_close(struct group *g, const struct mate *m, uint32_t number)
 {
     struct msg c = { .type = MSG_SHARE_CLOSE };
     c.u.SHARE_CLOSE.share = slice_of(m->share, SESSION_BYTES);
@@ -102,8 +83,8 @@ static void paid(struct group *g, struct mate *m)
     m->asked_ms = 0;
 }
 
-static enum err send_open(struct group *g, struct mate *m, uint32_t rid, uint32_t number,
-                          const struct uints *parts, uint32_t tokens)
+enum err group_send_open(struct group *g, struct mate *m, uint32_t rid, uint32_t number,
+                         const struct uints *parts, uint32_t tokens)
 {
     struct msg o = { .type = MSG_SHARE_OPEN, .rid = rid };
     o.u.SHARE_OPEN.share = slice_of(m->share, SESSION_BYTES);
@@ -117,39 +98,6 @@ static enum err send_open(struct group *g, struct mate *m, uint32_t rid, uint32_
 }
 
 /* --- a member that is lost --- */
-
-static void tell(struct group_session *x, enum err e, unsigned code, const char *text)
-{
-    if (x->is_lost || (!e && x->is_open)) return;
-    x->is_open = !e;
-    x->is_lost = e != ERR_OK;
-    x->on(x->arg, e, code, text);
-}
-
-/* Does hand i compute head groups of layers [lo, hi)? */
-static bool has_heads(const struct deal *d, unsigned hand, uint32_t lo, uint32_t hi)
-{
-    for (uint32_t l = lo; l < hi; l++)
-        for (uint32_t g = 0; g < d->n_kv; g++)
-            if (deal_head(d, l, g) == hand) return true;
-    return false;
-}
-
-/* Sessions are told from the list's start each time: their owner closes them meanwhile. */
-static void lose_sessions(struct group *g, unsigned hand, uint32_t gen, const char *text)
-{
-    struct group_session *x = g->first;
-    while (x) {
-        bool is_hit =
-            !x->is_lost && x->deal->gen[hand] == gen && has_heads(x->deal, hand, x->lo, x->hi);
-        if (is_hit) {
-            tell(x, ERR_CLOSED, WIRE_LOST_MEMBER, text);
-            x = g->first;
-        } else {
-            x = x->next;
-        }
-    }
-}
 
 static void fail_rounds(struct group *g, unsigned hand, enum err e)
 {
@@ -175,7 +123,7 @@ static void lose(struct group *g, struct mate *m, const char *what)
     node_id_short(id, &m->id);
     snprintf(text, sizeof text, "node %s, which shares layers with this one, %.200s", id, what);
     log_info("%s", text);
-    send_close(g, m, 0);
+    group_send_close(g, m, 0);
     m->state = MATE_AWAY;
     m->retry_ms = now(g) + GROUP_RETRY_MS;
     m->n_owed = 0;
@@ -183,7 +131,7 @@ static void lose(struct group *g, struct mate *m, const char *what)
     if (!was_in) return;
     deal(g); /* the thread must not find it there once its rounds have failed */
     fail_rounds(g, hand, ERR_CLOSED);
-    lose_sessions(g, hand, m->gen, text);
+    group_lose_sessions(g, hand, m->gen, text);
     g->c.on_change(g->c.arg);
 }
 
@@ -195,9 +143,9 @@ static void try_open(struct group *g, struct mate *m)
         !net_is_up(g->c.net, &m->id))
         return;
     random_bytes(m->share, SESSION_BYTES);
-    m->rid = next_rid(g);
+    m->rid = group_next_rid(g);
     m->n_owed = 0;
-    if (send_open(g, m, m->rid, 0, NULL, 0)) return;
+    if (group_send_open(g, m, m->rid, 0, NULL, 0)) return;
     m->state = MATE_OPENING;
 }
 
@@ -290,7 +238,7 @@ static void on_note(struct actor *a, struct note *n)
         return;
     }
     const struct share_work *w = &r->part.work;
-    struct msg q = { .type = MSG_SHARE_WORK, .rid = r->rid = next_rid(g) };
+    struct msg q = { .type = MSG_SHARE_WORK, .rid = r->rid = group_next_rid(g) };
     struct msg_SHARE_WORK *k = &q.u.SHARE_WORK;
     k->share = slice_of(m->share, SESSION_BYTES);
     k->layer = w->layer;
@@ -355,30 +303,15 @@ static bool on_done(struct group *g, struct mate *m, struct mail *in)
 
 /* --- answers to openings --- */
 
-static struct group_session *session_of(struct group *g, unsigned mate, uint32_t rid)
-{
-    for (struct group_session *x = g->first; x; x = x->next)
-        if (x->rid[mate] == rid) return x;
-    return NULL;
-}
-
-static void check_open(struct group_session *x)
-{
-    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++)
-        if (x->rid[i]) return;
-    tell(x, ERR_OK, 0, NULL);
-}
-
 static void on_ok(struct group *g, struct mate *m, const struct mail *in)
 {
     unsigned i = (unsigned)(m - g->mate);
-    struct group_session *x = session_of(g, i, in->m.rid);
+    struct group_session *x = group_session_of(g, i, in->m.rid);
     paid(g, m);
     if (m->state == MATE_OPENING && in->m.rid == m->rid) {
         come_in(g, m);
     } else if (x) {
-        x->rid[i] = 0;
-        check_open(x);
+        group_session_answered(x, i, 0, NULL);
     } /* else: of a session that has been closed meanwhile */
 }
 
@@ -386,7 +319,7 @@ static void on_fail(struct group *g, struct mate *m, const struct mail *in)
 {
     const struct msg_SHARE_FAIL *f = &in->m.u.SHARE_FAIL;
     unsigned i = (unsigned)(m - g->mate);
-    struct group_session *x = in->m.rid ? session_of(g, i, in->m.rid) : NULL;
+    struct group_session *x = in->m.rid ? group_session_of(g, i, in->m.rid) : NULL;
     struct why why;
     if (!x) {
         fail(&why, ERR_CLOSED, "says: %.*s", (int)f->text.n, (const char *)f->text.p);
@@ -394,9 +327,8 @@ static void on_fail(struct group *g, struct mate *m, const struct mail *in)
         return;
     }
     fail(&why, ERR_CLOSED, "%.*s", (int)f->text.n, (const char *)f->text.p);
-    x->rid[i] = 0;
     paid(g, m);
-    tell(x, ERR_FULL, (unsigned)f->code, why.text);
+    group_session_answered(x, i, (unsigned)f->code, why.text);
 }
 
 void group_on_mail(struct group *g, struct mail *in)
@@ -465,143 +397,6 @@ static void on_tick(uv_timer_t *t)
     if (!is_needed) uv_timer_stop(t);
 }
 
-/* --- sessions --- */
-
-void group_heads(const struct group *g, uint32_t lo, uint32_t hi, uint32_t *g_lo, uint32_t *g_hi)
-{
-    const struct deal *d = g->box.now;
-    *g_lo = d->n_kv;
-    *g_hi = 0;
-    for (uint32_t l = lo; l < hi; l++)
-        for (uint32_t k = 0; k < d->n_kv; k++) {
-            if (deal_head(d, l, k) != 0) continue;
-            if (k < *g_lo) *g_lo = k;
-            if (k + 1 > *g_hi) *g_hi = k + 1;
-        }
-    if (*g_lo >= *g_hi) *g_lo = 0, *g_hi = 1; /* of nothing there is no kv */
-}
-
-/* The head groups of layer l that hand computes: one range. */
-static void range_of(const struct deal *d, unsigned hand, uint32_t l, uint32_t *g_lo,
-                     uint32_t *g_hi)
-{
-    *g_lo = *g_hi = 0;
-    for (uint32_t k = 0; k < d->n_kv; k++) {
-        if (deal_head(d, l, k) != hand) continue;
-        if (*g_hi == 0) *g_lo = k;
-        *g_hi = k + 1;
-    }
-}
-
-/* What hand is to keep K and V for; ERR_FULL: in too many pieces for a message. */
-static enum err list_parts(struct uints *out, const struct group_session *x, unsigned hand)
-{
-    uint32_t *last = NULL;
-    out->n = 0;
-    for (uint32_t l = x->lo; l < x->hi; l++) {
-        uint32_t g_lo, g_hi;
-        range_of(x->deal, hand, l, &g_lo, &g_hi);
-        if (g_lo == g_hi) continue;
-        if (last && last[1] == l && last[2] == g_lo && last[3] == g_hi) {
-            last[1] = l + 1;
-            continue;
-        }
-        if (out->n == RANGES * 4) return ERR_FULL;
-        last = out->p + out->n;
-        last[0] = l, last[1] = l + 1, last[2] = g_lo, last[3] = g_hi;
-        out->n += 4;
-    }
-    return ERR_OK;
-}
-
-static enum err open_at(struct group_session *x, unsigned i, uint32_t tokens)
-{
-    struct group *g = x->group;
-    struct uints parts;
-    enum err e = list_parts(&parts, x, 1 + i);
-    if (e || parts.n == 0) return e;
-    uint32_t rid = next_rid(g);
-    e = send_open(g, &g->mate[i], rid, x->number, &parts, tokens);
-    if (!e) x->rid[i] = rid;
-    return e;
-}
-
-/* The thread finds the session by its kv from now on. */
-static void put_place(struct group *g, const struct group_session *x)
-{
-    pthread_mutex_lock(&g->box.lock);
-    g->box.place[g->box.n_places++] = (struct place){ x->kv, x->number };
-    pthread_mutex_unlock(&g->box.lock);
-}
-
-static void remove_place(struct group *g, const struct group_session *x)
-{
-    struct box *b = &g->box;
-    pthread_mutex_lock(&b->lock);
-    uint32_t i = 0;
-    while (b->place[i].kv != x->kv) i++;
-    b->place[i] = b->place[--b->n_places];
-    pthread_mutex_unlock(&b->lock);
-}
-
-struct group_session *group_session_open(struct group *g, const struct kv *kv, uint32_t lo,
-                                         uint32_t hi, uint32_t tokens, group_event *on, void *arg)
-{
-    struct group_session *x = g->n_sessions < GROUP_SESSIONS_MAX ? calloc(1, sizeof *x) : NULL;
-    if (!x) return NULL;
-    x->group = g;
-    x->kv = kv;
-    x->lo = lo;
-    x->hi = hi;
-    x->on = on;
-    x->arg = arg;
-    if (++g->number == 0) g->number = 1;
-    x->number = g->number;
-    x->deal = g->box.now;
-    deal_take(x->deal);
-    x->next = g->first;
-    g->first = x;
-    g->n_sessions++;
-    put_place(g, x);
-    enum err e = ERR_OK;
-    for (unsigned i = 0; i < GROUP_MEMBERS_MAX && !e; i++)
-        if (x->deal->gen[1 + i]) e = open_at(x, i, tokens);
-    x->is_doomed = e != ERR_OK;
-    return x;
-}
-
-void group_session_begin(struct group_session *x)
-{
-    if (x->is_doomed)
-        tell(x, ERR_CLOSED, WIRE_LOST_MEMBER, "a node that shares layers cannot be reached");
-    else
-        check_open(x);
-}
-
-void group_session_close(struct group_session *x)
-{
-    if (!x) return;
-    struct group *g = x->group;
-    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++) {
-        struct mate *m = &g->mate[i];
-        if (m->state == MATE_IN && x->deal->gen[1 + i] == m->gen &&
-            has_heads(x->deal, 1 + i, x->lo, x->hi))
-            send_close(g, m, x->number);
-    }
-    remove_place(g, x);
-    struct group_session **at = &g->first;
-    while (*at != x) at = &(*at)->next;
-    *at = x->next;
-    g->n_sessions--;
-    deal_drop(x->deal);
-    free(x);
-}
-
-struct sharer *group_session_sharer(const struct group_session *x)
-{
-    return x->deal->has_members ? &x->deal->sharer : NULL;
-}
-
 /* --- life --- */
 
 static enum err open_parts(struct group *g)
@@ -660,7 +455,7 @@ void group_stop(struct group *g)
     g->stopping = true;
     for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++)
         if (g->mate[i].state == MATE_IN || g->mate[i].state == MATE_OPENING)
-            send_close(g, &g->mate[i], 0);
+            group_send_close(g, &g->mate[i], 0);
     pthread_mutex_lock(&g->box.lock);
     g->box.is_closed = true;
     pthread_mutex_unlock(&g->box.lock);

@@ -71,8 +71,11 @@ void group_on_peer(struct group *g, const struct node_id *id, bool up, const cha
 /* Members that are IN; the i-th of them. */
 uint32_t group_n(const struct group *g);
 struct node_id group_nth(const struct group *g, uint32_t i);
-/* Is every part of layer held by us or somebody who is IN? */
+/* Is every part of layer held by us or somebody who is IN?  If not, what is lacking, in words. */
 bool group_covers(const struct group *g, uint32_t layer);
+void group_lacks(const struct group *g, uint32_t layer, char *out, size_t size);
+/* The longest run [*lo, *hi) of layers that are: what may be announced. */
+void group_served(const struct group *g, uint32_t *lo, uint32_t *hi);
 
 /* --- sessions --- */
 

@@ -1,8 +1,10 @@
 /* group_impl.h - what the files of the group share; nobody else includes it.
  *
- *     group.c       members, rounds on their way, what is said and heard
- *     group_deal.c  who computes which head groups
- *     group_ask.c   the compute thread's side
+ *     group.c          members, rounds on their way, what is said and heard
+ *     group_session.c  sessions, and the members that keep K and V of them
+ *     group_deal.c     who computes which head groups
+ *     group_cover.c    what all of them together can compute
+ *     group_ask.c      the compute thread's side
  *
  * The box is the mailbox of the compute thread: its lock is held for a few instructions.  What a
  * deal says never changes; who uses one holds a count of it. */
@@ -119,6 +121,21 @@ struct group {
     struct box box;
     struct asking *asking; /* owned: the thread's own state */
 };
+
+/* --- group.c --- */
+uint32_t group_next_rid(struct group *g);
+MUST_CHECK enum err group_send_open(struct group *g, struct mate *m, uint32_t rid, uint32_t number,
+                                    const struct uints *parts, uint32_t tokens);
+void group_send_close(struct group *g, const struct mate *m, uint32_t number);
+
+/* --- group_session.c --- */
+/* The session whose SHARE_OPEN to this member had that number; NULL: none. */
+struct group_session *group_session_of(struct group *g, unsigned mate, uint32_t rid);
+/* The member has answered it; code 0: well. */
+void group_session_answered(struct group_session *x, unsigned mate, unsigned code,
+                            const char *text);
+/* Those whose head groups the hand computes. */
+void group_lose_sessions(struct group *g, unsigned hand, uint32_t gen, const char *text);
 
 /* --- group_deal.c --- */
 /* ERR_NOMEM. */

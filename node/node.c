@@ -54,12 +54,13 @@ static void settle_join(struct node *n, const struct node_id *id);
 static void describe_services(const struct node *n, struct record_body *r)
 {
     const struct services *v = &n->services;
-    const struct weights *w = &v->weights;
+    uint32_t lo, hi;
+    services_served(v, &lo, &hi);
     bool leaves = n->is_moving || n->is_draining || node_is_paused(n);
     r->state = leaves ? RECORD_DRAINING : RECORD_ACTIVE;
     r->ends = v->coordinator != NULL;
-    if (w->lo == w->hi) return;
-    r->layers = (struct uints){ .n = 2, .p = { w->lo, w->hi } };
+    if (lo == hi) return;
+    r->layers = (struct uints){ .n = 2, .p = { lo, hi } };
     if (n->is_moving && n->holding.lo < n->holding.hi)
         r->coming = (struct uints){ .n = 2, .p = { n->holding.lo, n->holding.hi } };
     r->layer_us = v->pace.layer_us;

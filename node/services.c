@@ -97,15 +97,45 @@ static bool leads_others(const struct services *s)
     return s->c.shares ? lo < hi : hi - lo > s->weights.hi - s->weights.lo;
 }
 
+/* Say it when layers can be served no more, or again; they are announced so. */
+static void on_group(void *arg)
+{
+    struct services *s = arg;
+    uint32_t lo, hi, led_lo, led_hi;
+    char lack[120];
+    services_served(s, &lo, &hi);
+    holding_led(&s->weights.held, &led_lo, &led_hi);
+    if (lo != s->served_lo || hi != s->served_hi) {
+        if (lo < hi) log_info("serving layers %u-%u with %u others", lo, hi - 1, group_n(s->group));
+        uint32_t first = lo < hi && lo == led_lo ? hi : led_lo;
+        if (first < led_hi && !group_covers(s->group, first)) {
+            group_lacks(s->group, first, lack, sizeof lack);
+            log_warn("not all layers are served: %s", lack);
+        }
+    }
+    s->served_lo = lo;
+    s->served_hi = hi;
+    s->c.on_change(s->c.arg);
+}
+
+void services_served(const struct services *s, uint32_t *lo, uint32_t *hi)
+{
+    *lo = s->weights.lo;
+    *hi = s->weights.hi;
+    if (s->group) group_served(s->group, lo, hi);
+}
+
 static enum err open_group(struct services *s)
 {
+    s->served_lo = s->weights.lo;
+    s->served_hi = s->weights.hi;
     struct group_config gc = { .hub = s->c.hub,
                                .net = s->c.net,
                                .weights = &s->weights,
                                .me = s->c.me,
                                .counters = s->c.counters,
-                               .arg = s->c.arg,
-                               .on_change = s->c.on_change };
+                               .arg = s,
+                               .on_change = on_group };
     return group_open(&s->group, &gc);
 }
 

@@ -60,9 +60,10 @@ struct services {
     const char *no_coordinator; /* then why */
     uint32_t context;
     uint64_t kv_bytes, prefix_bytes;
-    struct group *group;   /* those who share our layers; NULL: nobody does */
-    struct nearby *nearby; /* who that is to be; NULL: nobody */
-    struct member *member; /* what we compute of others' layers */
+    uint32_t served_lo, served_hi; /* as announced last, with a group */
+    struct group *group;           /* those who share our layers; NULL: nobody does */
+    struct nearby *nearby;         /* who that is to be; NULL: nobody */
+    struct member *member;         /* what we compute of others' layers */
     struct compute *compute;
     struct pace pace; /* how fast it computes */
     struct stage_server *stage;
@@ -77,6 +78,8 @@ MUST_CHECK enum err services_load(struct services *s, const struct services_conf
                                   struct why *why);
 /* Start computing and serving; s->c has hub, net, peers and workers by now. */
 MUST_CHECK enum err services_open(struct services *s, struct why *why);
+/* Layers [*lo, *hi) that can be computed now, by this node and those who share them. */
+void services_served(const struct services *s, uint32_t *lo, uint32_t *hi);
 /* Take nothing new on; is there nothing left that others wait for? */
 void services_drain(struct services *s);
 bool services_are_idle(const struct services *s);

@@ -63,8 +63,9 @@ static unsigned check_open(struct stage_server *s, const struct mail *m, struct 
     }
     for (uint32_t l = (uint32_t)o->layer_lo; s->c.group && l < o->layer_hi; l++) {
         if (group_covers(s->c.group, l)) continue;
-        fail(why, ERR_NOTFOUND, "nobody who shares layer %u with node %s holds the rest of it", l,
-             me);
+        char lack[120];
+        group_lacks(s->c.group, l, lack, sizeof lack);
+        fail(why, ERR_NOTFOUND, "node %s cannot serve: %s", me, lack);
         return WIRE_LOST_MEMBER;
     }
     if (o->max_tokens > s->c.context) {
