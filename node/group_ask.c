@@ -3,6 +3,7 @@
 
 #include "proto/messages.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -277,6 +278,8 @@ static enum err on_ask(struct sharer *s, const struct share_ask *q, bool *away)
         if (k->now->gen[h]) e = ask_hand(g, q, k->who, h, NULL);
     for (size_t i = 0; i < (size_t)q->n * q->width; i++)
         away[i] = k->who[i] != 0 && k->who[i] != SHARE_NOBODY;
+    /* Where the loop has no processor of its own it would send only when we wait for the answer. */
+    if (k->n_live > 0) (void)sched_yield();
     k->asked_ns = uv_hrtime();
     return e;
 }
