@@ -37,6 +37,23 @@ void holding_span(const struct holding *h, uint32_t *lo, uint32_t *hi)
     if (none || h->hi > *hi) *hi = h->hi;
 }
 
+_Static_assert((int)PART_TRUNK == SHARD_TRUNK && (int)PART_HEADS == SHARD_HEADS &&
+                   (int)PART_EXPERTS == SHARD_EXPERT && (int)PART_DENSE == SHARD_DENSE,
+               "on the wire they are the shards");
+
+struct slice holding_wire(const struct holding *h, uint8_t *out)
+{
+    uint32_t n = h->parts.n < PARTS_WIRE_MAX ? h->parts.n : PARTS_WIRE_MAX;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct part *p = &h->parts.p[i];
+        struct record_part one = { p->lo, p->hi, (enum record_part_kind)p->kind, p->item_lo,
+                                   p->item_hi };
+        record_part_put(out + (size_t)i * PART_BYTES, &one);
+    }
+    return slice_of(out, (size_t)n * PART_BYTES);
+}
+
 void holding_pin(struct store_pin *pin, const struct holding *h)
 {
     for (uint32_t l = h->lo; l < h->hi; l++) pin->layer[l] = true;

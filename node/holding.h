@@ -2,6 +2,7 @@
 #ifndef NODE_HOLDING_H
 #define NODE_HOLDING_H
 
+#include "proto/directory.h"
 #include "store/care.h"
 
 enum { HOLDING_TEXT = PARTS_TEXT + 64 };
@@ -28,6 +29,10 @@ bool holding_has(const struct holding *h, uint32_t layer, enum shard_kind kind, 
 void holding_led(const struct holding *h, uint32_t *lo, uint32_t *hi);
 /* From the first to the last layer of which anything is held. */
 void holding_span(const struct holding *h, uint32_t *lo, uint32_t *hi);
+
+/* The parts as a record announces them, the first PARTS_WIRE_MAX ranges; out [PARTS_WIRE_MAX *
+ * PART_BYTES], borrowed by what is returned. */
+struct slice holding_wire(const struct holding *h, uint8_t *out);
 
 /* Bytes that all of it takes in a store. */
 uint64_t holding_bytes(const struct manifest *m, const struct holding *h);

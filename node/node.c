@@ -51,14 +51,15 @@ static void settle_join(struct node *n, const struct node_id *id);
 
 /* --- 2: whom it talks to --- */
 
-static void describe_services(const struct node *n, struct record_body *r)
+static void describe_services(struct node *n, struct record_body *r)
 {
-    const struct services *v = &n->services;
+    struct services *v = &n->services;
     uint32_t lo, hi;
     services_served(v, &lo, &hi);
     bool leaves = n->is_moving || n->is_draining || node_is_paused(n);
     r->state = leaves ? RECORD_DRAINING : RECORD_ACTIVE;
     r->ends = v->coordinator != NULL;
+    services_describe_parts(v, r);
     if (lo == hi) return;
     r->layers = (struct uints){ .n = 2, .p = { lo, hi } };
     if (n->is_moving && n->holding.lo < n->holding.hi)

@@ -125,6 +125,16 @@ void services_served(const struct services *s, uint32_t *lo, uint32_t *hi)
     if (s->group) group_served(s->group, lo, hi);
 }
 
+void services_describe_parts(struct services *s, struct record_body *r)
+{
+    const struct pace *p = &s->pace;
+
+    r->parts = holding_wire(&s->weights.held, s->parts);
+    if (p->heads_us || p->expert_us || p->dense_us)
+        r->piece_us = (struct uints){ 3, { p->heads_us, p->expert_us, p->dense_us } };
+    if (s->group && group_n(s->group)) r->together = 1 + group_n(s->group);
+}
+
 static enum err open_group(struct services *s)
 {
     s->served_lo = s->weights.lo;

@@ -29,7 +29,7 @@ static uint32_t gather(const struct trips *t, struct trip out[RTTS_MAX])
     for (uint32_t i = 0; i < directory_n(d); i++) {
         const struct entry *e = directory_nth(d, i);
         struct trip trip = { .us = net_rtt_us(t->net, &e->id) };
-        if (trip.us == UINT32_MAX || e->body.layers.n == 0 || node_id_equal(&e->id, &t->me))
+        if (trip.us == UINT32_MAX || (e->body.layers.n == 0 && e->body.parts.n == 0) || node_id_equal(&e->id, &t->me))
             continue;
         memcpy(trip.id, e->id.b, ID_PART);
         if (n == RTTS_MAX) {

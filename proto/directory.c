@@ -63,13 +63,59 @@ static enum err check_ranges(const struct uints *l, struct why *why)
     return ERR_OK;
 }
 
+uint32_t record_n_parts(const struct record_body *b)
+{
+    return (uint32_t)(b->parts.n / PART_BYTES);
+}
+
+static uint32_t get16(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 8 | p[1];
+}
+
+struct record_part record_part_nth(const struct record_body *b, uint32_t i)
+{
+    const uint8_t *p = b->parts.p + (size_t)i * PART_BYTES;
+    return (struct record_part){ .lo = get16(p),
+                                 .hi = get16(p + 2),
+                                 .kind = (enum record_part_kind)p[4],
+                                 .item_lo = get16(p + 5),
+                                 .item_hi = get16(p + 7) };
+}
+
+void record_part_put(uint8_t out[PART_BYTES], const struct record_part *p)
+{
+    const uint32_t v[4] = { p->lo, p->hi, p->item_lo, p->item_hi };
+
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t *to = out + 2 * i + (i > 1);
+        to[0] = (uint8_t)(v[i] >> 8);
+        to[1] = (uint8_t)v[i];
+    }
+    out[4] = (uint8_t)p->kind;
+}
+
+static enum err check_parts(const struct record_body *b, struct why *why)
+{
+    if (b->parts.n % PART_BYTES) return fail(why, ERR_RANGE, "parts of layers that are cut off");
+    for (uint32_t i = 0; i < record_n_parts(b); i++) {
+        struct record_part p = record_part_nth(b, i);
+        if (p.lo >= p.hi || p.hi > LAYER_MAX || (unsigned)p.kind >= PART_KINDS ||
+            p.item_lo >= p.item_hi || p.item_hi > PART_ITEMS_MAX)
+            return fail(why, ERR_RANGE, "parts of layers that there are not");
+    }
+    return ERR_OK;
+}
+
 static enum err check_layers(const struct record_body *b, struct why *why)
 {
     enum err e = check_ranges(&b->layers, why);
     if (!e) e = check_ranges(&b->gives, why);
     if (!e) e = check_ranges(&b->coming, why);
+    if (!e) e = check_parts(b, why);
     if (e) return e;
-    if ((b->layers.n > 0 || b->ends || b->gives.n > 0 || b->coming.n > 0 || b->gives_ends) &&
+    if ((b->layers.n > 0 || b->ends || b->gives.n > 0 || b->coming.n > 0 || b->parts.n > 0 ||
+         b->gives_ends) &&
         b->model.n == 0)
         return fail(why, ERR_RANGE, "layers without a model");
     return ERR_OK;

@@ -11,8 +11,8 @@
  * the life that it states, by our clock alone: a node that has vanished is forgotten after that.
  *   3. Addresses have a port and are no multicast, broadcast, unspecified or IPv4-mapped ones.
  *      Loopback and private ones are allowed here: whoever knows how a record came filters them.
- *   4. Layers (held, and given) are pairs lo < hi, ascending, not overlapping; layers or ends name a
- *      model.
+ *   4. Layers (held, and given) are pairs lo < hi, ascending, not overlapping; layers or ends name
+ * a model. So do parts of layers: whole ranges, none empty, of kinds and items that there are.
  *   5. Round trips are whole and in ascending order of ids, each once.
  *   6. One seq has one content.  Two that differ, both signed, are equivocation: the id is dropped
  *      and nothing is believed of it for DIRECTORY_BAN_S.  (So seq must grow faster than a node
@@ -50,6 +50,18 @@ MUST_CHECK enum err record_make(const struct identity *me, const struct swarm_ke
 /* The signature alone, of a body that is encoded already. */
 void record_sign(const struct identity *me, const struct swarm_key *swarm, struct slice body,
                  uint8_t sig[SIG_BYTES]);
+
+/* A range of parts of layers, as in a record's `parts`. */
+enum record_part_kind { PART_TRUNK, PART_HEADS, PART_EXPERTS, PART_DENSE, PART_KINDS };
+struct record_part {
+    uint32_t lo, hi; /* layers [lo, hi) */
+    enum record_part_kind kind;
+    uint32_t item_lo, item_hi; /* [item_lo, item_hi) */
+};
+uint32_t record_n_parts(const struct record_body *b);
+/* The i-th; of a record that was checked, or of bytes that record_part_put wrote. */
+struct record_part record_part_nth(const struct record_body *b, uint32_t i);
+void record_part_put(uint8_t out[PART_BYTES], const struct record_part *p);
 
 struct directory;
 /* Of one swarm: records of another do not verify in it. */

@@ -39,6 +39,9 @@ enum {
     SHARE_PICKS_MAX = 1 << 18, /* bytes of the experts chosen for all rows */
     RTT_BYTES = 12,         /* a round trip in a record */
     RTTS_MAX = 16,
+    PART_BYTES = 9,         /* a range of parts of layers in a record */
+    PARTS_WIRE_MAX = 48,
+    PART_ITEMS_MAX = 1024,  /* head groups, experts, dense parts of a layer */
     CONTEXT_MAX = 1 << 20,
     LAYER_MAX = 256,
     LIST_MAX = 32,          /* largest count of any list field */
@@ -308,6 +311,9 @@ enum {
     F(layers,       "l",    UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: whole layers held; when joining: those to come") \
     F(ends,         "ends", U,     OPT, 0, 1,                   "holds the ends: can coordinate") \
     F(coming,       "cm",   UINTS, OPT, 0, 2,                   "lo, hi: layers it fetches, to serve them instead") \
+    F(parts,        "pt",   BIN,   OPT, PART_BYTES, PARTS_WIRE_MAX * PART_BYTES, "parts of other layers held: of each range layers lo, hi, kind, items lo, hi, big endian, the kind in one byte (0 trunk, 1 head groups, 2 experts, 3 dense parts), the others in two") \
+    F(piece_us,     "pu",   UINTS, OPT, 0, 3,                   "microseconds that a head group, an expert, a dense part takes for one token") \
+    F(together,     "tg",   U,     OPT, 0, 64,                  "so many nodes compute these layers together, this one included") \
     F(gives,        "gv",   UINTS, OPT, 0, RANGES_MAX,          "lo, hi, lo, hi ...: layers whose tiles it gives") \
     F(gives_ends,   "ge",   U,     OPT, 0, 1,                   "it gives the ends' tiles, and the tokenizer's") \
     F(layer_us,     "d",    U,     OPT, 0, UINT32_MAX,          "microseconds a layer takes for one token") \

@@ -95,7 +95,7 @@ static void add_rows(const struct bench_session *s, struct rounds *r, uint32_t l
               all / 1e6);
     for (int p = 0; p < PARTS; p++) {
         double took = bench_median(r->part[p], rounds), least = bytes[p] / (all / read);
-        if (took > 0 && (bytes[p] > 0 || p == PART_REST))
+        if (took > 0 && (bytes[p] > 0 || p == SPENT_REST))
             bench_add(&b, "ms", least * 1e3, took * 1e3, least / took, "%s: %s", who,
                       bench_part_name((enum bench_part)p));
     }

@@ -73,9 +73,9 @@ static void on_lap(void *arg, uint32_t layer, enum stage_part done)
     struct bench_session *s = arg;
 
     switch (done) {
-    case STAGE_ENTER: ended(s, PART_REST); break;
-    case STAGE_ATTENTION: ended(s, PART_ATTENTION); break;
-    case STAGE_MLP: ended(s, arch_is_moe(s->arch, layer) ? PART_MOE : PART_DENSE); break;
+    case STAGE_ENTER: ended(s, SPENT_REST); break;
+    case STAGE_ATTENTION: ended(s, SPENT_ATTENTION); break;
+    case STAGE_MLP: ended(s, arch_is_moe(s->arch, layer) ? SPENT_MOE : SPENT_DENSE); break;
     }
 }
 
@@ -97,7 +97,7 @@ static bool forward(struct bench_session *s, uint32_t n)
     if (!e)
         e = stage_forward_shared(s->local.stage, 0, s->arch->n_layers, s->rows, n, s->x, s->sharer,
                                  &bad);
-    ended(s, PART_REST);
+    ended(s, SPENT_REST);
     if (e) failed(s, e, "a step through the layers");
     return !e;
 }
@@ -108,7 +108,7 @@ static void head(struct bench_session *s, uint32_t first, uint32_t n)
 
     enum err e =
         ends_logits(s->local.ends, s->x + first * arch_row_bytes(s->arch), n, s->logits, &bad);
-    ended(s, PART_HEAD);
+    ended(s, SPENT_HEAD);
     if (e) failed(s, e, "the logits");
 }
 
@@ -153,11 +153,11 @@ static enum bench_part part_of(const struct tensor_spec *t)
     case T_SHARED_DOWN:
     case T_EXPERT_GATE:
     case T_EXPERT_UP:
-    case T_EXPERT_DOWN: return PART_MOE;
+    case T_EXPERT_DOWN: return SPENT_MOE;
     case T_DENSE_GATE:
     case T_DENSE_UP:
-    case T_DENSE_DOWN: return PART_DENSE;
-    default: return PART_ATTENTION;
+    case T_DENSE_DOWN: return SPENT_DENSE;
+    default: return SPENT_ATTENTION;
     }
 }
 
@@ -178,12 +178,12 @@ void bench_session_bytes(const struct bench_session *s, double bytes[PARTS])
             struct tensor_spec t = arch_spec(a, l, i);
             struct tiling g = tiling_of(t.type, t.rows, t.cols);
             enum bench_part part = part_of(&t);
-            if (part == PART_MOE && !arch_is_moe(a, l)) part = PART_DENSE; /* its norms */
+            if (part == SPENT_MOE && !arch_is_moe(a, l)) part = SPENT_DENSE; /* its norms */
             if (t.shard != SHARD_EXPERT || t.item < experts)
                 bytes[part] += (double)g.groups * (double)g.group_bytes;
         }
-    bytes[PART_HEAD] = (double)arch_token_bytes(a, ARCH_ENDS);
-    for (uint32_t i = 0; i < s->batch; i++) kv_each(s->kv[i], add_bytes, &bytes[PART_ATTENTION]);
+    bytes[SPENT_HEAD] = (double)arch_token_bytes(a, ARCH_ENDS);
+    for (uint32_t i = 0; i < s->batch; i++) kv_each(s->kv[i], add_bytes, &bytes[SPENT_ATTENTION]);
 }
 
 double bench_session_flop(const struct bench_session *s, uint32_t n)

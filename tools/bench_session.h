@@ -9,11 +9,11 @@ struct sharer;
 
 /* What a step spends its time on. */
 enum bench_part {
-    PART_ATTENTION, /* norm to residual, all layers */
-    PART_DENSE,     /* MLPs of dense layers */
-    PART_MOE,       /* router, experts and shared expert */
-    PART_HEAD,      /* output head */
-    PART_REST,      /* embedding, conversions */
+    SPENT_ATTENTION, /* norm to residual, all layers */
+    SPENT_DENSE,     /* MLPs of dense layers */
+    SPENT_MOE,       /* router, experts and shared expert */
+    SPENT_HEAD,      /* output head */
+    SPENT_REST,      /* embedding, conversions */
     PARTS,
 };
 const char *bench_part_name(enum bench_part p);

@@ -303,7 +303,7 @@ static void run(void *arg)
         bench_session_prefill(s, tokens, chunk);
         hash = mix(hash, s->x, row * ((tokens - 1) % chunk + 1));
     }
-    double sum = s->part[PART_ATTENTION] + s->part[PART_DENSE] + s->part[PART_MOE];
+    double sum = s->part[SPENT_ATTENTION] + s->part[SPENT_DENSE] + s->part[SPENT_MOE];
     if (t->n < ROUNDS_MAX) t->seconds[t->n++] = sum / (t->prompt ? 1 : steps);
     t->busy[LEADER] += worked(0) - before[LEADER];
     t->busy[MEMBER] += worked(t->j->child) - before[MEMBER];

@@ -218,6 +218,51 @@ static enum err make_with_addr(const char *bytes, size_t n)
     return record_make(&me, swarm_key_public(), &b, r.p, sizeof r.p, &r.n);
 }
 
+static enum err make_with_parts(const uint8_t *bytes, size_t n, bool named)
+{
+    struct record_body b = body_at(5, NOW);
+    struct identity me;
+    uint8_t out[RECORD_BYTES_MAX];
+    size_t len;
+
+    node(&me, 1);
+    b.parts = slice_of(bytes, n);
+    if (!named) {
+        b.model = slice_of(NULL, 0);
+        b.layers.n = 0;
+    }
+    enum err e = record_make(&me, swarm_key_public(), &b, out, sizeof out, &len);
+    identity_fini(&me);
+    return e;
+}
+
+static void test_parts(void **state)
+{
+    (void)state;
+    static const struct record_part good = { 3, 46, PART_EXPERTS, 64, 128 }, bad[] = {
+        { 3, 3, PART_EXPERTS, 64, 128 },   { 9, 3, PART_EXPERTS, 64, 128 },
+        { 3, 257, PART_EXPERTS, 64, 128 }, { 3, 46, PART_KINDS, 64, 128 },
+        { 3, 46, PART_HEADS, 4, 4 },       { 3, 46, PART_EXPERTS, 64, 1025 },
+    };
+    uint8_t bytes[PARTS_WIRE_MAX * PART_BYTES];
+
+    for (size_t i = 0; i < PARTS_WIRE_MAX; i++) record_part_put(bytes + i * PART_BYTES, &good);
+    struct record_body b = { .parts = slice_of(bytes, sizeof bytes) };
+    assert_int_equal(record_n_parts(&b), PARTS_WIRE_MAX);
+    for (uint32_t i = 0; i < PARTS_WIRE_MAX; i++) {
+        struct record_part p = record_part_nth(&b, i);
+        assert_memory_equal(&p, &good, sizeof p);
+    }
+    assert_int_equal(make_with_parts(bytes, sizeof bytes, true), ERR_OK);
+    assert_int_equal(make_with_parts(bytes, PART_BYTES, false), ERR_RANGE); /* of which model? */
+    for (size_t n = 1; n < PART_BYTES; n++)
+        assert_int_equal(make_with_parts(bytes, PART_BYTES + n, true), ERR_RANGE);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        record_part_put(bytes + PART_BYTES, &bad[i]);
+        assert_int_equal(make_with_parts(bytes, 2 * PART_BYTES, true), ERR_RANGE);
+    }
+}
+
 static enum err make_with_rtts(const char *bytes, size_t n)
 {
     struct record_body b = body_at(1, NOW);
@@ -482,6 +527,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_directory, close_directory)
     const struct CMUnitTest tests[] = {
+        TEST(test_parts),
         TEST(test_news_and_repetitions),
         TEST(test_forged_and_damaged),
         TEST(test_clocks),
