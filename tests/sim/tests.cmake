@@ -58,6 +58,7 @@ sim_mutant(no_close node/pipeline_open.c "s/if (p->state != OPENING && p->state 
 sim_mutant(swallowed node/pipeline.c "s/if (p->step.d->step % STEPS_RING..want > 0) {/if (false) {/")
 sim_mutant(not_again node/coordinator.c "s/r->n_sent = 0/r->n_sent += 0/")
 sim_mutant(said_twice node/asker.c "s/r->n_heard = n_heard/r->n_heard = 0 * n_heard/")
+sim_mutant(drafts_stay node/stage_open.c "s/x->sent.n < x->firm ? x->sent.n : x->firm/x->sent.n/")
 sim_mutant(forged proto/directory.c "s/if (!identity_verify(.*$/if (false)/")
 sim_mutant(wrong_blocks node/prefix.c
   "s/uint32_t pos = (j->first + i) . PREFIX_BLOCK/uint32_t pos = (j->first + (j->is_load ? i : 0)) * PREFIX_BLOCK/")

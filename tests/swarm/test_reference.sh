@@ -50,6 +50,7 @@ done
 expected=$src/tests/fixtures/atlas-expected.safetensors
 convert "$src/models/atlas" atlas:f32 --type f32 --exchange f32 --kv f32
 check atlas:f32 "$expected" 22 --max 5e-4 --greedy
+"$bin/predict_logits" "$dir/store" atlas:f32 "$expected" || failed=1
 convert "$src/models/atlas" atlas:q80 --type q80
 check atlas:q80 "$expected" 22 --greedy
 convert "$src/models/atlas" atlas:q40 --type q40

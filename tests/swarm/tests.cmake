@@ -45,6 +45,8 @@ add_executable(compare_logits swarm/compare_logits.c)
 target_link_libraries(compare_logits PRIVATE store m)
 add_executable(divergence swarm/divergence.c ${CMAKE_SOURCE_DIR}/tools/eval_model.c ${CMAKE_SOURCE_DIR}/tools/local.c)
 target_link_libraries(divergence PRIVATE node m)
+add_executable(predict_logits swarm/predict_logits.c ${CMAKE_SOURCE_DIR}/tools/local.c)
+target_link_libraries(predict_logits PRIVATE node m)
 add_test(NAME reference_logits
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_reference.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 
