@@ -1,7 +1,8 @@
 #include "model/depth.h"
 
 enum {
-    PLAIN_FIRST = 2,  /* trips without drafts before the first with */
+    PLAIN_FIRST = 2,  /* trips without drafts before the first with, */
+    HOME_FIRST = 16,  /* and where nothing travels: a short answer is over before it pays */
     PLAIN_EVERY = 32, /* then one in so many */
     PLAIN_MEAN = 16,  /* their time is a mean of about so many */
     SEEN_MAX = 48,    /* drafts remembered, of a source and bin */
@@ -12,8 +13,9 @@ enum {
 };
 static const double PRIOR = 2;          /* what was believed before counts as so many drafts */
 static const double DRAFT_SHARE = 0.05; /* of a trip, believed of a draft's time, */
-static const double HOME_SHARE = 0.5;   /* and where nothing travels */
-static const double GAIN_LEAST = 1.02;  /* worth it */
+static const double HOME_SHARE = 0.6;   /* and where nothing travels */
+static const double GAIN_LEAST = 1.02;  /* worth it, */
+static const double HOME_LEAST = 1.1;   /* where a trip is so short that its time is uncertain */
 static const double SAVED_MAX = 10;     /* trips: what was gained long ago pays for no loss */
 static const double HICCUP = 3;         /* times the usual: the machine did something else */
 
@@ -107,14 +109,15 @@ static uint32_t best(const struct depth *d, uint32_t source, uint32_t most, doub
         *gain = g;
         n = k;
     }
-    return *gain >= GAIN_LEAST ? n : 0;
+    return *gain >= (d->is_home ? HOME_LEAST : GAIN_LEAST) ? n : 0;
 }
 
 uint32_t depth_choose(struct depth *d, uint32_t source, uint32_t most, double *gain)
 {
     struct depth_source *s = &d->source[source];
     *gain = 1;
-    if (most == 0 || d->n_plain < PLAIN_FIRST || d->n_drafted >= PLAIN_EVERY) return 0;
+    uint32_t first = d->is_home ? HOME_FIRST : PLAIN_FIRST;
+    if (most == 0 || d->n_plain < first || d->n_drafted >= PLAIN_EVERY) return 0;
     if (d->saved_us < -DEPTH_LOSS * d->all_us) return 0;
     uint32_t bold = s->n_tried ? 2 * s->most_tried : TRY_FIRST;
     uint32_t n = best(d, source, most < bold ? most : bold, gain);

@@ -23,6 +23,7 @@ enum {
     REST_MS = 200, /* without a tick of work */
     ANSWER_MAX = 1 << 20,
     WORDS_MAX = 24,
+    ASK_WORDS_MAX = 24,
     CHILDREN_MAX = BENCH_NODES_MAX + BENCH_ASKS_MAX,
 };
 
@@ -181,12 +182,34 @@ static bool read_line(int fd, char *out, size_t cap)
     return false;
 }
 
+enum err bench_proxy_start(char line[BENCH_LINE], uint32_t delay_ms, struct why *why)
+{
+    static unsigned serial;
+    char log[FILE_PATH_MAX], file[32], delay[16];
+    const char *w[] = { "swarm-proxy", "--listen", "127.0.0.1:0", "--target",
+                        "127.0.0.2:0", "--delay",  delay,         NULL };
+    int pipes[2];
+    pid_t pid;
+
+    snprintf(delay, sizeof delay, "%u", delay_ms);
+    snprintf(file, sizeof file, "proxy%u.log", serial++);
+    enum err e = file_path(log, home, file, why);
+    if (e) return e;
+    if (pipe2(pipes, O_CLOEXEC)) return fail(why, ERR_IO, "pipe: %s", strerror(errno));
+    e = start("swarm-proxy", (char *const *)(uintptr_t)w, pipes[1], log, &pid, why);
+    close(pipes[1]);
+    bool is_ready = !e && read_line(pipes[0], line, BENCH_LINE);
+    close(pipes[0]);
+    if (e) return fail(why, e, "swarm-proxy, which is built with the tests, does not start");
+    return is_ready ? ERR_OK : fail(why, ERR_IO, "swarm-proxy does not start: see %s", log);
+}
+
 enum err bench_node_start(struct bench_node *n, struct why *why)
 {
     static unsigned serial;
     char layers[32], threads[16], context[16], key[FILE_PATH_MAX], log[FILE_PATH_MAX];
-    char file[32], words[200];
-    const char *w[WORDS_MAX] = { "swarm-node", "--listen", "127.0.0.1:0",
+    char file[32], words[200], listen[BENCH_LINE] = "127.0.0.1:0";
+    const char *w[WORDS_MAX] = { "swarm-node", "--listen", listen,
                                  "--store",    n->store,   "--threads",
                                  threads,      "--layers", layers,
                                  "--identity", key,        "--pause-on",
@@ -203,6 +226,11 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
     snprintf(file, sizeof file, "node%u.log", serial);
     if (!e) e = file_path(log, home, file, why);
     if (e) return e;
+    if (n->line) {
+        const char *port = strrchr(n->line, ':');
+        snprintf(listen, sizeof listen, "127.0.0.2%s", port ? port : ":0");
+        w[k++] = "--advertise", w[k++] = n->line;
+    }
     if (n->model) w[k++] = "--model", w[k++] = n->model;
     if (n->context) w[k++] = "--ctx", w[k++] = context;
     if (n->join) w[k++] = "--join", w[k++] = n->join->link;
@@ -287,7 +315,9 @@ static enum err read_answer(struct bench_answer *a, const char *path, struct why
     *a = (struct bench_answer){ .n_prompt = (uint32_t)json_real_of(j, "prompt_tokens"),
                                 .n_tokens = (uint32_t)json_real_of(j, "tokens"),
                                 .tokens_per_s = json_real_of(s, "tokens_per_s"),
-                                .pick_us = json_real_of(s, "pick_ms") * 1e3 };
+                                .pick_us = json_real_of(s, "pick_ms") * 1e3,
+                                .drafted = json_real_of(s, "drafted"),
+                                .accepted = json_real_of(s, "accepted") };
     for (st = st ? st->child : NULL; st && a->n_stages < BENCH_STAGES_MAX; st = st->next) {
         a->stage[a->n_stages].steps = json_real_of(st, "steps");
         a->stage[a->n_stages].compute_us = json_real_of(st, "compute_ms") * 1e3;
@@ -329,6 +359,21 @@ static enum err wait_ask(const struct asking *q, struct bench_answer *out, struc
     if (status == 0) return read_answer(out, q->answer, why);
     last_words(words, sizeof words, q->log);
     return fail(why, ERR_IO, "%s", words);
+}
+
+enum err bench_ask_so(const struct bench_node *n, const char *question, uint32_t tokens,
+                      const char *const *words, struct bench_answer *out, struct why *why)
+{
+    struct asking q;
+    char max[16];
+    const char *all[ASK_WORDS_MAX] = { "swarm-ask",  n->link,        question, "--json",
+                                       "--no-think", "--max-tokens", max };
+    int k = 7;
+
+    snprintf(max, sizeof max, "%u", tokens);
+    while (*words && k + 1 < ASK_WORDS_MAX) all[k++] = *words++;
+    enum err e = start_ask(&q, 0, (char *const *)(uintptr_t)all, why);
+    return e ? e : wait_ask(&q, out, why);
 }
 
 enum err bench_ask(const struct bench_node *n, const char *question, uint32_t tokens,

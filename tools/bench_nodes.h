@@ -34,6 +34,7 @@ struct bench_node {
     uint32_t threads;
     uint32_t context;              /* 0: the model's */
     bool drafts;                   /* it guesses tokens ahead: as swarm-node does by itself */
+    const char *line;              /* others reach it through this proxy; NULL: directly */
     const struct bench_node *join; /* NULL: none */
     /* set by bench_node_start */
     pid_t pid;
@@ -42,6 +43,11 @@ struct bench_node {
 /* Start it and wait for its link.  ERR_IO with why, which holds its last words. */
 MUST_CHECK enum err bench_node_start(struct bench_node *n, struct why *why);
 void bench_node_stop(struct bench_node *n);
+/* Start a proxy (tests/proxy.c, which must lie beside this program) that delays what passes by so
+ * many milliseconds either way: line gets its HOST:PORT.  A node behind it listens at the same port
+ * of 127.0.0.2. */
+enum { BENCH_LINE = 64 };
+MUST_CHECK enum err bench_proxy_start(char line[BENCH_LINE], uint32_t delay_ms, struct why *why);
 /* Wait until it rests: a node touches its weights after its start, with a thread of low priority.
  */
 void bench_node_settle(const struct bench_node *n);
@@ -53,8 +59,9 @@ MUST_CHECK enum err bench_node_memory(const struct bench_node *n, uint64_t *anon
 /* What swarm-ask --json says. */
 struct bench_answer {
     uint32_t n_prompt, n_tokens, n_stages;
-    double tokens_per_s; /* from the first token to the last; 0 for one token */
-    double pick_us;      /* all tokens */
+    double tokens_per_s;      /* from the first token to the last; 0 for one token */
+    double pick_us;           /* all tokens */
+    double drafted, accepted; /* tokens guessed ahead, those that were right */
     struct {
         double steps, compute_us, wait_us; /* all steps, the prompt's too */
     } stage[BENCH_STAGES_MAX];
@@ -62,5 +69,10 @@ struct bench_answer {
 /* Ask n the same question k times at once, greedily, for at most `tokens` tokens each. */
 MUST_CHECK enum err bench_ask(const struct bench_node *n, const char *question, uint32_t tokens,
                               struct bench_answer *out, unsigned k, struct why *why);
+
+/* Ask n once, with these words for swarm-ask besides: [..] NULL at the end, at most 16. */
+MUST_CHECK enum err bench_ask_so(const struct bench_node *n, const char *question, uint32_t tokens,
+                                 const char *const *words, struct bench_answer *out,
+                                 struct why *why);
 
 #endif

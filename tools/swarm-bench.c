@@ -9,6 +9,7 @@ static const struct command commands[] = {
     { "kv", bench_kv, "a whole model: decoding behind long contexts" },
     { "memory", bench_memory, "a whole model: decoding when memory is short" },
     { "share", bench_share, "layers shared by two processes of one core each" },
+    { "draft", bench_draft, "tokens guessed ahead: what it brings over slow lines" },
     { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
     { "convert", bench_convert, "a checkpoint into a store" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
