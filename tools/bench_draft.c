@@ -120,26 +120,25 @@ static enum err ask(const struct run *r, const struct drafted *c, const char *ho
     return e;
 }
 
-/* With and without in turns; at home an answer is short, so several. */
+/* With and without in turns; at home an answer takes milliseconds, so many, and the median. */
 static enum err measure_case(const struct run *r, struct drafted *c, unsigned round,
                              struct why *why)
 {
-    enum { AT_HOME = 16 };
-    struct bench_answer a;
-    double us[2] = { 0 }, n[2] = { 0 };
+    enum { AT_HOME = 40 };
+    double rate[2][AT_HOME];
+    unsigned n = c->at_home ? AT_HOME : 1;
     enum err e = ERR_OK;
-    for (int i = 0; i < (c->at_home ? AT_HOME : 1) && !e; i++)
+    for (unsigned i = 0; i < n && !e; i++)
         for (int guess = 0; guess < 2 && !e; guess++) {
+            struct bench_answer a = { 0 };
             e = ask(r, c, guess ? c->how : "off", &a, why);
-            if (e) break;
-            us[guess] += (a.n_tokens - 1) / a.tokens_per_s;
-            n[guess] += a.n_tokens - 1;
+            rate[guess][i] = a.tokens_per_s;
             c->drafted += a.drafted;
             c->accepted += a.accepted;
         }
     if (e) return e;
-    c->plain[round] = n[0] / us[0];
-    c->guessed[round] = n[1] / us[1];
+    c->plain[round] = bench_median(rate[0], n);
+    c->guessed[round] = bench_median(rate[1], n);
     c->ratio[round] = c->guessed[round] / c->plain[round];
     return ERR_OK;
 }
