@@ -11,6 +11,8 @@ struct nearby {
     uint32_t lo, hi;    /* [lo, hi): the layers that are led */
     struct share *held; /* [GROUP_MEMBERS_MAX][hi - lo] owned */
     uv_timer_t *timer;
+    uint32_t dials; /* that may be made now: one more every second */
+    uint32_t turn;  /* who is dialled first */
 };
 
 static bool is_member(const struct nearby *s, const struct node_id *id)
@@ -24,7 +26,8 @@ static bool is_member(const struct nearby *s, const struct node_id *id)
 
 static bool is_near(const struct nearby *s, const struct node_id *id)
 {
-    uint32_t limit = is_member(s, id) ? NEARBY_SLACK * NEARBY_RTT_US : NEARBY_RTT_US;
+    uint32_t rtt_us = s->c.rtt_us ? s->c.rtt_us : NEARBY_RTT_US;
+    uint32_t limit = is_member(s, id) ? NEARBY_SLACK * rtt_us : rtt_us;
     return net_is_up(s->c.net, id) && net_rtt_us(s->c.net, id) <= limit;
 }
 
@@ -40,27 +43,119 @@ static void hold_all(struct share *h, const struct arch *a, uint32_t layer)
     }
 }
 
+/* The items of a range that a layer has. */
+static void hold_items(struct share *h, const struct arch *a, uint32_t layer,
+                       const struct record_part *p)
+{
+    bool is_moe = arch_is_moe(a, layer);
+    uint32_t lo, hi;
+    for (uint32_t i = p->item_lo; i < p->item_hi; i++) {
+        if (p->kind == PART_HEADS && i < a->n_kv) share_add(&h->heads, i, i + 1);
+        if (p->kind == PART_EXPERTS && is_moe && i < a->n_experts) share_add(&h->experts, i, i + 1);
+        if (p->kind != PART_DENSE || is_moe || i >= a->mlp_parts) continue;
+        arch_part(a, i, &lo, &hi);
+        if (lo < hi) share_add(&h->dense, i, i + 1);
+    }
+}
+
+/* Does it hold the layer in parts?  Then it announces it because others hold the rest. */
+static bool names(const struct record_body *b, uint32_t layer)
+{
+    for (uint32_t i = 0; i < record_n_parts(b); i++) {
+        struct record_part p = record_part_nth(b, i);
+        if (layer >= p.lo && layer < p.hi) return true;
+    }
+    return false;
+}
+
+static bool read_parts(const struct nearby *s, const struct record_body *b, struct share *held)
+{
+    bool has_any = false;
+    for (uint32_t i = 0; i < record_n_parts(b); i++) {
+        struct record_part p = record_part_nth(b, i);
+        for (uint32_t k = s->lo; k < s->hi; k++) {
+            if (k < p.lo || k >= p.hi || p.kind == PART_TRUNK) continue;
+            hold_items(&held[k - s->lo], s->a, k, &p);
+            has_any = true;
+        }
+    }
+    return has_any;
+}
+
 /* What e holds of our layers; false: nothing. */
 static bool read_held(const struct nearby *s, const struct entry *e, struct share *held)
 {
     const struct uints *l = &e->body.layers;
-    bool has_any = false;
     memset(held, 0, (s->hi - s->lo) * sizeof *held);
+    bool has_any = read_parts(s, &e->body, held);
     for (uint32_t i = 0; i + 1 < l->n; i += 2)
         for (uint32_t k = s->lo; k < s->hi; k++) {
-            if (k < l->p[i] || k >= l->p[i + 1]) continue;
+            if (k < l->p[i] || k >= l->p[i + 1] || names(&e->body, k)) continue;
             hold_all(&held[k - s->lo], s->a, k);
             has_any = true;
         }
     return has_any;
 }
 
+static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
+{
+    (void)arg, (void)id;
+    if (e) log_debug("a node that could share layers is not reached: %s", why);
+}
+
+/* How far away a node is shows when it is connected: one on this network is dialled. */
+static void reach(struct nearby *s, const struct entry *e)
+{
+    char host[256], text[80];
+    uint16_t port;
+    if (s->dials == 0 || net_is_up(s->c.net, &e->id)) return;
+    for (uint32_t i = 0; i < e->body.addrs.n; i++) {
+        struct slice a = e->body.addrs.p[i];
+        bool is_here = addr_is_private(a) || addr_is_loopback(a);
+        if (!is_here || !addr_text(text, sizeof text, a) || hostport_parse(host, &port, text, NULL))
+            continue;
+        s->dials--;
+        net_dial(s->c.net, &e->id, host, port, on_dialled, NULL);
+        return;
+    }
+}
+
 static bool is_fit(const struct nearby *s, const struct entry *e)
 {
     const struct record_body *b = &e->body;
     return !node_id_equal(&e->id, &s->c.me) && b->state == RECORD_ACTIVE &&
-           b->model.n == ID_BYTES && memcmp(b->model.p, s->c.weights->name.id.b, ID_BYTES) == 0 &&
-           is_near(s, &e->id);
+           b->model.n == ID_BYTES && memcmp(b->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
+}
+
+/* A whole layer, as the sum of its parts. */
+static uint32_t sum_us(const struct arch *a, uint32_t heads_us, uint32_t expert_us,
+                       uint32_t dense_us)
+{
+    uint32_t mlp_us = a->n_experts ? (a->top_k + a->n_shared) * expert_us : a->mlp_parts * dense_us;
+    return a->n_kv * heads_us + mlp_us;
+}
+
+static uint32_t layer_us(const struct nearby *s, const struct record_body *b)
+{
+    const struct uints *p = &b->piece_us;
+    return p->n == 3 ? sum_us(s->a, p->p[0], p->p[1], p->p[2]) : (uint32_t)b->layer_us;
+}
+
+static uint32_t own_us(const struct nearby *s)
+{
+    const struct pace *p = s->c.pace;
+    uint32_t us = sum_us(s->a, p->heads_us, p->expert_us, p->dense_us);
+    return us ? us : p->layer_us;
+}
+
+static void reach_some(struct nearby *s, const struct directory *d)
+{
+    uint32_t all = directory_n(d);
+    if (s->dials < NEARBY_DIALS) s->dials++;
+    for (uint32_t i = 0; i < all && s->dials > 0; i++) {
+        const struct entry *e = directory_nth(d, s->turn++ % all);
+        if (is_fit(s, e) && read_held(s, e, s->held)) reach(s, e);
+    }
 }
 
 static void on_timer(uv_timer_t *t)
@@ -69,13 +164,15 @@ static void on_timer(uv_timer_t *t)
     const struct directory *d = peers_directory(s->c.peers);
     struct group_want want[GROUP_MEMBERS_MAX];
     uint32_t n = 0;
+    reach_some(s, d);
     for (uint32_t i = 0; i < directory_n(d) && n < GROUP_MEMBERS_MAX; i++) {
         const struct entry *e = directory_nth(d, i);
         struct share *held = s->held + (size_t)n * (s->hi - s->lo);
         if (!is_fit(s, e) || !read_held(s, e, held)) continue;
-        want[n++] = (struct group_want){ e->id, held, (uint32_t)e->body.layer_us };
+        if (!is_near(s, &e->id)) continue;
+        want[n++] = (struct group_want){ e->id, held, layer_us(s, &e->body) };
     }
-    enum err err = group_want(s->c.group, want, n, s->c.own_us);
+    enum err err = group_want(s->c.group, want, n, own_us(s));
     if (err) log_warn("layers cannot be shared: %s", err_text(err));
 }
 
@@ -96,6 +193,7 @@ enum err nearby_open(struct nearby **out, const struct nearby_config *c)
     }
     uv_timer_init(&c->hub->loop, s->timer);
     s->timer->data = s;
+    s->dials = NEARBY_DIALS;
     uv_timer_start(s->timer, on_timer, NEARBY_TICK_MS / 4, NEARBY_TICK_MS);
     *out = s;
     return ERR_OK;

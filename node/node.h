@@ -48,7 +48,8 @@ struct node_config {
     uint32_t patience;     /* seconds to wait for a lost stage's replacement; 0: 30 */
     enum draft_mode draft; /* guesses of tokens to come */
     bool no_ends;
-    bool shares;          /* its layers with nodes nearby */
+    bool shares;         /* its layers with nodes nearby */
+    uint32_t share_rtt;  /* ms: how far away they may be */
     bool may_move;       /* node_rehold will be called: the store is opened for writing */
     uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
     uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */

@@ -75,6 +75,7 @@ enum err node_load(struct node *n, struct why *why)
                                   .draft = c->draft,
                                   .no_ends = c->no_ends,
                                   .shares = c->shares,
+                                  .share_rtt = c->share_rtt,
                                   .kernels = n->kernels,
                                   .nice = (int)c->nice,
                                   .hub = &n->hub,

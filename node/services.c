@@ -177,7 +177,8 @@ static enum err open_nearby(struct services *s)
                                 .group = s->group,
                                 .weights = &s->weights,
                                 .me = s->c.me,
-                                .own_us = s->pace.layer_us };
+                                .pace = &s->pace,
+                                .rtt_us = s->c.share_rtt * 1000 };
     return nearby_open(&s->nearby, &sc);
 }
 

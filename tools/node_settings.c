@@ -152,6 +152,8 @@ static const struct setting table[] = {
       .help = "the trunk of --layers too: this node leads the group" },
     { .name = "share", .type = ARG_FLAG, .to = &the.config.shares,
       .help = "let nodes nearby that hold the same layers compute parts of them" },
+    { .name = "share-rtt", .type = ARG_U32, .to = &the.config.share_rtt, .value = "MS",
+      .help = "how far away they may be, there and back", .preset = "2", .min = 1, .max = 1000 },
     { .name = "no-ends", .type = ARG_FLAG, .to = &the.config.no_ends,
       .help = "do not hold embedding and head, do not answer questions" },
     { .name = "ends", .type = ARG_FLAG, .to = &the.config.hold.ends,

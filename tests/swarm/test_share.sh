@@ -14,7 +14,7 @@ group() {
     local i n=$1 dials=()
     shift
     for ((i = 0; i < n; i++)); do
-        start "n$i" "$@" --share "${dials[@]}"
+        start "n$i" "$@" --share --share-rtt 500 "${dials[@]}"
         dials+=(--join "${link[n$i]}")
     done
     for ((i = 0; i < n; i++)); do
@@ -35,7 +35,7 @@ same() {
 
 atlas=$src/tests/fixtures/atlas-expected.safetensors
 convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
-for n in 2 3 5; do
+for n in 2 5; do
     group $n --store "$tmp/store" --model atlas:q80
     same atlas:q80 "$atlas" 22 "$n nodes"
     stop_all
@@ -49,48 +49,125 @@ for kind in glm4-dense glm4-moe-air glm4-moe-qknorm; do
     rm "$tmp"/n*.log
 done
 
-# --- members that are killed and stopped ---
-
+# Many at once, at nodes that lead for each other: each as alone.
 tokens=64
-id() { sed 's,swarm://\(.*\)@.*,\1,' <<<"${link[$1]}"; }
 start one --store "$tmp/store" --model atlas:q80
-"$bin/survive" "${link[one]}" 2 $tokens "Tell me about Japan." >"$tmp/oracle"
-stop one
-grep -q "^$tokens tokens" "$tmp/oracle" || die "the oracle is short: $(cat "$tmp/oracle")"
-group 3 --store "$tmp/store" --model atlas:q80
-
-# survive [AT:US:SIGNAL]: an answer during which a member is hit.
-survive() {
-    local do=() at us signal name victim
-    IFS=: read -r at us signal <<<"${1:-}"
-    for name in n0 n1 n2; do # whoever leads, another is hit
-        victim=$([ $name = n1 ] && echo n2 || echo n1)
-        do+=(--node "$(id $name)=${pid[$victim]}")
-    done
-    [ -z "${1:-}" ] || do+=(--do "$at:$us:1:$signal")
-    "$bin/survive" "${link[n0]}" 2 $tokens "Tell me about Japan." "${do[@]}" >"$tmp/answer" \
-        2>"$tmp/answer.err" || die "$*: $(cat "$tmp/answer.err")"
-    cmp -s "$tmp/answer" "$tmp/oracle" || die "$*: another answer: $(cat "$tmp/answer")"
-}
-back() {
-    local name before=$(grep -c 'sharing layers with' "$tmp/n0.log")
-    name=$([ -n "$(grep "^hit $(id n1)" "$tmp/answer.err")" ] && echo n2 || echo n1)
-    kill -KILL "${pid[$name]}" 2>/dev/null || true
-    wait "${pid[$name]}" 2>/dev/null || true
-    start $name --store "$tmp/store" --model atlas:q80 --share --join "${link[n0]}" --join "${link[n1]}"
-    wait_until 20 shared n0 $((before + 1)) || die "$name does not come back"
-}
-survive
-pauses=()
-moments=(0 10 40)
-[ -z "$all" ] || moments=($(seq 0 2 $((tokens - 1))))
-for at in "${moments[@]}"; do
-    survive "$at:$((RANDOM % 3000)):9"
-    pauses+=("$(sed -n 's/^pause //p' "$tmp/answer.err")")
-    back
+for seed in 2 3; do
+    "$bin/survive" "${link[one]}" $seed $tokens "Tell me about Japan." >"$tmp/oracle.$seed" 2>/dev/null
 done
-echo "members killed: pauses ${pauses[*]} ms"
-survive 20:0:19
-p=$(sed -n 's/^pause //p' "$tmp/answer.err")
-echo "a member stopped: a pause of $p ms"
-back
+stop one
+grep -q "^$tokens tokens" "$tmp/oracle.2" || die "the oracle is short: $(cat "$tmp/oracle.2")"
+group 2 --store "$tmp/store" --model atlas:q80
+asks=()
+for i in {0..7}; do
+    "$bin/survive" "${link[n$((i % 2))]}" $((2 + i / 4)) $tokens "Tell me about Japan." \
+        >"$tmp/answer.$i" 2>"$tmp/answer.err.$i" &
+    asks+=($!)
+done
+for i in {0..7}; do
+    wait "${asks[i]}" || die "question $i: $(cat "$tmp/answer.err.$i")"
+    cmp "$tmp/answer.$i" "$tmp/oracle.$((2 + i / 4))" || die "question $i has another answer"
+done
+echo "8 questions at once to two nodes that share for each other: each as alone"
+stop_all
+rm "$tmp"/n*.log
+
+# --- a leader and three members that hold different parts, and nothing of some layers ---
+
+declare -A parts=(
+    [n0]="0-7 --trunk --heads 0 --experts 0-5 --dense 0-3"
+    [n1]="0-7 --heads 1 --experts 6-15 --dense 4-7"
+    [n2]="3-7 --experts 4-15" [n3]="0-2 --experts 4-11 --dense 2-5")
+run_node() {
+    local options
+    read -ra options <<<"--layers ${parts[$1]}"
+    start "$1" --store "$tmp/store" --model atlas:q80 --no-ends "${options[@]}" \
+        --share-rtt 500 --join "${link[c]}" --join "$leader"
+}
+id() { sed 's,swarm://\(.*\)@.*,\1,' <<<"${link[$1]}"; }
+comes_in() { [ "$(grep -c "sharing layers with" "$tmp/n0.log")" -ge "$1" ]; }
+serves() { [ "$(grep -c "serving layers 0-7" "$tmp/n0.log")" -ge "$1" ]; }
+
+# A coordinator that computes nothing of the answer leads to n0.
+convert "$src/models/atlas" "$tmp/ends" atlas:q80 --type q80 --layers 0-0
+start c --store "$tmp/ends" --model atlas:q80 --layers 0-0 --patience 20
+leader=${link[c]} # until there is one
+run_node n0
+leader=${link[n0]}
+for name in n1 n2 n3; do run_node $name; done
+wait_until 20 comes_in 3 || die "the parts do not come together: $(cat "$tmp/n0.log")"
+link[n0]=${link[c]} # whom `same` asks
+same atlas:q80 "$atlas" 22 "a leader and three members with different parts"
+
+# survive NAME [AT:US:SIGNAL]: an answer during which NAME is hit.
+survive() {
+    local do=() at us signal
+    IFS=: read -r at us signal <<<"${2:-}"
+    [ -z "${2:-}" ] || do=(--node "$(sed 's,swarm://\(.*\)@.*,\1,' <<<"$leader")=${pid[$1]}"
+        --do "$at:$us:1:$signal")
+    "$bin/survive" "${link[c]}" 2 $tokens "Tell me about Japan." "${do[@]}" >"$tmp/answer" \
+        2>"$tmp/answer.err" || die "$*: $(cat "$tmp/answer.err")"
+    [ -z "${2:-}" ] || grep -q '^hit' "$tmp/answer.err" || die "$*: nobody was hit"
+    cmp -s "$tmp/answer" "$tmp/oracle.2" || die "$*: another answer: $(cat "$tmp/answer")"
+    pause=$(sed -n 's/^pause //p' "$tmp/answer.err")
+}
+# back NAME: it lives again, and takes part.
+back() {
+    local before=$(grep -c 'sharing layers with' "$tmp/n0.log")
+    kill -KILL "${pid[$1]}" 2>/dev/null || true
+    wait "${pid[$1]}" 2>/dev/null || true
+    run_node "$1"
+    wait_until 20 comes_in $((before + 1)) || die "$1 does not come back: $(cat "$tmp/n0.log")"
+}
+survive n0
+
+# Experts and dense parts that others hold too: not even the session is lost.
+moments=(0 7 25)
+[ -z "$all" ] || moments=($(seq 0 2 $((tokens - 1))))
+pauses=()
+for at in "${moments[@]}"; do
+    for name in n2 n3; do
+        survive $name "$at:$((RANDOM % 3000)):9"
+        pauses+=("$pause")
+        grep -q '"heals":0,' "$tmp/answer.err" || die "$name cost a session: $(cat "$tmp/answer.err")"
+        back $name
+    done
+done
+echo "members with experts killed: pauses ${pauses[*]} ms, no session lost"
+survive n2 20:0:19
+echo "a member with experts stopped: a pause of $pause ms"
+[ "$pause" -lt 15000 ] || die "a pause of $pause ms after SIGSTOP"
+grep -q '"heals":0,' "$tmp/answer.err" || die "it cost a session: $(cat "$tmp/answer.err")"
+back n2
+
+# Head groups that nobody else holds: the layers are withdrawn, and the answer goes on when the
+# member is back.
+pauses=()
+[ -n "$all" ] || moments=(10)
+for at in "${moments[@]}"; do
+    before=$(grep -c 'sharing layers with' "$tmp/n0.log")
+    survive n1 "$at:$((RANDOM % 3000)):9" &
+    asking=$!
+    wait "${pid[n1]}" 2>/dev/null || true
+    wait_until 20 grep -q 'head group 1 of layer 1 is held by nobody who shares it' "$tmp/n0.log" ||
+        die "the layers are still served: $(cat "$tmp/n0.log")"
+    run_node n1
+    wait $asking || die "the answer did not go on"
+    pauses+=("$(sed -n 's/^pause //p' "$tmp/answer.err")")
+    wait_until 20 comes_in $((before + 1))
+done
+echo "the member with half of the heads killed and started again: pauses ${pauses[*]} ms"
+
+# The leader: its members free what they held for it, and it leads again when it is back.
+before=$(grep -c 'no longer sharing' "$tmp/n1.log" || true)
+survive n0 20:0:9 &
+asking=$!
+wait "${pid[n0]}" 2>/dev/null || true
+freed() { [ "$(grep -c 'no longer sharing' "$tmp/n1.log")" -gt "$before" ]; }
+wait_until 20 freed || die "the members still hold what a dead leader had"
+: >"$tmp/n0.log"
+run_node n0
+link[n0]=${link[c]}
+wait $asking || die "the answer did not go on"
+echo "the leader killed and started again: a pause of $(sed -n 's/^pause //p' "$tmp/answer.err") ms"
+stop_all
