@@ -4,11 +4,13 @@ enum {
     START_US = 20000,  /* a look, or a round trip where that is longer */
     STEADY_US = 40000, /* likewise */
     LAG_US = 15000,    /* what a step does shows a round trip later: where that is longer, less */
-    LONG_US = 500000,  /* a look in which hardly anything arrives */
+    PATIENCE = 32,     /* looks without a queue: then ever faster */
+    LOW_LOOKS = 4,
+    LONG_US = 500000,            /* a look in which hardly anything arrives */
     LEAST_BYTES = 8 << 10,       /* of a look, to say how fast bytes arrive: TCP sends gulps, */
     LEAST_BYTES_NEAR = 64 << 10, /* and large ones where the round trip is short */
 };
-static const double GROWTH = 1.25; /* of a look at the start */
+static const double GROWTH = 1.18; /* of a look at the start */
 static const double IS_USED = 0.6; /* of the rate, and it may grow */
 static const double STEP = 0.15;   /* the most that a look adds, or takes when all is well */
 
@@ -39,23 +41,52 @@ static double queue_of(const struct pace *p, const struct pace_sample *s, double
     return seen > flying ? seen : flying;
 }
 
-/* got: bytes a second that arrived; queued: microseconds. */
+static void start(struct pace *p, double got, double queued)
+{
+    if (queued >= PACE_TARGET_US / 2)
+        p->is_steady = true;
+    else if (got > p->rate * IS_USED)
+        p->rate *= GROWTH;
+}
+
+/* More than there is room for in a look shows a round trip later: so less where that is long; but
+ * ever more while no queue comes, for the line may be another one now. */
+static double growth(struct pace *p, double off, uint32_t rtt_us)
+{
+    double step = rtt_us > LAG_US ? STEP * LAG_US / rtt_us : STEP;
+    unsigned more = p->clear > PATIENCE ? (p->clear - PATIENCE) / 2 : 0;
+    double grown = 1 + step * off * (1 + more);
+    return grown < GROWTH ? grown : GROWTH;
+}
+
+/* At the lowest rate, and the queue stays: whose is it? */
+static void keep_least(struct pace *p, double queued)
+{
+    double least = p->best / 8 > PACE_MIN ? p->best / 8 : PACE_MIN;
+    bool is_low = p->rate <= least;
+
+    if (is_low) p->rate = least;
+    p->low = is_low && queued > p->extra_us + PACE_TARGET_US / 2 ? p->low + 1 : 0;
+    if (p->low < LOW_LOOKS) return;
+    p->extra_us = queued < PACE_JITTER_US ? queued : 0;
+    p->low = 0;
+    p->clear = 2 * PATIENCE; /* it was not ours: soon back to what the line takes */
+}
+
+/* got: bytes a second that arrived; queued: microseconds, the line's own ways included. */
 static void judge(struct pace *p, double got, double queued, uint32_t rtt_us)
 {
-    double off = (PACE_TARGET_US - queued) / PACE_TARGET_US; /* 1: no queue */
+    if (queued < p->extra_us) p->extra_us = queued;
+    double off = (PACE_TARGET_US - (queued - p->extra_us)) / PACE_TARGET_US; /* 1: no queue */
     bool is_used = got > p->rate * IS_USED;
 
-    if (!p->is_steady && off > 0) {
-        if (is_used) p->rate *= GROWTH;
-        return;
-    }
-    p->is_steady = true;
-    double step = rtt_us > LAG_US ? STEP * LAG_US / rtt_us : STEP;
+    p->best = got > p->best ? got : p->best * 0.999;
+    p->clear = off > 0.75 && is_used ? p->clear + 1 : 0;
     if (off > 0.5) /* the line has room; what arrived is what was sent, or less by chance */
-        p->rate *= is_used ? 1 + step * off : 1;
+        p->rate *= is_used ? growth(p, off, rtt_us) : 1;
     else /* it is busy; what arrived is our part of it */
-        p->rate = off < -1 ? got * 0.7 : got * (1 + step * off);
-    if (p->rate < PACE_MIN) p->rate = PACE_MIN;
+        p->rate = off < -1 ? got * 0.7 : got * growth(p, off, rtt_us);
+    keep_least(p, queued);
 }
 
 /* Has this look seen enough? */
@@ -85,9 +116,10 @@ double pace_step(struct pace *p, const struct pace_sample *s)
     uint64_t us = s->now_us - p->from_us, acked = s->acked - p->from_acked;
     double got = us > 0 ? (double)acked * 1e6 / (double)us : 0;
     double now = over_base(s->rtt_us, s->base_us), queue = queue_of(p, s, got);
-    bool is_full = !p->is_steady && now > PACE_TARGET_US;
+    bool is_full = !p->is_steady && now > PACE_TARGET_US / 2;
     if (!is_over(p, s, is_full)) return p->rate;
-    if (!p->was_idle) judge(p, got, p->is_steady ? queue : now, s->rtt_us);
+    if (!p->was_idle && !p->is_steady) start(p, got, now);
+    if (!p->was_idle && p->is_steady) judge(p, got, is_full ? now : queue, s->rtt_us);
     begin_look(p, s);
     return p->rate;
 }
