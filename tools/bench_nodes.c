@@ -232,6 +232,7 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
         w[k++] = "--advertise", w[k++] = n->line;
     }
     if (n->model) w[k++] = "--model", w[k++] = n->model;
+    if (!n->keeps) w[k++] = "--no-prefix";
     if (n->context) w[k++] = "--ctx", w[k++] = context;
     if (n->join) w[k++] = "--join", w[k++] = n->join->link;
     if (pipe2(pipes, O_CLOEXEC)) return fail(why, ERR_IO, "pipe: %s", strerror(errno));
@@ -314,6 +315,8 @@ static enum err read_answer(struct bench_answer *a, const char *path, struct why
     const struct json *j = json_root(doc), *s = json_get(j, "stats"), *st = json_get(s, "stages");
     *a = (struct bench_answer){ .n_prompt = (uint32_t)json_real_of(j, "prompt_tokens"),
                                 .n_tokens = (uint32_t)json_real_of(j, "tokens"),
+                                .n_known = (uint32_t)json_real_of(s, "known"),
+                                .first_ms = json_real_of(s, "first_token_ms"),
                                 .tokens_per_s = json_real_of(s, "tokens_per_s"),
                                 .pick_us = json_real_of(s, "pick_ms") * 1e3,
                                 .drafted = json_real_of(s, "drafted"),

@@ -35,6 +35,7 @@ struct bench_node {
     uint32_t context;              /* 0: the model's */
     bool drafts;                   /* it guesses tokens ahead: as swarm-node does by itself */
     const char *line;              /* others reach it through this proxy; NULL: directly */
+    bool keeps;                    /* beginnings of conversations; else it forgets them */
     const struct bench_node *join; /* NULL: none */
     /* set by bench_node_start */
     pid_t pid;
@@ -58,7 +59,8 @@ MUST_CHECK enum err bench_node_memory(const struct bench_node *n, uint64_t *anon
 
 /* What swarm-ask --json says. */
 struct bench_answer {
-    uint32_t n_prompt, n_tokens, n_stages;
+    uint32_t n_prompt, n_known, n_tokens, n_stages;
+    double first_ms;          /* from the question to the first token */
     double tokens_per_s;      /* from the first token to the last; 0 for one token */
     double pick_us;           /* all tokens */
     double drafted, accepted; /* tokens guessed ahead, those that were right */
