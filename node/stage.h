@@ -80,7 +80,7 @@ struct home_job {
     int kind;
     /* the server's */
     struct session *session;
-    uint8_t hashes[DECODE_MAX * HASH_WIRE];
+    uint8_t hashes[(DECODE_MAX + DRAFT_MAX) * HASH_WIRE];
 };
 /* ERR_NOTFOUND: no such session, or it is not of that kind; ERR_RANGE: the position is not its
  * next, steps are under way, or more tokens than granted are asked for. */

@@ -7,10 +7,16 @@ convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
 sys=$(printf 'Answer briefly, as in case %d. ' $(seq 1 140)) # about 1,800 positions of 2,048
 other=$(printf 'Answer in case %d as briefly as you can. ' $(seq 1 80))
 
+how=(--greedy --max-tokens 30)
+ramble() { # NODE FILE: long answers of dice
+    local how=(--temperature 100 --top-p 1 --top-k 0 --seed 2 --max-tokens 200)
+    talk "Answer at length." "$@"
+}
+
 # Two turns with the system prompt $1 at node $2, as JSON lines in $tmp/$3.
 talk() {
     printf '%s\n' "What is the capital of France?" "And its currency?" /quit |
-        timeout 60 "$bin/swarm-ask" "${link[$2]}" --greedy --json --max-tokens 30 --system "$1" \
+        timeout 60 "$bin/swarm-ask" "${link[$2]}" --json --system "$1" "${how[@]}" \
             >"$tmp/$3" 2>"$tmp/ask.err" || die "$3: $(cat "$tmp/ask.err")"
     [ "$(wc -l <"$tmp/$3")" -eq 2 ] || die "$3: $(cat "$tmp/$3")"
 }
@@ -38,6 +44,7 @@ kept() { # NODE KEY
 start one --store "$tmp/store" --no-prefix
 talk "$sys" one oracle
 talk "$other" one oracle2
+ramble one oracle3
 is oracle 2 "s['known'] == 0 and d['prompt_tokens'] > 1700"
 stop one
 
@@ -49,6 +56,13 @@ is first 1 "s['known'] == 0"
 is first 2 "s['known'] % 32 == 0 and s['known'] > d['prompt_tokens'] - 120"
 sooner=$(field first 1 "s['first_token_ms']")/$(field first 2 "s['first_token_ms']")
 python3 -c "exit(not $sooner >= 2)" || die "the second turn began after $sooner of the first's time"
+
+# Long answers, with tokens that are guessed ahead: wrong guesses leave nothing behind.
+for i in 1 2; do
+    ramble n0 long$i
+    oracle=oracle3 same long$i
+done
+is long2 2 "s['known'] >= 96"
 
 # The same once more, and another conversation with the same system prompt: both know it.
 talk "$sys" n0 again
@@ -87,6 +101,10 @@ start one --store "$tmp/store"
 talk "$sys" one alone
 same alone
 is alone 2 "s['known'] > 1700"
+for i in 1 2; do
+    ramble one long$i
+    oracle=oracle3 same long$i
+done
 stop one
 
 # With disk allowed it survives kill -9 of all nodes; bytes that were changed are not used.
