@@ -25,7 +25,8 @@ ask --greedy --stats "What is the capital of France?"
 [ "$(grep -c 'layers .* computed .* ms in' "$tmp/ask.err")" = 3 ] ||
     die "statistics: $(cat "$tmp/ask.err")"
 LC_ALL=C COLUMNS=70 ask --plan
-[ "$(grep -c '^  layers .*|.*[.#].*|.* ms$' <<<"$answer")" = 3 ] || die "no picture: $answer"
+# (What is quick on a busy machine's lines has no mark of its own.)
+[ "$(grep -c '^  layers .*|[.# ]*|.* ms$' <<<"$answer")" = 3 ] && grep -q '|.*[.#].*|' <<<"$answer" || die "no picture: $answer"
 [ -z "$(grep '|$\|ms$' <<<"$answer" | grep -E '.{71}')" ] || die "a picture too wide: $answer"
 for words in 'goes through 3 nodes' 'layers 0-2 ' 'layers 3-5 ' 'layers 6-7 ' 'Most time is spent' 'No spare for layers 3-5'; do
     [[ $answer == *"$words"* ]] || die "the plan does not say '$words': $answer"
