@@ -22,7 +22,7 @@ enum {
     SETTLE_MS = 60000,
     REST_MS = 200, /* without a tick of work */
     ANSWER_MAX = 1 << 20,
-    WORDS_MAX = 24,
+    WORDS_MAX = 32,
     ASK_WORDS_MAX = 24,
     CHILDREN_MAX = BENCH_NODES_MAX + BENCH_ASKS_MAX,
 };
