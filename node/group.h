@@ -20,6 +20,7 @@
 #include "node/counters.h"
 #include "node/net.h"
 #include "node/weights.h"
+#include "proto/sharing.h"
 
 enum {
     GROUP_MEMBERS_MAX = 8,
@@ -31,6 +32,7 @@ enum {
 };
 
 struct compute;
+struct pace;
 struct group;
 struct group_session;
 
@@ -76,6 +78,12 @@ bool group_covers(const struct group *g, uint32_t layer);
 void group_lacks(const struct group *g, uint32_t layer, char *out, size_t size);
 /* The longest run [*lo, *hi) of layers that are: what may be announced. */
 void group_served(const struct group *g, uint32_t *lo, uint32_t *hi);
+
+/* What it brings to share the layers that are led with those who are IN, by prediction
+ * (proto/sharing.h) from what they hold and announce, round trips, and our own pace.  Layers of
+ * which everybody holds the same are computed once: about a millisecond.  ERR_NOMEM. */
+MUST_CHECK enum err group_weigh(const struct group *g, const struct pace *pace,
+                                struct sharing *out);
 
 /* --- sessions --- */
 

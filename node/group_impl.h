@@ -5,6 +5,7 @@
  *     group_deal.c     who computes which head groups
  *     group_cover.c    what all of them together can compute
  *     group_ask.c      the compute thread's side
+ *     group_weigh.c    what it brings
  *
  * The box is the mailbox of the compute thread: its lock is held for a few instructions.  What a
  * deal says never changes; who uses one holds a count of it. */

@@ -64,7 +64,7 @@ static void describe_services(struct node *n, struct record_body *r)
     r->layers = (struct uints){ .n = 2, .p = { lo, hi } };
     if (n->is_moving && n->holding.lo < n->holding.hi)
         r->coming = (struct uints){ .n = 2, .p = { n->holding.lo, n->holding.hi } };
-    r->layer_us = v->pace.layer_us;
+    r->layer_us = services_layer_us(v);
     r->prefill = v->pace.prefill;
     r->kv_tokens = stage_server_free_tokens(v->stage);
     r->context = v->context;

@@ -38,6 +38,7 @@ static void add_plan(struct text *out, const char *model, const struct plan *pla
         add_id(out, &s->id);
         text_printf(out, ",\"lo\":%u,\"hi\":%u,\"layer_us\":%u,\"hop_us\":%u,\"hop_known\":%s",
                     s->lo, s->hi, s->layer_us, s->hop_us, s->hop_known ? "true" : "false");
+        if (s->together > 1) text_printf(out, ",\"together\":%u", s->together);
         add_spares(out, plan, s);
         text_str(out, "}");
     }
@@ -74,7 +75,8 @@ static const char *left_word(enum plan_left_why why)
     static const char *const word[] = {
         [LEFT_SPARE] = "spare",     [LEFT_SLOWER] = "slower",     [LEFT_NO_ROOM] = "no_room",
         [LEFT_REFUSED] = "refused", [LEFT_LOST] = "lost",         [LEFT_BANNED] = "banned",
-        [LEFT_JOINING] = "joining", [LEFT_DRAINING] = "draining", [LEFT_EMPTY] = "empty"
+        [LEFT_JOINING] = "joining", [LEFT_DRAINING] = "draining", [LEFT_EMPTY] = "empty",
+        [LEFT_PARTS] = "parts"
     };
     return word[why];
 }

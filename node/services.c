@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -97,6 +98,34 @@ static bool leads_others(const struct services *s)
     return s->c.shares ? lo < hi : hi - lo > s->weights.hi - s->weights.lo;
 }
 
+/* Others came or went: what do they bring? */
+static void weigh(struct services *s)
+{
+    struct sharing *w = &s->shared;
+    char text[SHARING_TEXT];
+    uint32_t n = group_n(s->group);
+
+    if (n == 0 || group_weigh(s->group, &s->pace, w)) {
+        *w = (struct sharing){ 0 };
+        return;
+    }
+    sharing_text(text, w);
+    if (sharing_choose(w) != SHARING_ALONE)
+        log_info("by prediction with %u other%s %s", n, n > 1 ? "s" : "", text);
+    else if (w->us[SHARING_ALL] < HUGE_VAL)
+        log_warn("sharing layers brings nothing here by prediction: %s; without --share this node "
+                 "computes them alone",
+                 text);
+}
+
+uint32_t services_layer_us(const struct services *s)
+{
+    const struct sharing *w = &s->shared;
+    bool shares = w->n_layers && w->us[SHARING_ALL] < HUGE_VAL;
+
+    return shares ? (uint32_t)(w->us[SHARING_ALL] / w->n_layers) + 1 : s->pace.layer_us;
+}
+
 /* Say it when layers can be served no more, or again; they are announced so. */
 static void on_group(void *arg)
 {
@@ -115,6 +144,7 @@ static void on_group(void *arg)
     }
     s->served_lo = lo;
     s->served_hi = hi;
+    weigh(s);
     s->c.on_change(s->c.arg);
 }
 

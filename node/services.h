@@ -63,9 +63,10 @@ struct services {
     uint64_t kv_bytes, prefix_bytes;
     uint32_t served_lo, served_hi;              /* as announced last, with a group */
     uint8_t parts[PARTS_WIRE_MAX * PART_BYTES]; /* that it holds, as announced */
-    struct group *group;                        /* those who share our layers; NULL: nobody does */
-    struct nearby *nearby;                      /* who that is to be; NULL: nobody */
-    struct member *member;                      /* what we compute of others' layers */
+    struct sharing shared; /* what the group brings; n_layers 0: it does not share now */
+    struct group *group;   /* those who share our layers; NULL: nobody does */
+    struct nearby *nearby; /* who that is to be; NULL: nobody */
+    struct member *member; /* what we compute of others' layers */
     struct compute *compute;
     struct pace pace; /* how fast it computes */
     struct stage_server *stage;
@@ -82,6 +83,8 @@ MUST_CHECK enum err services_load(struct services *s, const struct services_conf
 MUST_CHECK enum err services_open(struct services *s, struct why *why);
 /* Layers [*lo, *hi) that can be computed now, by this node and those who share them. */
 void services_served(const struct services *s, uint32_t *lo, uint32_t *hi);
+/* A layer's time for one token: as measured alone, or as predicted with those who share it. */
+uint32_t services_layer_us(const struct services *s);
 /* For its record: what it holds of layers in parts, how fast it computes a part, how many nodes
  * share its layers.  Slices borrow from s until the next call. */
 void services_describe_parts(struct services *s, struct record_body *r);

@@ -57,17 +57,40 @@ static uint32_t count_holders(const struct status_source *s, uint32_t holders[LA
 static void add_model(struct text *out, const struct status_source *s)
 {
     const struct weights *w = &s->services->weights;
-    uint32_t holders[LAYER_MAX], ends, n = count_holders(s, holders, &ends);
+    uint32_t holders[LAYER_MAX], ends, lo, hi, n = count_holders(s, holders, &ends);
     char id[HASH_TEXT];
 
+    services_served(s->services, &lo, &hi);
     hash_text(id, &w->name.id);
     text_str(out, ",\"model\":{");
     add_str(out, "name", slice_str(w->name.name));
-    text_printf(out, ",\"id\":\"%s\",\"layers\":%u,\"lo\":%u,\"hi\":%u,\"ends\":%s", id, n, w->lo,
-                w->hi, s->services->coordinator ? "true" : "false");
-    text_printf(out, ",\"layer_us\":%u,\"holders\":[", s->services->pace.layer_us);
+    text_printf(out, ",\"id\":\"%s\",\"layers\":%u,\"lo\":%u,\"hi\":%u,\"ends\":%s", id, n, lo, hi,
+                s->services->coordinator ? "true" : "false");
+    text_printf(out, ",\"layer_us\":%u,\"holders\":[", services_layer_us(s->services));
     for (uint32_t i = 0; i < n; i++) text_printf(out, i ? ",%u" : "%u", holders[i]);
     text_printf(out, "],\"ends_holders\":%u}", ends);
+}
+
+/* With whom layers are shared, and what that brings. */
+static void add_sharing(struct text *out, const struct services *v)
+{
+    static const char *const ways[] = { "alone", "experts", "all" };
+    const struct sharing *w = &v->shared;
+    char text[SHARING_TEXT], parts[PARTS_TEXT];
+
+    if (v->weights.held.parts.n) {
+        parts_text(parts, &v->weights.held.parts);
+        text_str(out, ",");
+        add_str(out, "parts", slice_str(parts));
+    }
+    if (!v->group) return;
+    sharing_text(text, w);
+    text_printf(out, ",\"sharing\":{\"others\":%u", group_n(v->group));
+    if (w->n_layers) {
+        text_printf(out, ",\"best\":\"%s\",", ways[sharing_choose(w)]);
+        add_str(out, "predicted", slice_str(text));
+    }
+    text_str(out, "}");
 }
 
 /* What earlier conversations left. */
@@ -88,6 +111,7 @@ static void add_work(struct text *out, const struct status_source *s)
 {
     const struct services *v = s->services;
 
+    add_sharing(out, v);
     add_number(out, "sessions", stage_server_sessions(v->stage));
     add_number(out, "requests", v->coordinator ? coordinator_requests(v->coordinator) : 0);
     add_number(out, "waiting", v->coordinator ? coordinator_waiting(v->coordinator) : 0);

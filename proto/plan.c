@@ -299,6 +299,7 @@ static void write_stage(struct plan *out, const struct search *s, uint32_t node,
         .hop_known = is_first ? c->is_connected : s->known[(size_t)last * s->n + node],
         .is_connected = c->is_connected,
         .rows_known = c->rows_known,
+        .together = c->b ? (uint32_t)c->b->together : 0,
     };
 }
 

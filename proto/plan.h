@@ -84,6 +84,7 @@ struct plan_stage {
     bool hop_known;    /* measured, and not taken from the coordinator's round trips */
     bool is_connected; /* to the coordinator */
     bool rows_known;   /* chunk_us and row_ns are the coordinator's own measurement */
+    uint32_t together; /* nodes of one home that compute it together; 0: one alone */
     /* Who takes over when it is lost: spares [spare, spare + n_spares) of the plan, in order. */
     uint32_t spare, n_spares;
     uint32_t spare_token_us; /* time of a token then */

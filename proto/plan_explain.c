@@ -85,8 +85,9 @@ static enum plan_left_why unusable(const struct plan_query *q, uint32_t i)
     const struct entry *e = directory_nth(q->d, i);
     const struct record_body *b = &e->body;
     if (q->measured[i].banned) return LEFT_BANNED;
-    if (b->layers.n == 0 || b->model.n != ID_BYTES || memcmp(b->model.p, q->model, ID_BYTES) != 0)
-        return LEFT_EMPTY;
+    bool is_model = b->model.n == ID_BYTES && memcmp(b->model.p, q->model, ID_BYTES) == 0;
+    if (is_model && b->layers.n == 0 && b->parts.n && b->state == RECORD_ACTIVE) return LEFT_PARTS;
+    if (b->layers.n == 0 || !is_model) return LEFT_EMPTY;
     if (b->state == RECORD_JOINING) return LEFT_JOINING;
     if (b->state == RECORD_DRAINING) return LEFT_DRAINING;
     for (uint32_t k = 0; k < q->n_avoid; k++)

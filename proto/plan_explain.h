@@ -20,6 +20,7 @@ enum plan_left_why {
     LEFT_BANNED,   /* it broke the protocol */
     LEFT_JOINING,  /* not ready yet */
     LEFT_DRAINING, /* about to leave */
+    LEFT_PARTS,    /* it holds parts of layers, for who leads them */
     LEFT_EMPTY,    /* it holds no layer of the model */
 };
 struct plan_left {

@@ -179,6 +179,20 @@ static void say_bottleneck(const struct printer *pr)
     }
 }
 
+static void say_shared(const struct printer *pr)
+{
+    char layers[64], name[NODE_ID_SHORT];
+    for (uint32_t i = 0; i < pr->n; i++) {
+        const struct json *s = nth(pr->stages, i);
+        uint64_t n = json_number_of(s, "together");
+        layers_of(layers, sizeof layers, s);
+        name_of(pr, name, s);
+        if (n > 1)
+            fprintf(pr->f, "%s shares %s with %" PRIu64 " other%s of its network.\n", name, layers,
+                    n - 1, n > 2 ? "s" : "");
+    }
+}
+
 static void say_spares(const struct printer *pr)
 {
     char layers[64], name[NODE_ID_SHORT], spare[NODE_ID_SHORT];
@@ -226,6 +240,7 @@ static const char *left_text(const char *why)
         { "banned", "broke the protocol and is banned" },
         { "joining", "is still fetching its layers" },
         { "draining", "is about to leave, or pauses for its owner" },
+        { "parts", "holds parts of layers, for who leads them" },
         { "empty", "holds no layer of the model" },
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -307,6 +322,7 @@ void plan_print(FILE *f, struct slice plan, struct plan_look look)
         picture(&pr);
         say_first(&pr);
         say_bottleneck(&pr);
+        say_shared(&pr);
         say_spares(&pr);
     } else {
         fprintf(f, "%s cannot be answered here.\n", model);

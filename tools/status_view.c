@@ -216,6 +216,25 @@ static void put_prefixes(struct screen *s, struct text *line, const struct json 
     put_line(s, line);
 }
 
+/* Parts of layers that it holds, and with whom it shares what it leads. */
+static void put_sharing(struct screen *s, const struct json *r, struct text *line)
+{
+    const struct json *sharing = json_get(r, "sharing");
+    struct slice parts = string(r, "parts"), predicted = string(sharing, "predicted");
+    uint64_t n = json_number_of(sharing, "others");
+
+    if (parts.n) {
+        text_str(line, "in parts: ");
+        text_add(line, parts.p, parts.n);
+        put_line(s, line);
+    }
+    if (!n) return;
+    text_printf(line, "layers are shared with %llu other%s", (unsigned long long)n, plural(n));
+    if (predicted.n) text_str(line, "; predicted: ");
+    text_add(line, predicted.p, predicted.n);
+    put_line(s, line);
+}
+
 static void put_model(struct screen *s, const struct json *r, struct text *line)
 {
     const struct json *m = json_get(r, "model");
@@ -251,6 +270,7 @@ static void put_model(struct screen *s, const struct json *r, struct text *line)
         waiting, used, all, (unsigned long long)json_number_of(r, "free_positions"));
     put_line(s, line);
     put_prefixes(s, line, json_get(r, "prefixes"));
+    put_sharing(s, r, line);
 }
 
 static void put_blank(struct screen *s)

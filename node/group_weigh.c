@@ -1,0 +1,129 @@
+/* What it brings that others share this node's layers: proto/sharing.h fed with what is held, with
+ * measured times and round trips. */
+#include "node/group_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert((int)SHARING_HANDS_MAX >= (int)HANDS_MAX, "the leader and its members");
+_Static_assert((int)PART_ITEMS_MAX >= (int)ARCH_EXPERTS_MAX, "sets hold all items of a layer");
+
+struct weighing {
+    const struct group *g;
+    const struct pace *pace;
+    const struct mate *in[GROUP_MEMBERS_MAX]; /* [n] */
+    uint32_t n;
+};
+
+/* What everybody holds of a layer; hand 0 is this node. */
+struct holds {
+    struct share of[SHARING_HANDS_MAX];
+};
+
+static struct sharing_set set_of(const struct share_set *s)
+{
+    struct sharing_set out = { { 0 } };
+    memcpy(out.bit, s->bit, sizeof s->bit < sizeof out.bit ? sizeof s->bit : sizeof out.bit);
+    return out;
+}
+
+static void read_holds(struct holds *h, const struct weighing *w, uint32_t layer)
+{
+    uint32_t at = layer - w->g->lo;
+
+    memset(h, 0, sizeof *h);
+    h->of[0] = w->g->own[at];
+    for (uint32_t i = 0; i < w->n; i++) h->of[1 + i] = w->in[i]->held[at];
+}
+
+/* Times below a microsecond are measured as 0. */
+static double some(uint32_t us)
+{
+    return us ? us : 0.5;
+}
+
+static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer)
+{
+    const struct arch *a = w->g->a;
+    const struct pace *p = w->pace;
+    bool moe = arch_is_moe(a, layer);
+    double item_us = some(moe ? p->expert_us : p->dense_us);
+    struct sharing_layer l = {
+        .heads = a->n_kv,
+        .items = moe ? a->n_experts : a->mlp_parts,
+        .top_k = moe ? a->top_k : a->mlp_parts,
+        .shared_us = moe ? a->n_shared * item_us : 0,
+        .round_us = SHARING_ROUND_US,
+        .ask_bytes = (uint32_t)share_x_bytes(a, moe ? SHARE_EXPERTS : SHARE_DENSE),
+        .piece_bytes = (uint32_t)arch_row_bytes(a),
+    };
+    double parts = l.heads * some(p->heads_us) + l.top_k * item_us + l.shared_us;
+
+    l.trunk_us = p->layer_us > parts ? p->layer_us - parts : parts / 20;
+    return l;
+}
+
+/* Dense parts without width are everybody's. */
+static void add_empty_parts(struct sharing_set *items, const struct arch *a)
+{
+    for (uint32_t p = 0, lo, hi; p < a->mlp_parts; p++) {
+        arch_part(a, p, &lo, &hi);
+        if (lo == hi) sharing_add(items, p, p + 1);
+    }
+}
+
+static void add_layers(struct sharing *out, const struct weighing *w, const struct holds *h,
+                       uint32_t layer, uint32_t times)
+{
+    const struct arch *a = w->g->a;
+    bool moe = arch_is_moe(a, layer);
+    struct sharing_set heads[SHARING_HANDS_MAX], items[SHARING_HANDS_MAX];
+    struct sharing_hand hand[SHARING_HANDS_MAX];
+    struct sharing_layer l = layer_of(w, layer);
+    struct sharing one = { 0 };
+
+    for (uint32_t i = 0; i <= w->n; i++) {
+        const struct mate *m = i ? w->in[i - 1] : NULL;
+        uint32_t rtt_us = m ? net_rtt_us(w->g->c.net, &m->id) : 0;
+        bool known = m && m->layer_us && w->g->own_us;
+        double slower = known ? (double)m->layer_us / w->g->own_us : 1;
+        heads[i] = set_of(&h->of[i].heads);
+        items[i] = set_of(moe ? &h->of[i].experts : &h->of[i].dense);
+        if (!moe) add_empty_parts(&items[i], a);
+        hand[i] = (struct sharing_hand){
+            .heads = &heads[i],
+            .items = &items[i],
+            .head_us = slower * some(w->pace->heads_us),
+            .item_us = slower * some(moe ? w->pace->expert_us : w->pace->dense_us),
+            .rtt_us = rtt_us == UINT32_MAX ? SHARING_RTT_US : rtt_us,
+        };
+    }
+    sharing_add_layer(&one, &l, hand, 1 + w->n);
+    out->n_layers += times;
+    for (unsigned k = 0; k < SHARING_WAYS; k++) out->us[k] += times * one.us[k];
+    for (unsigned k = 0; k < SHARING_HANDS_MAX; k++) out->of[k] += times * one.of[k];
+}
+
+enum err group_weigh(const struct group *g, const struct pace *pace, struct sharing *out)
+{
+    struct weighing w = { .g = g, .pace = pace };
+    struct holds *h = malloc(2 * sizeof *h);
+    uint32_t first = g->lo, end = g->lo + g->n_layers;
+
+    *out = (struct sharing){ 0 };
+    if (!h) return ERR_NOMEM;
+    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++)
+        if (g->mate[i].state == MATE_IN) w.in[w.n++] = &g->mate[i];
+    for (uint32_t l = g->lo; l < end; l++) {
+        read_holds(&h[1], &w, l);
+        bool same = l > g->lo && arch_is_moe(g->a, l) == arch_is_moe(g->a, first) &&
+                    memcmp(&h[0], &h[1], sizeof *h) == 0;
+        if (same) continue;
+        if (l > g->lo) add_layers(out, &w, &h[0], first, l - first);
+        h[0] = h[1];
+        first = l;
+    }
+    if (g->n_layers) add_layers(out, &w, &h[0], first, end - first);
+    free(h);
+    return ERR_OK;
+}
