@@ -96,7 +96,7 @@ void foresee(struct stage *s, const struct bound *b)
     const struct arch *a = s->a;
     bool taken[FORESEE_ROWS][ARCH_EXPERTS_MAX] = { { 0 } };
 
-    if (!s->told || !b->moe || !b->held.trunk) return;
+    if (!s->told || !s->told->maybe || !b->moe || !b->held.trunk) return;
     uint32_t n = s->n < FORESEE_ROWS ? s->n : FORESEE_ROWS, groups = b->router->tiling.groups;
     void *arg[2] = { s, (void *)(uintptr_t)b };
 

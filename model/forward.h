@@ -66,7 +66,7 @@ struct pager {
     bool (*wants)(struct pager *p);
     /* Will be read, some milliseconds from now where possible. */
     void (*soon)(struct pager *p, const struct tensor *w);
-    /* An expert that may be chosen (foresee.c), a row's rank-th likeliest. */
+    /* An expert that may be chosen (foresee.c), a row's rank-th likeliest.  NULL: no guesses. */
     void (*maybe)(struct pager *p, const struct tensor *w, uint32_t rank);
     /* Is it there, as far as is known? */
     bool (*here)(struct pager *p, const struct tensor *w);

@@ -218,6 +218,11 @@ void keep_came(struct keep *k, uint32_t unit)
     k->unit[unit].state = KEEP_IN;
 }
 
+void keep_found(struct keep *k, uint32_t unit)
+{
+    if (k->unit[unit].state == KEEP_OUT) keep_came(k, begin(k, unit));
+}
+
 void keep_lost(struct keep *k, uint32_t unit)
 {
     if (k->unit[unit].state != KEEP_IN) return;

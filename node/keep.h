@@ -68,6 +68,8 @@ void keep_came(struct keep *k, uint32_t unit);
 /* A unit that has to go so that all that is COMING or IN keeps within the room; it is OUT now.
  * KEEP_NONE: nothing has to, or nothing can. */
 uint32_t keep_victim(struct keep *k);
+/* A unit that was OUT is found to be IN; nothing goes for it. */
+void keep_found(struct keep *k, uint32_t unit);
 /* A unit that was thought IN is not: somebody else has made room. */
 void keep_lost(struct keep *k, uint32_t unit);
 

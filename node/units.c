@@ -177,22 +177,41 @@ static bool is_missing(const struct units *u, const uint8_t *p, size_t n)
 }
 
 /* Begin to read what is not in memory; does not wait. */
-static void ask_for(const struct units *u, struct span s)
+static bool ask_for(const struct units *u, struct span s)
 {
+    bool any = false;
+
     for (size_t at = 0, n; at < s.n; at += n) {
         n = s.n - at < LOOK_BYTES ? s.n - at : LOOK_BYTES;
         /* looking costs 1 us, asking for what is there 17 */
         if (!is_missing(u, s.p + at, n)) continue;
+        any = true;
         for (size_t i = 0; i < n; i += ASK_BYTES)
             (void)madvise(s.p + at + i, n - i < ASK_BYTES ? n - i : ASK_BYTES, MADV_WILLNEED);
     }
+    return any;
 }
 
-void units_ask(const struct units *u, uint32_t unit)
+bool units_are_there(const struct units *u, uint32_t unit)
 {
     const struct unit *v = &u->unit[unit];
 
-    for (uint32_t i = 0; i < v->n; i++) ask_for(u, u->span[v->first + i]);
+    for (uint32_t i = 0; i < v->n; i++) {
+        struct span s = u->span[v->first + i];
+        for (size_t at = 0; at < s.n; at += LOOK_BYTES)
+            if (is_missing(u, s.p + at, s.n - at < LOOK_BYTES ? s.n - at : LOOK_BYTES))
+                return false;
+    }
+    return true;
+}
+
+bool units_ask(const struct units *u, uint32_t unit)
+{
+    const struct unit *v = &u->unit[unit];
+    bool any = false;
+
+    for (uint32_t i = 0; i < v->n; i++) any |= ask_for(u, u->span[v->first + i]);
+    return any;
 }
 
 void units_touch(const struct units *u, uint32_t unit, const atomic_bool *stop)

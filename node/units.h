@@ -49,8 +49,10 @@ void units_close(struct units *u);
 /* The unit of a tensor, or UNIT_NONE; any thread. */
 uint32_t units_of(const struct units *u, const struct tensor *t);
 
-/* Begin to read what is missing of a unit; does not wait. */
-void units_ask(const struct units *u, uint32_t unit);
+/* Is all of a unit in memory? */
+bool units_are_there(const struct units *u, uint32_t unit);
+/* Begin to read what is missing of a unit, does not wait.  Was anything missing? */
+bool units_ask(const struct units *u, uint32_t unit);
 /* Bring it into memory and into the process's page table, unless stop is set meanwhile; waits for
  * the disk. */
 void units_touch(const struct units *u, uint32_t unit, const atomic_bool *stop);

@@ -82,23 +82,22 @@ static bool make_room(struct warm *m)
     return true;
 }
 
-/* The processor makes room while the disk is at work. */
+/* The processor makes room while the disk is at work.  What is in the page cache already is left to
+ * the faults of the step, which waits. */
 static void read_unit(struct warm *m, uint32_t unit)
 {
     pthread_mutex_unlock(&m->lock);
-    units_ask(&m->units, unit);
+    bool is_coming = units_ask(&m->units, unit);
     pthread_mutex_lock(&m->lock);
     while (make_room(m)) {
     }
     pthread_mutex_unlock(&m->lock);
-    units_touch(&m->units, unit, &m->stop);
+    if (is_coming) units_touch(&m->units, unit, &m->stop);
 }
 
-static void end_unit(struct warm *m, uint32_t unit)
+/* It is IN for keep: for all others, too. */
+static void is_in(struct warm *m, uint32_t unit)
 {
-    pthread_mutex_lock(&m->lock);
-    keep_came(m->keep, unit);
-    m->read += m->units.unit[unit].bytes;
     m->n_in++;
     atomic_store(&m->here[unit], true);
     if (m->fits && m->n_in == m->units.n) {
@@ -106,6 +105,14 @@ static void end_unit(struct warm *m, uint32_t unit)
         pthread_cond_broadcast(&m->asked); /* the readers end */
     }
     pthread_cond_broadcast(&m->came);
+}
+
+static void end_unit(struct warm *m, uint32_t unit)
+{
+    pthread_mutex_lock(&m->lock);
+    keep_came(m->keep, unit);
+    m->read += m->units.unit[unit].bytes;
+    is_in(m, unit);
 }
 
 static bool is_over(const struct warm *m)
@@ -147,7 +154,7 @@ static void *read_when_idle(void *arg)
     for (;;) {
         wait_on(&m->idle_go);
         if (m->idle_unit == KEEP_NONE) return NULL;
-        units_ask(&m->units, m->idle_unit);
+        (void)units_ask(&m->units, m->idle_unit);
         units_touch(&m->units, m->idle_unit, &m->stop);
         sem_post(&m->idle_came);
     }
@@ -208,8 +215,14 @@ static void need(struct warm *m, const struct tensor *w, bool sure, uint32_t ran
 
     if (unit == UNIT_NONE) return;
     bool was_here = atomic_load_explicit(&m->here[unit], memory_order_relaxed);
-    bool is_lost = sure && was_here && !units_holds(&m->units, w);
+    bool is_lost = sure && was_here && !m->fits && !units_holds(&m->units, w);
+    /* a warm page cache: to be told so by another thread would cost ten times as much */
+    bool is_found = sure && !was_here && m->fits && units_are_there(&m->units, unit);
     pthread_mutex_lock(&m->lock);
+    if (is_found && keep_state(m->keep, unit) == KEEP_OUT) {
+        keep_found(m->keep, unit);
+        is_in(m, unit);
+    }
     if (is_lost && keep_state(m->keep, unit) == KEEP_IN) {
         keep_lost(m->keep, unit);
         atomic_store(&m->here[unit], false);
@@ -308,6 +321,7 @@ enum err warm_open(struct warm **out, const struct weights *w, uint64_t fits_byt
     pthread_cond_init(&m->came, NULL);
     enum err e = units_open(&m->units, w);
     m->fits = m->units.bytes <= fits_bytes;
+    if (m->fits) m->pager.maybe = NULL; /* it is a matter of seconds */
     if (!e) e = open_keep(m, fits_bytes);
     if (!e && m->units.n == 0) {
         atomic_store(&m->done, true); /* small enough to have been copied */

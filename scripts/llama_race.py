@@ -63,6 +63,8 @@ class Context:
         self.ubatch = args.ubatch
         self.filled = 0
         self.state = None
+        self.never_again = args.map_only  # other tokens each time: the same would find their experts
+        self.made = 0
 
     def length(self):
         return L.llama_memory_seq_pos_max(self.memory, SEQ) + 1
@@ -138,7 +140,8 @@ class Context:
         self.fill(context)
         self.compute([1])
         self.keep(context)
-        ids = self.made_up(n)
+        ids = self.made_up(self.made + n)[self.made :]
+        self.made += n if self.never_again else 0
         start = time.perf_counter()
         for token in ids:
             self.compute([token])

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,13 +125,38 @@ static enum err measure(struct result *r, const char *dir, uint64_t room, struct
 
 /* --- the process around it --- */
 
-/* Nothing of the file in memory that nobody maps. */
+/* Bytes of a file that are in memory. */
+static uint64_t in_memory(int fd, uint64_t size)
+{
+    enum { PAGES = 1 << 16 };
+    static unsigned char there[PAGES];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), piece = PAGES * page;
+    uint64_t n = 0;
+
+    for (uint64_t at = 0; at < size; at += piece) {
+        size_t some = size - at < piece ? (size_t)(size - at) : piece;
+        void *p = mmap(NULL, some, PROT_READ, MAP_SHARED, fd, (off_t)at);
+        if (p == MAP_FAILED) return n;
+        if (mincore(p, some, there) == 0)
+            for (size_t i = 0; i < (some + page - 1) / page; i++) n += (there[i] & 1) * page;
+        munmap(p, some);
+    }
+    return n;
+}
+
+/* Out of the page cache; what another process maps stays there, and is not in our group's limit. */
 static void forget_file(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
 
     if (fd < 0) return;
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    uint64_t left = fstat(fd, &st) == 0 ? in_memory(fd, (uint64_t)st.st_size) : 0;
+    if (left > (uint64_t)st.st_size / 50)
+        fprintf(stderr,
+                "%s: %.0f MB of %s are in use by another program: the numbers are too high\n",
+                args.program, (double)left / 1e6, path);
     close(fd);
 }
 

@@ -77,6 +77,10 @@ static void come_and_go(void **state)
     assert_int_equal(keep_bytes(k), MB);
     keep_lost(k, 5);
     assert_int_equal(keep_bytes(k), MB);
+    keep_found(k, 5), keep_found(k, 5);
+    assert_int_equal(keep_state(k, 5), KEEP_IN);
+    assert_int_equal(keep_bytes(k), 2 * MB);
+    keep_lost(k, 5);
     assert_true(keep_guess(k, 5, 0, 0));
     assert_true(keep_need(k, 5)); /* from perhaps to sure */
     assert_int_equal(keep_next(k, false), 5);
