@@ -201,7 +201,9 @@ enum err group_want(struct group *g, const struct group_want *want, uint32_t n, 
         }
         size_t bytes = g->n_layers * sizeof *m->held;
         bool is_same = memcmp(m->held, want[i].held, bytes) == 0;
+        is_same &= m->leaves == want[i].leaves;
         m->layer_us = want[i].layer_us;
+        m->leaves = want[i].leaves;
         if (is_same) continue;
         memcpy(m->held, want[i].held, bytes);
         is_new |= m->state == MATE_IN;

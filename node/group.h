@@ -60,6 +60,7 @@ struct group_want {
     struct node_id id;
     const struct share *held; /* [hi - lo] of the layers that are led */
     uint32_t layer_us;        /* its speed, as announced; 0: like ours */
+    bool leaves;              /* it takes no new session: those that there are go on */
 };
 /* From now on.  Members that are not named any more leave.  own_us: our own layer_us, 0 unknown.
  * ERR_NOMEM. */
@@ -73,6 +74,8 @@ void group_on_peer(struct group *g, const struct node_id *id, bool up, const cha
 /* Members that are IN; the i-th of them. */
 uint32_t group_n(const struct group *g);
 struct node_id group_nth(const struct group *g, uint32_t i);
+/* Are there sessions whose head groups this member computes? */
+bool group_needs(const struct group *g, const struct node_id *id);
 /* Is every part of layer held by us or somebody who is IN?  If not, what is lacking, in words. */
 bool group_covers(const struct group *g, uint32_t layer);
 void group_lacks(const struct group *g, uint32_t layer, char *out, size_t size);

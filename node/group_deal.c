@@ -98,7 +98,7 @@ static void deal_heads(struct deal *d)
     for (uint32_t l = d->lo; l < d->lo + d->n_layers; l++) {
         const struct share_set *set[HANDS_MAX];
         for (unsigned h = 0; h < HANDS_MAX; h++)
-            set[h] = h == 0 || d->gen[h] ? &deal_held(d, h, l)->heads : NULL;
+            set[h] = h == 0 || d->takes[h] ? &deal_held(d, h, l)->heads : NULL;
         deal_columns(d->head + (size_t)(l - d->lo) * d->n_kv, d->n_kv, NULL, set, d->speed,
                      HANDS_MAX);
     }
@@ -128,6 +128,7 @@ enum err deal_make(struct deal **out, struct group *g)
         if (m->state != MATE_IN) continue;
         d->gen[1 + i] = m->gen;
         d->has_members = true;
+        d->takes[1 + i] = !m->leaves;
         d->speed[1 + i] = speed_of(m->layer_us, g->own_us);
         memcpy(d->held + (1 + i) * n, m->held, n * sizeof *d->held);
     }

@@ -31,6 +31,7 @@ struct deal {
     bool has_members;
     uint32_t lo, n_layers, n_kv;
     uint32_t gen[HANDS_MAX]; /* of the members that were IN; 0: was not */
+    bool takes[HANDS_MAX];   /* new sessions' head groups may go there */
     double speed[HANDS_MAX]; /* announced, of all 1 when unknown */
     struct share *held;      /* [HANDS_MAX][n_layers] owned */
     uint8_t *head;           /* [n_layers][n_kv] owned: the hand; SHARE_NOBODY */
@@ -66,6 +67,7 @@ struct mate {
     struct node_id id;
     struct share *held; /* [n_layers] owned */
     uint32_t layer_us;
+    bool leaves;                  /* no new session's head groups go to it */
     uint32_t gen;                 /* grows when it comes IN */
     uint8_t share[SESSION_BYTES]; /* while OPENING or IN */
     uint32_t rid;                 /* of SHARE_OPEN */

@@ -23,6 +23,18 @@ static bool has_heads(const struct deal *d, unsigned hand, uint32_t lo, uint32_t
     return false;
 }
 
+bool group_needs(const struct group *g, const struct node_id *id)
+{
+    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++) {
+        const struct mate *m = &g->mate[i];
+        if (m->state != MATE_IN || !node_id_equal(&m->id, id)) continue;
+        for (const struct group_session *x = g->first; x; x = x->next)
+            if (x->deal->gen[1 + i] == m->gen && has_heads(x->deal, 1 + i, x->lo, x->hi))
+                return true;
+    }
+    return false;
+}
+
 /* Sessions are told from the list's start each time: their owner closes them meanwhile. */
 void group_lose_sessions(struct group *g, unsigned hand, uint32_t gen, const char *text)
 {

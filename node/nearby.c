@@ -120,11 +120,15 @@ static void reach(struct nearby *s, const struct entry *e)
     }
 }
 
+/* Of our model, and there to stay; a member that leaves may finish what it has begun. */
 static bool is_fit(const struct nearby *s, const struct entry *e)
 {
     const struct record_body *b = &e->body;
-    return !node_id_equal(&e->id, &s->c.me) && b->state == RECORD_ACTIVE &&
-           b->model.n == ID_BYTES && memcmp(b->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
+    bool is_there =
+        b->state == RECORD_ACTIVE ||
+        (b->state == RECORD_DRAINING && is_member(s, &e->id) && group_needs(s->c.group, &e->id));
+    return is_there && !node_id_equal(&e->id, &s->c.me) && b->model.n == ID_BYTES &&
+           memcmp(b->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
 }
 
 /* A whole layer, as the sum of its parts. */
@@ -170,7 +174,8 @@ static void on_timer(uv_timer_t *t)
         struct share *held = s->held + (size_t)n * (s->hi - s->lo);
         if (!is_fit(s, e) || !read_held(s, e, held)) continue;
         if (!is_near(s, &e->id)) continue;
-        want[n++] = (struct group_want){ e->id, held, layer_us(s, &e->body) };
+        want[n++] = (struct group_want){ e->id, held, layer_us(s, &e->body),
+                                         e->body.state == RECORD_DRAINING };
     }
     enum err err = group_want(s->c.group, want, n, own_us(s));
     if (err) log_warn("layers cannot be shared: %s", err_text(err));

@@ -299,7 +299,7 @@ static void gather(struct world *w, uint32_t n, bool bare)
         if (bare) held[l].heads = (struct share_set){ { 0 } };
     }
     for (uint32_t i = 0; i < n; i++)
-        want[i] = (struct group_want){ w->node[1 + i].box.me.id, held, 100 };
+        want[i] = (struct group_want){ w->node[1 + i].box.me.id, held, 100, false };
     assert_int_equal(group_want(w->node[0].group, want, n, 100), ERR_OK);
 }
 
@@ -455,6 +455,29 @@ static void test_experts_lost(void **state)
         wait_members(w, NODES - 1 - i);
         assert_int_equal(step(w, 1), ERR_OK);
     }
+    assert_int_equal(w->n_lost, 0);
+}
+
+/* A member that leaves finishes what it has begun, and begins nothing. */
+static void test_leaving(void **state)
+{
+    struct world *w = *state;
+    struct group *g = w->node[0].group;
+    const struct node_id *id = &w->node[1].box.me.id;
+    struct group_want want = { *id, w->held, 100, true };
+    gather(w, 1, false);
+    wait_members(w, 1);
+    begin_session(w);
+    answer_all(w);
+    assert_true(group_needs(g, id));
+    assert_int_equal(group_want(g, &want, 1, 100), ERR_OK);
+    assert_int_equal(step(w, 1), ERR_OK);
+    assert_int_equal(w->n_lost, 0);
+    begin_session(w); /* instead of the other */
+    assert_false(group_needs(g, id));
+    answer_all(w);
+    assert_int_equal(group_want(g, NULL, 0, 100), ERR_OK);
+    assert_int_equal(step(w, 1), ERR_OK);
     assert_int_equal(w->n_lost, 0);
 }
 
@@ -720,6 +743,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_going_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_heads_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_experts_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leaving, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_long, setup, teardown),
