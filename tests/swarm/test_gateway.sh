@@ -32,7 +32,7 @@ gateway open
 gateway keyed --keys "$tmp/keys" --per-minute 3
 gateway demo --demo --cors https://example.org
 
-python3 "$src/tests/swarm/gateway.py" "${url[open]}" "${url[keyed]}" "${url[demo]}" ||
+"${SWARM_PYTHON:-python3}" "$src/tests/swarm/gateway.py" "${url[open]}" "${url[keyed]}" "${url[demo]}" ||
     die "see above"
 
 # A client that goes away frees the whole pipeline, soon.
