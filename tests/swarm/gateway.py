@@ -56,7 +56,7 @@ def test_answers():
     text = "".join(p["choices"][0]["delta"].get("content") or "" for p in pieces if p["choices"])
     assert text == PARIS, text
     assert pieces[0]["choices"][0]["delta"]["role"] == "assistant"
-    assert pieces[-1]["usage"] == u and pieces[-1]["choices"] == []
+    assert pieces[-1]["usage"] == u and pieces[-1]["choices"] == [], pieces[-3:]
     assert pieces[-2]["choices"][0]["finish_reason"] == "stop"
     assert len({p["id"] for p in pieces}) == 1
 

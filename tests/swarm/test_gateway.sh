@@ -4,8 +4,11 @@
 . "$(dirname "$0")/lib.sh"
 
 convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
-start_split "--store $tmp/store" 0-2 3-5 6-7
-start spare --store "$tmp/store" --layers 3-5 --no-ends --join "${link[n0]}"
+start_behind n2 --store "$tmp/store" --layers 6-7 --no-ends # all others dial it, so its line can be slow
+start n0 --store "$tmp/store" --layers 0-2 --join "${link[n2]}"
+start n1 --store "$tmp/store" --layers 3-5 --no-ends --join "${link[n2]}"
+probe nodes 3
+start spare --store "$tmp/store" --layers 3-5 --no-ends --join "${link[n2]}"
 
 # gateway NAME OPTIONS...: its address is in ${url[NAME]}.
 declare -A url
@@ -36,14 +39,25 @@ gateway demo --demo --cors https://example.org
     die "see above"
 
 # A client that goes away frees the whole pipeline, soon.
-free_again() { [[ $("$bin/swarm-node" status "${pid[n1]}" --json) == *'"sessions":0'* ]]; }
-curl -sN --max-time 1 "${url[open]}/chat/completions" -d \
-    '{"stream":true,"temperature":2,"seed":1,"max_tokens":6000,"messages":[{"role":"user","content":"Tell me about Japan."}]}' \
-    >"$tmp/cut" || true
-grep -q '^data: ' "$tmp/cut" || die "nothing came: $(cat "$tmp/cut")"
-curl -s --max-time 0.3 "${url[open]}/chat/completions" -d \
-    '{"temperature":2,"seed":1,"max_tokens":6000,"messages":[{"role":"user","content":"Tell me about Japan."}]}' || true
-wait_until 5 free_again || die "sessions stay: $("$bin/swarm-node" status "${pid[n1]}" --json)"
+order n2 "delay 20" # so that an answer takes a while
+busy_now() { ! free_again; }
+serves() { # its own number comes before its peers'
+    local all
+    all=$("$bin/swarm-node" status "${pid[$1]}" --json) || return 1
+    [[ $(grep -o '"sessions":[0-9]*' <<<"$all" | head -n 1) != '"sessions":0' ]]
+}
+free_again() { ! serves n0 && ! serves n1 && ! serves spare && ! serves n2; }
+slow='"temperature":0,"messages":[{"role":"user","content":"Tell me about Japan."}]}'
+for how in '{"stream":true,' '{"stream":false,'; do
+    curl -sN "${url[open]}/chat/completions" -d "$how$slow" >"$tmp/cut" &
+    client=$!
+    background+=($client)
+    wait_until 10 busy_now || die "it does not begin: $(cat "$tmp/cut" "$tmp/open.log" | tail -5)"
+    kill -KILL "$client"
+    wait "$client" || true
+    wait_until 5 free_again || die "sessions stay: $("$bin/swarm-node" status "${pid[n1]}" --json)"
+    ! grep -q 'DONE\|finish_reason":"stop' "$tmp/cut" || die "it was too fast to be cut: $(tail -2 "$tmp/cut")"
+done
 
 # A stage is killed while an answer streams: a pause, the same text.
 question='{"stream":true,"temperature":1.5,"top_p":1,"seed":7,"max_tokens":3000,"messages":[{"role":"user","content":"Tell me about Japan."}]}'
@@ -53,7 +67,9 @@ curl -sN "${url[open]}/chat/completions" -d "$question" >"$tmp/healed" &
 background+=($!)
 client=$!
 wait_until 20 grep -q '"reasoning_content"\|"content":"[^"]' "$tmp/healed" || die "no answer began"
-kill -KILL "${pid[n1]}"
+victim=n1
+serves n1 || victim=spare
+kill -KILL "${pid[$victim]}"
 wait "$client" || die "curl failed"
 cmp <(text_of "$tmp/whole") <(text_of "$tmp/healed") || die "the healed answer differs"
 grep -q '^data: \[DONE\]' "$tmp/healed" || die "no end"
