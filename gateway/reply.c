@@ -18,7 +18,7 @@ struct choice {
     struct stops stops;
     struct tool_calls calls;
     struct whole_choice whole; /* what has come; of a stream only the calls' ids and the end */
-    uint32_t n_tokens, n_reasoning;
+    uint32_t n_tokens;
 };
 
 struct reply {
@@ -244,7 +244,6 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
     first_token(c->r);
     c->n_tokens = index;
     if (is_thinking && c->r->a.endpoint == ENDPOINT_CHAT) {
-        c->n_reasoning = index;
         if (c->r->a.stream)
             say(c, &(struct delta){ .kind = DELTA_REASONING, .choice = c->index, .text = text });
         else
@@ -278,27 +277,28 @@ static void on_place(void *arg, uint32_t place, struct slice text)
     on_note(c, text);
 }
 
-static void end_choice(struct choice *c, unsigned reason, uint32_t n_prompt, uint32_t n_tokens)
+static void end_choice(struct choice *c, const struct msg_ASK_DONE *done)
 {
     struct reply *r = c->r;
     c->question = NULL;
     if (!c->stops.is_found) {
         stops_flush(&c->stops, hear_visible, c);
-        c->n_tokens = n_tokens;
+        c->n_tokens = (uint32_t)done->n_tokens;
     }
     tool_calls_end(&c->calls);
-    c->whole.finish = finish_reason(reason, c->whole.n_calls > 0);
+    c->whole.finish = finish_reason((unsigned)done->reason, c->whole.n_calls > 0);
     if (r->a.stream)
         say(c, &(struct delta){ .kind = DELTA_END, .choice = c->index, .finish = c->whole.finish });
-    r->usage.n_prompt = n_prompt;
+    r->usage.n_prompt = (uint32_t)done->n_prompt;
+    r->usage.n_cached = (uint32_t)done->n_known;
     r->usage.n_tokens += c->n_tokens;
-    r->usage.n_reasoning += c->n_reasoning;
+    r->usage.n_reasoning += (uint32_t)done->n_thinking;
     if (--r->n_open == 0) finish(r);
 }
 
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
-    end_choice(arg, (unsigned)done->reason, (uint32_t)done->n_prompt, (uint32_t)done->n_tokens);
+    end_choice(arg, done);
 }
 
 /* What went wrong, as OpenAI's clients know it. */
@@ -329,8 +329,9 @@ static void on_fail(void *arg, unsigned code, const char *text)
     struct choice *c = arg;
     struct openai_error e = error_of(code, text);
     c->question = NULL;
+    const struct msg_ASK_DONE stopped = { .n_prompt = c->r->usage.n_prompt };
     if (c->stops.is_found) /* it was to end, and has */
-        end_choice(c, 0, c->r->usage.n_prompt, c->n_tokens);
+        end_choice(c, &stopped);
     else
         fail_reply(c->r, &e);
 }

@@ -36,6 +36,7 @@ static void say_out(struct answer *a, answer_piece *say, void *arg)
 
 void answer_feed(struct answer *a, int32_t id, answer_piece *say, void *arg)
 {
+    a->n_thinking += a->is_thinking || (id >= 0 && id == a->think_open);
     if (id >= 0 && (id == a->think_open || id == a->think_close)) {
         answer_flush(a, say, arg);
         a->is_thinking = id == a->think_open;

@@ -12,7 +12,8 @@ struct answer {
     const struct tokenizer *tokenizer; /* borrowed */
     int32_t think_open, think_close;   /* ids, -1 when the model has none */
     bool is_thinking;
-    bool is_at_start; /* of a part: nothing but newlines yet */
+    uint32_t n_thinking; /* ids of reasoning so far, its marks included */
+    bool is_at_start;    /* of a part: nothing but newlines yet */
     struct utf8_stream utf8;
     struct text out; /* owned: the piece that answer_take hands out */
 };

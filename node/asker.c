@@ -88,7 +88,9 @@ static void say_done(struct request *r)
     counters_add(r->c->c.counters, COUNT_ANSWERS, !r->plan_only);
     struct msg_ASK_DONE done = { .reason = r->reason,
                                  .n_prompt = r->n_prompt,
-                                 .n_tokens = r->n_tokens };
+                                 .n_tokens = r->n_tokens,
+                                 .n_thinking = r->has_answer ? r->answer.n_thinking : 0,
+                                 .n_known = r->n_known };
     if (r->first_ns) {
         done.prefill_us = (r->first_ns - r->asked_ns) / 1000;
         done.decode_us = (r->last_ns - r->first_ns) / 1000;

@@ -272,7 +272,9 @@ enum {
     F(n_tokens,     "nt",   U,     REQ, 0, CONTEXT_MAX,         "generated tokens")               \
     F(prefill_us,   "pus",  U,     REQ, 0, UINT64_MAX,          "until the first token")          \
     F(decode_us,    "dus",  U,     REQ, 0, UINT64_MAX,          "the rest")                       \
-    F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")
+    F(stats,        "st",   STR,   OPT, 0, 7 << 10,             "JSON: time by stage")            \
+    F(n_thinking,   "nth",  U,     OPT, 0, CONTEXT_MAX,         "generated tokens that were reasoning, its marks included") \
+    F(n_known,      "nk",   U,     OPT, 0, CONTEXT_MAX,         "prompt tokens that were not computed: their K and V were kept")
 #define ASK_NOTE_FIELDS(F)                                                                        \
     F(text,         "m",    STR,   REQ, 0, 300,                 "for people")                     \
     F(place,        "pl",   U,     OPT, 1, 65535,               "its place in the queue, 1 is next; none: it does not wait") \

@@ -62,7 +62,13 @@ done
 # A stage is killed while an answer streams: a pause, the same text.
 question='{"stream":true,"temperature":1.5,"top_p":1,"seed":7,"max_tokens":3000,"messages":[{"role":"user","content":"Tell me about Japan."}]}'
 curl -sN "${url[open]}/chat/completions" -d "$question" >"$tmp/whole"
-text_of() { grep '^data: {' "$1" | sed 's/"id":"[^"]*","object":"[^"]*","created":[0-9]*,//'; }
+text_of() { # however it was cut into pieces
+    python3 -c 'import json, sys
+for line in open(sys.argv[1]):
+    if line.startswith("data: {"):
+        d = json.loads(line[6:])["choices"][0]
+        print((d["delta"].get("reasoning_content") or "") + (d["delta"].get("content") or "") + (d["finish_reason"] or ""), end="")' "$1"
+}
 curl -sN "${url[open]}/chat/completions" -d "$question" >"$tmp/healed" &
 background+=($!)
 client=$!
@@ -71,7 +77,8 @@ victim=n1
 serves n1 || victim=spare
 kill -KILL "${pid[$victim]}"
 wait "$client" || die "curl failed"
-cmp <(text_of "$tmp/whole") <(text_of "$tmp/healed") || die "the healed answer differs"
+[ -n "$(text_of "$tmp/whole")" ] || die "no answer: $(cat "$tmp/whole")"
+cmp <(text_of "$tmp/whole") <(text_of "$tmp/healed") || die "the healed answer differs: $(text_of "$tmp/healed")"
 grep -q '^data: \[DONE\]' "$tmp/healed" || die "no end"
 
 # No coordinator: said at once where people look, and in OpenAI's form; it comes back by itself.
