@@ -98,6 +98,11 @@ static void bar(const struct printer *pr, double from, double hop, double work, 
     if (c > width) c = width;
     if (b > c) b = c;
     if (a > b) a = b;
+    if (work > 0 && a == c) { /* whatever takes part is seen */
+        if (a == width) a--;
+        b = a;
+        c = a + 1;
+    }
     fputs(pr->look.utf8 ? "▕" : "|", pr->f);
     repeat(pr->f, " ", a);
     repeat(pr->f, pr->look.utf8 ? "░" : ".", b - a);
