@@ -7,6 +7,7 @@
 #include "proto/fair.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -512,6 +513,7 @@ static void run_prompts(struct compute *c, bool is_wanted)
     uint32_t us = own_us(c, start);
     b->us += us;
     turns_did_layers(&c->turns, b->n_rows, b->at - from, us);
+    (void)sched_yield(); /* to the loop: it may have rows of a running answer by now */
     if (!e && b->at < b->hi) {
         not_yet_held(b);
         return;
