@@ -191,7 +191,7 @@ static struct session *to_adopt(struct stage_server *s, const struct mail *m)
 {
     const struct msg_SESS_OPEN *o = &m->m.u.SESS_OPEN;
     struct session *x = o->adopts.n == SESSION_BYTES ? stage_find(s, o->adopts) : NULL;
-    bool is_same = x && (!is_shared(x) || x->is_granted) &&
+    bool is_same = x && !x->is_fetching && (!is_shared(x) || x->is_granted) &&
                    node_id_equal(&x->coordinator, &m->from) && x->lo == o->layer_lo &&
                    x->hi == o->layer_hi && x->tokens == o->max_tokens &&
                    memcmp(o->model.p, s->c.weights->name.id.b, ID_BYTES) == 0;
