@@ -217,7 +217,7 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
                                  NULL };
     int k = 15, pipes[2];
 
-    serial++;
+    n->serial = ++serial;
     snprintf(layers, sizeof layers, "%u-%u", n->lo, n->hi - 1);
     snprintf(threads, sizeof threads, "%u", n->threads);
     snprintf(context, sizeof context, "%u", n->context);
@@ -235,6 +235,7 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
     if (!n->keeps) w[k++] = "--no-prefix";
     if (n->context) w[k++] = "--ctx", w[k++] = context;
     if (n->join) w[k++] = "--join", w[k++] = n->join->link;
+    if (n->share) w[k++] = "--share";
     if (pipe2(pipes, O_CLOEXEC)) return fail(why, ERR_IO, "pipe: %s", strerror(errno));
     e = start("swarm-node", (char *const *)(uintptr_t)w, pipes[1], log, &n->pid, why);
     close(pipes[1]);
@@ -250,6 +251,22 @@ void bench_node_stop(struct bench_node *n)
 {
     if (n->pid) end_child(n->pid, SIGTERM);
     n->pid = 0;
+}
+
+bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms)
+{
+    char path[FILE_PATH_MAX], file[32], line[512];
+    double until = bench_seconds() + ms / 1e3;
+    bool found = false;
+
+    snprintf(file, sizeof file, "node%u.log", n->serial);
+    if (file_path(path, home, file, NULL)) return false;
+    for (; !found && bench_seconds() < until; (void)poll(NULL, 0, REST_MS)) {
+        FILE *f = fopen(path, "re");
+        while (f && !found && fgets(line, sizeof line, f)) found = strstr(line, words) != NULL;
+        if (f) fclose(f);
+    }
+    return found;
 }
 
 /* Clock ticks that a process has been at work; 0: it cannot be known. */

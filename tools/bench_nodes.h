@@ -37,8 +37,10 @@ struct bench_node {
     const char *line;              /* others reach it through this proxy; NULL: directly */
     bool keeps;                    /* beginnings of conversations; else it forgets them */
     const struct bench_node *join; /* NULL: none */
+    bool share;                    /* layers with others */
     /* set by bench_node_start */
     pid_t pid;
+    unsigned serial;
     char link[512];
 };
 /* Start it and wait for its link.  ERR_IO with why, which holds its last words. */
@@ -49,6 +51,8 @@ void bench_node_stop(struct bench_node *n);
  * of 127.0.0.2. */
 enum { BENCH_LINE = 64 };
 MUST_CHECK enum err bench_proxy_start(char line[BENCH_LINE], uint32_t delay_ms, struct why *why);
+/* Wait for these words in its log, at most so long. */
+bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms);
 /* Wait until it rests: a node touches its weights after its start, with a thread of low priority.
  */
 void bench_node_settle(const struct bench_node *n);

@@ -3,10 +3,11 @@
  *
  * The member is a child on the other end of a socket: no encryption, no message format, no loop of
  * events.  So this is what the arithmetic of sharing allows, and real nodes are held against it. */
-#include "tools/bench_session.h"
+#include "tools/bench_share.h"
 
 #include "kernels/workers.h"
 #include "model/share.h"
+#include "tools/bench_session.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -18,12 +19,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROUNDS_MAX = 101, LEADER = 0, MEMBER = 1 };
+enum { ROUNDS_MAX = BENCH_SHARE_ROUNDS, LEADER = 0, MEMBER = 1 };
 
 static struct bench b;
 static const char *model;
-static uint32_t tokens = 512, chunk = 256, context = 512, rounds = 7, steps = 4, heads, slower;
-static bool experts_only;
+static uint32_t tokens = 512, chunk = 256, context = 512, rounds = 7, steps = 4, heads;
+static bool experts_only, nodes;
 
 static const struct arg options[] = {
     { "tokens", ARG_U32, &tokens, "N", "of the prompt (default 512; 0: none)" },
@@ -32,6 +33,7 @@ static const struct arg options[] = {
       "positions behind which a token is decoded (default 512)" },
     { "heads", ARG_U32, &heads, "N", "head groups of the member (default: half of them)" },
     { "experts-only", ARG_FLAG, &experts_only, NULL, "share only experts and dense parts" },
+    { "nodes", ARG_FLAG, &nodes, NULL, "real nodes on loopback too (swarm-node --share)" },
     { "model", ARG_STR, &model, "NAME", "which model, if the store has several" },
     { "rounds", ARG_U32, &rounds, "N", "times of each (default 7)" },
     { "json", ARG_FLAG, &b.json, NULL, "print JSON instead of a table" },
@@ -168,7 +170,7 @@ static void assign(struct job *j, const struct share_ask *q)
     const struct arch *a = j->s.arch;
     /* About what an expert of GLM-4.5-Air takes; only the proportions matter. */
     double expert = 1, row = q->n > 1 ? 0.35 : 0;
-    double shared = a->n_shared * (expert + q->n * row) * (1 + slower / 100.0);
+    double shared = a->n_shared * (expert + q->n * row);
     struct share_hand hand[] = { { &j->all, shared, expert, row }, { &j->all, 0, expert, row } };
 
     if (q->kind == SHARE_EXPERTS) {
@@ -388,6 +390,8 @@ int bench_share(int argc, char **argv)
         e = j.s.err;
         why = j.s.why;
     }
+    struct bench_share c = { dir, model, e ? 0 : j.s.arch->n_layers, tokens, rounds };
     stop(&j);
+    if (!e && nodes && tokens > 0) e = bench_share_nodes(&b, &c, &why);
     return bench_close(&b, e, &why);
 }
