@@ -84,7 +84,7 @@ static enum err ask(struct sharer *by, const struct share_ask *q, bool *away)
     const struct arch *a = &s->world->toy.a;
 
     for (size_t p = 0; p < (size_t)q->n * q->width; p++)
-        s->who[p] = q->chosen ? (uint8_t)(q->chosen[p] % 2) : p % q->width < (q->width + 1) / 2;
+        s->who[p] = (q->chosen ? q->chosen[p] % 2 != 0 : p % q->width < (q->width + 1) / 2) ? 1 : 0;
     enum err e = share_part_make(&s->part, a, q, s->who, 1);
     if (e || s->part.work.n == 0) return e;
     s->job = (struct share_job){ .work = s->part.work };
