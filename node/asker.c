@@ -25,7 +25,7 @@ void request_say(struct request *r)
     if (skip >= text.n) return;
     while (skip > 0 && skip < text.n && (text.p[skip] & 0xc0) == 0x80) skip++;
     text = slice_of(text.p + skip, text.n - skip);
-    if (text.n > 0 && !r->is_over) r->on.on_text(r->on.arg, r->n_tokens, text, r->said_thinking);
+    if (text.n > 0 && !r->is_over) r->on.on_text(r->on.arg, r->said_tokens, text, r->said_thinking);
 }
 
 void request_gather(void *arg, struct slice text, bool is_thinking)
@@ -33,6 +33,7 @@ void request_gather(void *arg, struct slice text, bool is_thinking)
     struct request *r = arg;
     if (is_thinking != r->said_thinking) request_say(r);
     r->said_thinking = is_thinking;
+    r->said_tokens = r->fed_tokens;
     text_add(&r->said, text.p, text.n);
 }
 
@@ -45,6 +46,7 @@ static void say_again(struct request *r)
     r->n_told = 0;
     for (uint32_t i = 0; i < r->n_tokens && !r->is_away && !r->is_over; i++) {
         int32_t id = r->prompt.ids.p[r->n_prompt + i];
+        r->fed_tokens = i + 1;
         if (!request_is_end(r, id)) answer_feed(&r->answer, id, request_gather, r);
     }
     request_say(r);

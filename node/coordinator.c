@@ -574,7 +574,7 @@ static void take_token(struct request *r, int32_t token)
         request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
         return;
     }
-    r->n_tokens++;
+    r->fed_tokens = ++r->n_tokens;
     counters_add(r->c->c.counters, COUNT_TOKENS, 1);
     if (r->journal) journal_add(r->journal, token);
     if (!is_stop && !r->is_held && !r->is_away) answer_feed(&r->answer, token, request_gather, r);

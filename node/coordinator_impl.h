@@ -99,6 +99,8 @@ struct request {
     struct answer answer;  /* the text */
     struct text said;      /* owned: what was not told yet, all of one kind */
     bool said_thinking;
+    uint32_t said_tokens;    /* tokens up to the last of it, */
+    uint32_t fed_tokens;     /* and up to the one whose text comes now */
     bool has_answer;
     size_t n_told;           /* bytes of text up to here, told or known */
     size_t n_heard;          /* the asker has so many: they are not told again */
