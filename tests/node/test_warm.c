@@ -1,10 +1,12 @@
 /* Weights come into memory before they are needed: all of them where they fit, else what is used
  * most and what a step is about to read. */
+#include "node/learnt.h"
 #include "node/warm.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -234,6 +236,43 @@ static void stopped(void **state)
     }
 }
 
+/* A file of what was learnt: only this model's, only what it should look like. */
+static void learnt(void **state)
+{
+    static const char *const wrong[] = { "x",
+                                         "1",
+                                         "1 2",
+                                         "1 2 3",
+                                         "1 2 3 ",
+                                         "-1 2 3",
+                                         "1 2 20001\n",
+                                         "1 999999 3\n",
+                                         "1  2 3\n",
+                                         "\n",
+                                         "99999999999999999999 1 1\n" };
+    struct made *m = *state;
+    struct units u;
+    struct keep *k;
+    char text[200], head[100] = "swarm-experts 1 ";
+
+    assert_int_equal(units_open(&u, &m->w), ERR_OK);
+    assert_int_equal(keep_open(&k, 4, 1, 0), ERR_OK);
+    for (int i = 0; i < 64; i++) strcat(head, "0"); /* the made model's id is zero */
+    snprintf(text, sizeof text, "%s\n", head);
+    assert_true(learnt_parse(text, &u, k));
+    snprintf(text, sizeof text, "%s\n0 1 20000\n7 3 1\n", head); /* no experts, no such layer */
+    assert_true(learnt_parse(text, &u, k));
+    text[20] = '1';
+    assert_false(learnt_parse(text, &u, k));
+    assert_false(learnt_parse("", &u, k));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text, "%s\n%s", head, wrong[i]);
+        assert_false(learnt_parse(text, &u, k));
+    }
+    keep_close(k);
+    units_close(&u);
+}
+
 static void room(void **state)
 {
     (void)state;
@@ -247,6 +286,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_that_fits, make, unmake),
         cmocka_unit_test_setup_teardown(what_fits, make, unmake),
         cmocka_unit_test_setup_teardown(stopped, make, unmake),
+        cmocka_unit_test_setup_teardown(learnt, make, unmake),
         cmocka_unit_test(room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
