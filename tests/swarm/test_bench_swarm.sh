@@ -54,3 +54,10 @@ refused "STORE is missing"
 refused "2 to 15" "$tmp/store" --nodes 1
 refused "too few for 9 nodes" "$tmp/store" --nodes 9
 refused "the question is empty" "$tmp/store" --question "" --rounds 1
+
+# Two processes that share the layers, and two nodes: a bit that differs is an error there.
+TMPDIR=$tmp "$bench" share "$tmp/store" --nodes --tokens 64 --context 32 --rounds 1 --json >"$tmp/out" 2>"$tmp/err" ||
+    die "swarm-bench share: $(cat "$tmp/err")"
+for row in "decode, 8 layers" "nodes: decode, 8 layers" "nodes: prefill of 64, 8 layers"; do
+    above_zero "$(field "$row" ratio)" "the ratio of '$row'"
+done
