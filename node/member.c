@@ -60,7 +60,7 @@ struct member {
     struct seat *over;  /* owned: ended, while jobs of them are under way */
     uint32_t n_shares, n_sessions;
     uint64_t kv_used; /* bytes */
-    bool stopping;
+    bool stopping, paused;
 };
 
 /* --- answers --- */
@@ -295,13 +295,13 @@ static void on_open(struct member *s, const struct mail *m)
 {
     const struct msg_SHARE_OPEN *o = &m->m.u.SHARE_OPEN;
     struct pact *p = find(s, o->share);
-    struct why why = { "it is shutting down" };
+    struct why why = { "it is about to leave, or pauses for its owner" };
     enum wire_error code = 0;
     if (p && !node_id_equal(&p->leader, &m->from)) {
         net_strike(s->c.net, &m->from, "a share of others");
         return;
     }
-    if (s->stopping)
+    if (s->stopping || s->paused)
         code = WIRE_SHUTTING_DOWN;
     else if (o->number == 0 && !p)
         code = open_pact(s, m, &why);
@@ -531,16 +531,25 @@ enum err member_open(struct member **out, const struct member_config *c)
     return e;
 }
 
-void member_stop(struct member *s)
+void member_send_away(struct member *s, const char *text)
 {
-    s->stopping = true;
     for (struct pact *p = s->first, *next; p; p = next) {
         next = p->next;
         if (p->is_over) continue;
-        say_fail(s, &p->leader, slice_of(p->id, SESSION_BYTES), 0, WIRE_SHUTTING_DOWN,
-                 "it is shutting down");
+        say_fail(s, &p->leader, slice_of(p->id, SESSION_BYTES), 0, WIRE_SHUTTING_DOWN, text);
         end_pact(s, p);
     }
+}
+
+void member_pause(struct member *s, bool is_paused)
+{
+    s->paused = is_paused;
+}
+
+void member_stop(struct member *s)
+{
+    s->stopping = true;
+    member_send_away(s, "it is shutting down");
 }
 
 static void free_seats(struct member *s, struct seat **at)

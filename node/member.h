@@ -42,6 +42,10 @@ struct member_config {
 };
 
 MUST_CHECK enum err member_open(struct member **out, const struct member_config *c);
+/* Takes no new share and session until it is over. */
+void member_pause(struct member *m, bool is_paused);
+/* Ends all shares; leaders compute its parts themselves, or ask others. */
+void member_send_away(struct member *m, const char *text);
 /* Refuses everything from now on, and tells the leaders. */
 void member_stop(struct member *m);
 /* After compute_close: frees everything. */

@@ -21,6 +21,7 @@ static void on_away_timer(uv_timer_t *t)
     struct node *n = t->data;
     if (n->is_stopping || !node_is_paused(n) || !services_are_open(&n->services)) return;
     uint32_t left = stage_server_guests(n->services.stage);
+    if (n->services.member) member_send_away(n->services.member, "it pauses for its owner");
     if (!left) return;
     log_info("%u answers that nobody took over end here", left);
     stage_server_send_away(n->services.stage, "the node pauses for its owner");

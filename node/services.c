@@ -334,6 +334,7 @@ void services_pause(struct services *s, bool is_paused)
 {
     if (!services_are_open(s)) return;
     stage_server_pause(s->stage, is_paused);
+    if (s->member) member_pause(s->member, is_paused);
     asks_pause(s->asks, is_paused);
 }
 

@@ -481,6 +481,33 @@ static void test_leaving(void **state)
     assert_int_equal(w->n_lost, 0);
 }
 
+/* A member gives way to its owner in the middle of an answer, takes nobody meanwhile, and comes
+ * back when it is asked again. */
+static void test_pause(void **state)
+{
+    struct world *w = *state;
+    gather(w, 3, true);
+    wait_members(w, 3);
+    begin_session(w);
+    assert_int_equal(step(w, PROMPT), ERR_OK);
+    member_pause(w->node[1].member, true);
+    assert_int_equal(step(w, 1), ERR_OK); /* what has begun goes on for a while */
+    member_send_away(w->node[1].member, "a test pauses");
+    assert_int_equal(member_shares(w->node[1].member), 0);
+    assert_int_equal(step(w, 1), ERR_OK);
+    wait_members(w, 2);
+    assert_int_equal(step(w, 1), ERR_OK);
+    gather(w, 3, true);
+    assert_int_equal(step(w, 1), ERR_OK);
+    assert_int_equal(member_shares(w->node[1].member), 0);
+    member_pause(w->node[1].member, false);
+    gather(w, 2, true);
+    gather(w, 3, true);
+    wait_members(w, 3);
+    assert_int_equal(step(w, 1), ERR_OK);
+    assert_int_equal(w->n_lost, 0);
+}
+
 /* A member that has no room refuses the session, and stays a member. */
 static void test_no_room(void **state)
 {
@@ -744,6 +771,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_heads_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_experts_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leaving, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_long, setup, teardown),
