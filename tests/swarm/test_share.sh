@@ -171,3 +171,21 @@ link[n0]=${link[c]}
 wait $asking || die "the answer did not go on"
 echo "the leader killed and started again: a pause of $(sed -n 's/^pause //p' "$tmp/answer.err") ms"
 stop_all
+
+# --- far away: eight layers, a round trip each for the head group that the leader lacks ---
+
+proxy far 127.0.0.1 127.0.0.2 --delay 1
+start n1 --listen "127.0.0.2:${line[far]##*:}" --advertise "${line[far]}" --no-lan --no-ends \
+    --store "$tmp/store" --model atlas:q80 --layers 0-7 --heads 1
+: >"$tmp/n0.log"
+start n0 --no-lan --ends --store "$tmp/store" --model atlas:q80 --layers 0-7 --trunk --heads 0 \
+    --experts 0-15 --dense 0-7 --share-rtt 500 --join "${link[n1]}"
+wait_until 20 serves 1 || die "nobody shares over a slow line: $(cat "$tmp/n0.log")"
+"$bin/survive" "${link[n0]}" 2 $tokens "Tell me about Japan." >"$tmp/answer" 2>"$tmp/answer.err"
+cmp "$tmp/answer" "$tmp/oracle.2" || die "another answer over a slow line"
+us=$(sed -n 's/.*"steps":'$tokens',"compute_ms":\([0-9]*\).*/\1/p' "$tmp/answer.err")
+us=$((us * 1000 / tokens))
+rtt=$("$bin/swarm-node" status --json | grep -o '"rtt_us":[0-9]*' | head -n 1 | cut -d: -f2)
+echo "8 rounds of $rtt us: a token took $us us"
+[ $us -ge $((8 * rtt / 5)) ] && [ $us -le $((8 * rtt * 5)) ] || die "that is not what 8 rounds take"
+stop_all
