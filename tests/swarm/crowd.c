@@ -57,7 +57,7 @@ static FILE *file(const char *prefix, uint32_t i, const char *end)
 static void write_one(const char *prefix, uint32_t i, const struct crowd_asker *a)
 {
     FILE *f = file(prefix, i, "");
-    fwrite(a->answer.p, 1, a->answer.n, f);
+    if (a->answer.n > 0) fwrite(a->answer.p, 1, a->answer.n, f);
     fclose(f);
     f = file(prefix, i, ".marks");
     for (uint32_t k = 0; k < a->n_marks; k++)

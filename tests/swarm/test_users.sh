@@ -32,14 +32,12 @@ same() { # NAME N
         cmp -s "$tmp/alone.$i" "$tmp/$1.$i" || die "$1: asker $i got another answer than alone"
     done
 }
-status_of() { # NODE KEY
-    "$bin/swarm-node" status "${pid[$1]}" --json | sed -E "s/.*\"$2\":([0-9]+).*/\1/"
+work_of() { # NODE: its sessions, and requests; not those that its peers announce
+    "$bin/swarm-node" status "${pid[$1]}" --json | sed -E 's/.*,"sessions":([0-9]+),"requests":([0-9]+),.*/\1 \2/'
 }
 is_idle() { # NODE...
     local n
-    for n in "$@"; do
-        [ "$(status_of "$n" sessions)" = 0 ] && [ "$(status_of "$n" requests)" = 0 ] || return 1
-    done
+    for n in "$@"; do [ "$(work_of "$n")" = "0 0" ] || return 1; done
 }
 
 # One process that answers one at a time: the others wait, and their places only fall.
@@ -96,7 +94,7 @@ probe nodes 4
     for i in {0..7}; do echo "$i 2000 $i 1.5 0 $((150 + 20 * (i % 2))) 0 cancelled $i"; done
 } | crowd n0 cancelled 30
 [ "$(grep -c " cancelled " "$tmp/cancelled")" = 8 ] || die "cancelled: $(cat "$tmp/cancelled")"
-wait_until 5 is_idle n0 n1 n2 n3 || die "cancelled requests stay: $(status_of n0 requests) $(status_of n3 sessions)"
+wait_until 5 is_idle n0 n1 n2 n3 || die "cancelled requests stay: $(work_of n0) $(work_of n3)"
 
 # One who asks 16 things does not keep off one who asks one.
 {
@@ -145,7 +143,6 @@ same killed 8
 for k in {0..7}; do echo "$((k + 8)) 600 $k 1.5 0 0 0 longer $k"; done | crowd n0 whole 60
 all_done whole
 for k in {0..7}; do cmp -s "$tmp/whole.$k" "$tmp/killed.$((k + 8))" || die "killed: another answer $k"; done
-has_no_requests() { [ "$(status_of n0 requests)" = 0 ]; }
-wait_until 5 has_no_requests || die "requests stay: $(status_of n0 requests)"
+wait_until 5 is_idle n0 n1 n3 n4 || die "requests stay: $(work_of n0) $(work_of n1) $(work_of n4)"
 stop_all
 echo "64 askers have $least to $most tokens when the first is done; $(cat "$tmp/gap")"
