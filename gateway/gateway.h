@@ -8,7 +8,7 @@
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
-#include "gateway/http.h"
+#include "node/http.h"
 #include "proto/identity.h"
 
 enum { GATEWAY_KEYS_MAX = 256, GATEWAY_KEY_BYTES = 128, GATEWAY_NAME_BYTES = 32 };

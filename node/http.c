@@ -1,4 +1,4 @@
-#include "gateway/http.h"
+#include "node/http.h"
 
 #include "base/json.h"
 
@@ -57,6 +57,7 @@ struct http {
     uint32_t n_lines;
     uint16_t port;
     bool is_closing;
+    size_t body_max;
     unsigned handles; /* of h that are open */
 };
 
@@ -195,8 +196,8 @@ static void refuse_length(struct exchange *x)
     x->phase = ASKED;
     x->is_told = true; /* the owner never had it */
     http_reply(x, 413, "application/json",
-               slice_str("{\"error\":{\"message\":\"the body is longer than this gateway "
-                         "reads\",\"type\":\"invalid_request_error\",\"param\":null,"
+               slice_str("{\"error\":{\"message\":\"the body is longer than what is "
+                         "read here\",\"type\":\"invalid_request_error\",\"param\":null,"
                          "\"code\":\"too_long\"}}"));
 }
 
@@ -213,7 +214,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     }
     if (x->is_gone || h->is_closing) return MHD_NO;
     if (*n > 0) {
-        x->is_too_long |= x->body.n + *n > HTTP_BODY_MAX;
+        x->is_too_long |= x->body.n + *n > h->body_max;
         if (!x->is_too_long) text_add(&x->body, data, *n);
         *n = 0;
         return x->body.failed ? MHD_NO : MHD_YES;
@@ -417,11 +418,12 @@ static enum err start_daemon(struct http *h, const struct sockaddr *addr)
     if (addr->sa_family == AF_INET6) flags |= MHD_USE_IPv6;
     h->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, h, MHD_OPTION_SOCK_ADDR, addr, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)HTTP_PER_ADDRESS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(HTTP_HEAD_MAX + STREAM_BLOCK),
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_line, h,
-        MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+        (unsigned)(h->c.connections ? h->c.connections : HTTP_CONNECTIONS_MAX),
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_PER_ADDRESS_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)(HTTP_HEAD_MAX + STREAM_BLOCK), MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+        MHD_OPTION_NOTIFY_CONNECTION, on_line, h, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
+        MHD_OPTION_END);
     return h->daemon ? ERR_OK : ERR_IO;
 }
 
@@ -449,6 +451,7 @@ enum err http_open(struct http **out, const struct http_config *c, struct why *w
     struct http *h = calloc(1, sizeof *h);
     if (!h) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     h->c = *c;
+    h->body_max = c->body_max ? c->body_max : HTTP_BODY_MAX;
     enum err e = listen_at(h, why);
     const union MHD_DaemonInfo *i =
         e ? NULL : MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);

@@ -1,4 +1,5 @@
-/* http.h - HTTP/1.1 on the node's loop: whole requests in, whole answers or streams out.
+/* http.h - HTTP/1.1 on the loop, for the gateway and a node's metrics: whole requests in, whole
+ * answers or streams out.
  *
  * The only file that knows libmicrohttpd, which runs on libuv's loop here, without threads.  An
  * exchange is one request and its answer:
@@ -9,8 +10,8 @@
  *
  * Answers may come in on_request or any time later.  That a client has gone is noticed at once,
  * also while nothing is sent.  TLS is a reverse proxy's to make. */
-#ifndef GATEWAY_HTTP_H
-#define GATEWAY_HTTP_H
+#ifndef NODE_HTTP_H
+#define NODE_HTTP_H
 
 #include "base/slice.h"
 #include "node/actor.h"
@@ -30,8 +31,10 @@ struct exchange;
 
 struct http_config {
     struct hub *hub;
-    const char *host; /* an address to listen on */
-    uint16_t port;    /* 0: any free one */
+    const char *host;     /* an address to listen on */
+    uint16_t port;        /* 0: any free one */
+    uint32_t connections; /* at once; 0: HTTP_CONNECTIONS_MAX */
+    size_t body_max;      /* of a request; 0: HTTP_BODY_MAX */
     void *arg;
     void (*on_request)(void *arg, struct exchange *x);
     void (*on_closed)(void *arg, struct exchange *x); /* x is freed after it */
