@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 
 uint64_t now_ms(const struct hub *h)
@@ -30,14 +31,36 @@ static unsigned pending_of(const struct net *n, const struct sock *s)
     return count;
 }
 
-/* All places for unproven callers are taken: the one that has shown nothing for longest goes, so
- * that callers who connect and keep silent cannot lock others out. */
+/* Has it shown nothing?  What it has said may still wait in its socket: many calls are accepted
+ * before the first of them is read. */
+static bool is_silent(const struct sock *s)
+{
+    uv_os_fd_t fd;
+    uint8_t b;
+    return !s->said && (uv_fileno((const uv_handle_t *)&s->tcp, &fd) ||
+                        recv(fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) <= 0);
+}
+
+/* All places for unproven callers are taken: the address that has most of them gives one up, the
+ * oldest that has shown nothing, or else its oldest.  So whoever calls without end, silent or not,
+ * locks out himself; and those whom we know by nothing but their silence go first. */
 static void evict_pending(struct net *n)
 {
-    struct sock *oldest = NULL;
-    for (struct sock *o = n->socks; o; o = o->next)
-        if (o->state == SOCK_HANDSHAKE && !o->initiator && !o->said) oldest = o;
-    if (oldest) sock_drop(oldest, ERR_BUSY, "too many unfinished handshakes");
+    struct sock *worst = NULL;
+    unsigned most = 0;
+    bool silent = false;
+
+    for (struct sock *o = n->socks; o; o = o->next) { /* the newest first */
+        if (o->state != SOCK_HANDSHAKE || o->initiator) continue;
+        unsigned count = pending_of(n, o);
+        if (count < most) continue;
+        bool is_more = count > most, says_nothing = is_silent(o);
+        if (!is_more && silent && !says_nothing) continue;
+        worst = o;
+        most = count;
+        silent = says_nothing;
+    }
+    if (worst) sock_drop(worst, ERR_BUSY, "too many unfinished handshakes");
 }
 
 static void on_connection(uv_stream_t *listener, int status)

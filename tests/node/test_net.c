@@ -568,15 +568,22 @@ static void test_simultaneous(void **state)
 
 /* --- strangers --- */
 
-static int connect_raw(uint16_t port)
+static int connect_from(uint32_t host, uint16_t port)
 {
+    struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(host) };
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
+}
+
+static int connect_raw(uint16_t port)
+{
+    return connect_from(INADDR_LOOPBACK, port);
 }
 
 /* Nothing, garbage, or a handshake that stops in the middle, 200 times; and meanwhile two nodes
@@ -715,7 +722,8 @@ static void raw_pump(struct raw *r, struct hub *hub)
     }
 }
 
-static void raw_open(struct raw *r, struct hub *hub, const struct box *to)
+/* Call and say the first words, of which nothing is read yet. */
+static void raw_call(struct raw *r, struct hub *hub, const struct box *to)
 {
     identity_make(&r->me);
     r->fd = connect_raw(net_port(to->net));
@@ -727,6 +735,15 @@ static void raw_open(struct raw *r, struct hub *hub, const struct box *to)
                              .now_ms = uv_now(&hub->loop),
                              .unix_s = unix_now() };
     assert_int_equal(conn_open(&r->conn, &c), ERR_OK);
+    struct slice p = conn_pending(r->conn);
+    ssize_t n = write(r->fd, p.p, p.n);
+    assert_true(n > 0);
+    conn_sent(r->conn, (size_t)n);
+}
+
+static void raw_open(struct raw *r, struct hub *hub, const struct box *to)
+{
+    raw_call(r, hub, to);
     raw_pump(r, hub);
     assert_int_equal(conn_state(r->conn), CONN_OPEN);
 }
@@ -749,6 +766,35 @@ static void raw_send(struct raw *r, const void *bytes, size_t n)
     memcpy(o->bytes, bytes, n);
     o->n = (uint32_t)n;
     records_pump(r->conn);
+}
+
+/* Somebody calls, and before a word of it is read a hundred others do: silent ones of its own
+ * address, or talkative ones of another, of which each begins well.  It gets in. */
+static void test_crowd_at_the_door(void **state)
+{
+    (void)state;
+    enum { CROWD = 100 };
+    static const char hello[] = "SWRM\1\1\0\0\0\x30";
+
+    for (int is_loud = 0; is_loud < 2; is_loud++) {
+        struct hub hub;
+        struct box b = { 0 };
+        struct raw guest;
+        int fd[CROWD];
+        assert_int_equal(hub_init(&hub), ERR_OK);
+        box_open(&b, &hub);
+        raw_call(&guest, &hub, &b);
+        for (int i = 0; i < CROWD; i++) {
+            fd[i] = connect_from(INADDR_LOOPBACK + (is_loud ? 1 : 0), net_port(b.net));
+            if (is_loud) assert_true(write(fd[i], hello, sizeof hello - 1) > 0);
+        }
+        raw_pump(&guest, &hub);
+        assert_int_equal(conn_state(guest.conn), CONN_OPEN);
+        raw_close(&guest);
+        for (int i = 0; i < CROWD; i++) close(fd[i]);
+        box_close(&b);
+        hub_fini(&hub);
+    }
 }
 
 /* The next message that is no PING: ERROR's code, or 0. */
@@ -1146,7 +1192,7 @@ int main(void)
         cmocka_unit_test(test_guard),         cmocka_unit_test(test_bad_messages),
         cmocka_unit_test(test_hoard),         cmocka_unit_test(test_far_away),
         cmocka_unit_test(test_slow_line),     cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_silence),       cmocka_unit_test(test_crowd_at_the_door),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
