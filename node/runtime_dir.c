@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SYSTEM_DIR "/run/swarm"
+
 enum { PATH_BYTES = 512, FILE_BYTES = 1024, NODES_MAX = 256 };
 
 static void dir_path(char out[PATH_BYTES])
@@ -45,6 +47,23 @@ static enum err dir_open(int *fd, bool make, struct why *why)
 static void file_name(char out[32], pid_t pid)
 {
     snprintf(out, 32, "%ld.link", (long)pid);
+}
+
+/* Of the service of this machine, for root: /run is root's, so nobody else can have made it. */
+static int system_open(uid_t *owner)
+{
+    char path[PATH_BYTES];
+    struct stat st;
+
+    dir_path(path);
+    if (getuid() != 0 || strcmp(path, SYSTEM_DIR) == 0) return -1;
+    int fd = open(SYSTEM_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 077) == 0) {
+        *owner = st.st_uid;
+        return fd;
+    }
+    if (fd >= 0) close(fd);
+    return -1;
 }
 
 /* Written under another name and renamed, so that nobody reads half a file. */
@@ -147,7 +166,8 @@ static bool parse(struct local_node *out, char *text)
     return link_parse(&out->link, link, NULL) == ERR_OK;
 }
 
-static bool read_node(int dir, const char *name, struct local_node *out, struct timespec *made)
+static bool read_node(int dir, uid_t owner, const char *name, struct local_node *out,
+                      struct timespec *made)
 {
     char text[FILE_BYTES];
     struct stat st;
@@ -155,8 +175,7 @@ static bool read_node(int dir, const char *name, struct local_node *out, struct 
 
     int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return false;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == getuid() &&
-        (st.st_mode & 077) == 0)
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == owner && (st.st_mode & 077) == 0)
         n = read(fd, text, sizeof text - 1);
     close(fd);
     if (n < 0) return false;
@@ -178,36 +197,47 @@ static int newest_first(const void *a, const void *b)
     return (x->tv_nsec < y->tv_nsec) - (x->tv_nsec > y->tv_nsec);
 }
 
-enum err runtime_find(struct local_node *out, unsigned cap, unsigned *n, struct why *why)
+/* Add those of the folder fd, which is closed, to all. */
+static enum err read_dir(int fd, uid_t owner, struct found *all, unsigned *count)
 {
-    struct found *all;
-    struct dirent *d;
-    unsigned count = 0;
-    int fd;
-
-    *n = 0;
-    enum err e = dir_open(&fd, false, why);
-    if (e || fd < 0) return e;
     DIR *dir = fdopendir(fd);
-    all = calloc(NODES_MAX, sizeof *all);
-    if (!dir || !all) goto out;
-    while (count < NODES_MAX && (d = readdir(dir))) {
+    struct dirent *d;
+
+    if (!dir) {
+        close(fd);
+        return ERR_NOMEM;
+    }
+    while (*count < NODES_MAX && (d = readdir(dir))) {
         pid_t pid = pid_of(d->d_name);
         if (!pid) continue;
         if (kill(pid, 0) && errno == ESRCH)
             (void)unlinkat(fd, d->d_name, 0);
-        else if (read_node(fd, d->d_name, &all[count].node, &all[count].made))
-            all[count++].node.pid = pid;
+        else if (read_node(fd, owner, d->d_name, &all[*count].node, &all[*count].made))
+            all[(*count)++].node.pid = pid;
     }
+    closedir(dir);
+    return ERR_OK;
+}
+
+enum err runtime_find(struct local_node *out, unsigned cap, unsigned *n, struct why *why)
+{
+    unsigned count = 0;
+    uid_t owner;
+    int fd;
+
+    *n = 0;
+    enum err e = dir_open(&fd, false, why);
+    if (e) return e;
+    struct found *all = calloc(NODES_MAX, sizeof *all);
+    if (!all) {
+        if (fd >= 0) close(fd);
+        return ERR_NOMEM;
+    }
+    if (fd >= 0) e = read_dir(fd, getuid(), all, &count);
+    if (!e && (fd = system_open(&owner)) >= 0) e = read_dir(fd, owner, all, &count);
     qsort(all, count, sizeof *all, newest_first);
     for (; *n < cap && *n < count; (*n)++) out[*n] = all[*n].node;
-out:
-    e = dir && all ? ERR_OK : ERR_NOMEM;
     free(all);
-    if (dir)
-        closedir(dir);
-    else
-        close(fd);
     return e;
 }
 

@@ -9,6 +9,8 @@
  *     answers yes                          questions, as a coordinator
  *     token 64 hexadecimal digits          whoever knows it may control the node
  *
+ * Root also looks in /run/swarm, where the system's service leaves its own (packaging/).
+ *
  * A folder or file of another owner, open to others or behind a symbolic link is not used: in /tmp
  * anyone can make one.  Files of processes that have ended are removed by whoever looks. */
 #ifndef NODE_RUNTIME_DIR_H

@@ -59,6 +59,13 @@ static const char *help_of(const struct arg *o)
     return o->help + (arg_negatable(o) ? strlen(NEGATABLE) : 0);
 }
 
+static void print_commands(const struct args *a)
+{
+    if (a->n_commands) printf("\nCommands:\n");
+    for (unsigned i = 0; i < a->n_commands; i++)
+        printf("  %-12s %s\n", a->commands[i].name, a->commands[i].about);
+}
+
 static void print_help(const struct args *a)
 {
     enum { LEFT = 26 };
@@ -74,7 +81,21 @@ static void print_help(const struct args *a)
         print_wrapped(help_of(o), LEFT);
     }
     printf("  --help, --version, --man\n");
+    print_commands(a);
     if (a->more) printf("\n%s\n", a->more);
+}
+
+/* --- for shells --- */
+
+static void print_table(const struct args *a)
+{
+    for (unsigned i = 0; i < a->n_commands; i++)
+        printf("command\t%s\t\t%s\n", a->commands[i].name, a->commands[i].about);
+    for (const struct arg *o = a->options; o->name; o++) {
+        printf("option\t--%s\t%s\t%s\n", o->name, o->value ? o->value : "", help_of(o));
+        if (arg_negatable(o)) printf("option\t--no-%s\t\tnot: %s\n", o->name, help_of(o));
+    }
+    printf("option\t--help\t\tprint the options\noption\t--version\t\tprint the version\n");
 }
 
 /* --- manual page --- */
@@ -120,6 +141,12 @@ static void print_man(const struct args *a)
     }
     printf(".TP\n.B \\-\\-help, \\-\\-version, \\-\\-man\nPrint the options, the version, this "
            "page.\n");
+    if (a->n_commands) printf(".SH COMMANDS\n");
+    for (unsigned i = 0; i < a->n_commands; i++) {
+        printf(".TP\n\\fB%s\\fR, see \\fB%s\\-%s\\fR(1)\n", a->commands[i].name, page,
+               a->commands[i].name);
+        print_roff(a->commands[i].about);
+    }
     if (a->more) {
         printf(".SH NOTES\n.nf\n");
         print_roff(a->more);
@@ -247,6 +274,22 @@ static const struct arg *find_negated(const struct args *a, const char *name, si
     return o && arg_negatable(o) ? o : NULL;
 }
 
+/* What every program prints about itself, when it is asked to; then it ends. */
+static void print_about(const struct args *a, const char *what)
+{
+    if (strcmp(what, "help") == 0)
+        print_help(a);
+    else if (strcmp(what, "man") == 0)
+        print_man(a);
+    else if (strcmp(what, "table") == 0)
+        print_table(a);
+    else if (strcmp(what, "version") == 0)
+        printf("%s %s\n", a->program, SWARM_VERSION);
+    else
+        return;
+    exit(0);
+}
+
 /* The option at argv[i], and its value; returns the index of the last word it used. */
 static int take_option(const struct args *a, int argc, char **argv, int i)
 {
@@ -258,18 +301,7 @@ static int take_option(const struct args *a, int argc, char **argv, int i)
         set(a, o, "no");
         return i;
     }
-    if (!o && !value && strcmp(name, "help") == 0) {
-        print_help(a);
-        exit(0);
-    }
-    if (!o && !value && strcmp(name, "man") == 0) {
-        print_man(a);
-        exit(0);
-    }
-    if (!o && !value && strcmp(name, "version") == 0) {
-        printf("%s %s\n", a->program, SWARM_VERSION);
-        exit(0);
-    }
+    if (!o && !value) print_about(a, name);
     if (!o) exit(die(a, 2, "unknown option --%.*s; --help lists them", (int)n, name));
     if (o->type == ARG_FLAG) {
         if (value) exit(die(a, 2, "--%s takes no value", o->name));

@@ -4,6 +4,7 @@
 #define TOOLS_ARGS_H
 
 #include "base/err.h"
+#include "tools/commands.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,12 +35,14 @@ struct arg {
     const char *help;
 };
 struct args {
-    const char *program; /* "swarm-convert" */
-    const char *usage;   /* "SRC --store DIR --name NAME:TYPE --type TYPE [options]" */
-    const char *about;   /* one or two sentences */
-    const struct arg *options; /* ends with {0} */
-    const char *more;    /* printed after the options: examples, exit status; NULL */
-    bool *given;         /* [options] set for those that the line names; NULL: nobody asks */
+    const char *program;            /* "swarm-convert" */
+    const char *usage;              /* "SRC --store DIR --name NAME:TYPE --type TYPE [options]" */
+    const char *about;              /* one or two sentences */
+    const struct arg *options;      /* ends with {0} */
+    const struct command *commands; /* its first word may be one of these; NULL */
+    unsigned n_commands;
+    const char *more; /* printed after that: examples, exit status; NULL */
+    bool *given;      /* [options] set for those that the line names; NULL: nobody asks */
 };
 
 /* Set o from its text, as on a command line: ARG_FLAG takes yes or no, ARG_LIST adds one.
@@ -48,12 +51,20 @@ MUST_CHECK enum err arg_set(const struct arg *o, const char *text, struct why *w
 /* May the flag be turned off with --no-NAME? */
 bool arg_negatable(const struct arg *o);
 
-/* Parse argv[1..]; positional arguments are gathered in pos (at most max_pos).  "--name=V" and
- * "--name V"; "--" ends options.  --help, --version and --man (the manual page as roff) print
- * and exit 0; anything unusable prints one sentence on stderr and exits 2.  Returns the number of positional arguments. */
+/* --table is what completions of shells are made from (tools/completions.sh), by tabs:
+ *
+ *     command  status                  show the node that runs here, live
+ *     option   --listen     HOST:PORT  where to take connections
+ *     option   --open                  a flag has no placeholder; a negatable one has a second row
+ *
+ * Parse argv[1..]; positional arguments are gathered in pos (at most max_pos).  "--name=V" and
+ * "--name V"; "--" ends options.  --help, --version, --man (the manual page as roff) and --table
+ * print and exit 0; anything unusable prints one sentence on stderr and exits 2.  Returns the
+ * number of positional arguments. */
 int args_parse(const struct args *a, int argc, char **argv, const char **pos, int max_pos);
 
 /* Print "program: sentence" on stderr and return status (for `return die(...)` in main). */
-__attribute__((format(printf, 3, 4))) int die(const struct args *a, int status, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) int die(const struct args *a, int status, const char *fmt,
+                                              ...);
 
 #endif

@@ -24,22 +24,13 @@ const struct command *commands_find(const struct command *commands, unsigned n, 
     return NULL;
 }
 
-void commands_list(char *text, size_t cap, const struct command *commands, unsigned n)
-{
-    *text = 0;
-    add(text, cap, "Commands:");
-    for (unsigned i = 0; i < n; i++)
-        add(text, cap, "\n  %-12s %s", commands[i].name, commands[i].about);
-}
-
 int commands_run(const char *program, const char *about, const struct command *commands, unsigned n,
                  int argc, char **argv)
 {
-    char more[2048], names[512] = "", text[512];
+    char names[512] = "", text[512];
     const struct command *c = argc > 1 ? commands_find(commands, n, argv[1]) : NULL;
 
     if (c) return c->run(argc - 1, argv + 1);
-    commands_list(more, sizeof more, commands, n);
     for (unsigned i = 0; i < n; i++)
         add(names, sizeof names, "%s%s", !i ? "" : i + 1 < n ? ", " : " or ", commands[i].name);
     snprintf(text, sizeof text, "%s %s COMMAND --help lists a command's options.", about, program);
@@ -49,7 +40,8 @@ int commands_run(const char *program, const char *about, const struct command *c
                                .usage = "COMMAND [options]",
                                .about = text,
                                .options = no_options,
-                               .more = more };
+                               .commands = commands,
+                               .n_commands = n };
     const char *word;
     if (args_parse(&args, argc, argv, &word, 1) > 0)
         return die(&args, 2, "unknown command '%s'; --help lists them", word);

@@ -2,8 +2,6 @@
 #ifndef TOOLS_COMMANDS_H
 #define TOOLS_COMMANDS_H
 
-#include <stddef.h>
-
 struct command {
     const char *name;
     int (*run)(int argc, char **argv); /* its own name is argv[0] */
@@ -12,8 +10,6 @@ struct command {
 
 /* The command of that name, or NULL. */
 const struct command *commands_find(const struct command *commands, unsigned n, const char *name);
-/* Into text: "Commands:", then a line each, for struct args' more. */
-void commands_list(char *text, size_t cap, const struct command *commands, unsigned n);
 
 /* Run the command that argv[1] names, or print the help; the exit status.
  *   program   "swarm-eval"

@@ -53,7 +53,6 @@ static void on_progress(uint64_t done, uint64_t total)
 int main(int argc, char **argv)
 {
     const char *word;
-    char more[1024];
     struct why why = { "" };
 
     if (proto_init()) return die(&args, 1, "libsodium does not start");
@@ -61,10 +60,10 @@ int main(int argc, char **argv)
     if (c) return c->run(argc - 1, argv + 1);
 
     struct node_settings *s = node_settings_open();
-    commands_list(more, sizeof more, commands, N_COMMANDS);
     args.options = s->all.option;
     args.given = s->all.given;
-    args.more = more;
+    args.commands = commands;
+    args.n_commands = N_COMMANDS;
     if (args_parse(&args, argc, argv, &word, 1) > 0)
         return die(&args, 2, "%s: no such command; try --help", word);
     if (node_settings_read(s, NULL, say, NULL)) return 2;

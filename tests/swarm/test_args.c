@@ -21,7 +21,7 @@ static double real;
 static struct arg_range range;
 
 static const struct arg options[] = {
-    { "flag", ARG_FLAG, &flag, NULL, "[no-] may be turned off" },
+    { "flag", ARG_FLAG, &flag, NULL, "[no-]may be turned off" },
     { "plain", ARG_FLAG, &plain, NULL, "may not" },
     { "word", ARG_STR, &word, "WORD", "a word" },
     { "list", ARG_LIST, &list, "WORD", "may be repeated" },
@@ -32,8 +32,14 @@ static const struct arg options[] = {
     { "range", ARG_RANGE, &range, "A-B", "layers" },
     { 0 },
 };
+static const struct command commands[] = { { "go", NULL, "begin" } };
 static const struct args args = {
-    .program = "prog", .usage = "[options] A B", .about = "Tests.", .options = options
+    .program = "prog",
+    .usage = "[options] A B",
+    .about = "Tests.",
+    .options = options,
+    .commands = commands,
+    .n_commands = 1,
 };
 static const char *pos[2];
 
@@ -145,6 +151,12 @@ static void help(void **state)
     assert_int_equal(ends("--help", said, sizeof said), 0);
     for (const struct arg *o = options; o->name; o++) assert_non_null(strstr(said, o->name));
     assert_non_null(strstr(said, "usage: prog [options] A B"));
+    assert_non_null(strstr(said, "\nCommands:\n  go "));
+    assert_int_equal(ends("--table", said, sizeof said), 0);
+    assert_ptr_equal(strstr(said, "command\tgo\t\tbegin\noption\t--flag\t\tmay be"), said);
+    assert_non_null(strstr(said, "\noption\t--no-flag\t\tnot: may be turned off\n"));
+    assert_non_null(strstr(said, "\noption\t--range\tA-B\tlayers\n"));
+    assert_null(strstr(said, "--no-plain"));
     assert_int_equal(ends("--version", said, sizeof said), 0);
     assert_string_equal(said, "prog " SWARM_VERSION "\n");
     assert_int_equal(ends("--flag --help", said, sizeof said), 0);
