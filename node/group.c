@@ -170,6 +170,7 @@ static enum err take_in(struct group *g, const struct group_want *want)
     }
     memcpy(m->held, want->held, g->n_layers * sizeof *m->held);
     m->layer_us = want->layer_us;
+    m->no_heads = want->no_heads;
     return ERR_OK;
 }
 
@@ -201,9 +202,9 @@ enum err group_want(struct group *g, const struct group_want *want, uint32_t n, 
         }
         size_t bytes = g->n_layers * sizeof *m->held;
         bool is_same = memcmp(m->held, want[i].held, bytes) == 0;
-        is_same &= m->leaves == want[i].leaves;
+        is_same &= m->no_heads == want[i].no_heads;
         m->layer_us = want[i].layer_us;
-        m->leaves = want[i].leaves;
+        m->no_heads = want[i].no_heads;
         if (is_same) continue;
         memcpy(m->held, want[i].held, bytes);
         is_new |= m->state == MATE_IN;
@@ -410,6 +411,7 @@ static enum err open_parts(struct group *g)
     for (uint32_t l = 0; l < g->n_layers; l++)
         share_of(&g->own[l], g->a, &w->all[g->lo + l - w->all_lo]);
     enum err e = asking_open(g);
+    if (!e) e = use_open(g);
     if (!e) e = deal_make(&g->box.now, g);
     return e ? e : actor_init(&g->actor, g->c.hub, "group", GROUP_LIVE_MAX * 4, on_note);
 }
@@ -417,6 +419,7 @@ static enum err open_parts(struct group *g)
 static void free_all(struct group *g)
 {
     asking_close(g);
+    use_close(g);
     deal_drop(g->box.now);
     pthread_mutex_destroy(&g->box.lock);
     for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++) free(g->mate[i].held);

@@ -60,7 +60,7 @@ struct group_want {
     struct node_id id;
     const struct share *held; /* [hi - lo] of the layers that are led */
     uint32_t layer_us;        /* its speed, as announced; 0: like ours */
-    bool leaves;              /* it takes no new session: those that there are go on */
+    bool no_heads;            /* no new session's go to it; those that there are go on */
 };
 /* From now on.  Members that are not named any more leave.  own_us: our own layer_us, 0 unknown.
  * ERR_NOMEM. */
@@ -83,10 +83,23 @@ void group_lacks(const struct group *g, uint32_t layer, char *out, size_t size);
 void group_served(const struct group *g, uint32_t *lo, uint32_t *hi);
 
 /* What it brings to share the layers that are led with those who are IN, by prediction
- * (proto/sharing.h) from what they hold and announce, round trips, and our own pace.  Layers of
- * which everybody holds the same are computed once: about a millisecond.  ERR_NOMEM. */
-MUST_CHECK enum err group_weigh(const struct group *g, const struct pace *pace,
-                                struct sharing *out);
+ * (proto/sharing.h) from what they hold and announce, round trips, our own pace, and which experts
+ * were chosen.  Layers of which everybody holds the same are computed once: about a millisecond.
+ * ERR_NOMEM. */
+MUST_CHECK enum err group_weigh(struct group *g, const struct pace *pace, struct sharing *out);
+/* The same with those who may be wanted: n <= GROUP_MEMBERS_MAX. */
+MUST_CHECK enum err group_weigh_want(struct group *g, const struct group_want *want, uint32_t n,
+                                     uint32_t own_us, const struct pace *pace, struct sharing *out);
+
+/* The part of the rows (0 to 1; older ones count less) that chose each expert of a layer: use
+ * [n_experts].  Counted while layers are shared; before, all alike. */
+void group_use(struct group *g, uint32_t layer, float *use);
+struct group_hot {
+    uint32_t layer, expert;
+    float use;
+};
+/* The most used ones, the most used first; how many: 0 before anything was counted. */
+uint32_t group_hottest(struct group *g, struct group_hot *hot, uint32_t most);
 
 /* --- sessions --- */
 

@@ -276,6 +276,7 @@ static enum err on_ask(struct sharer *s, const struct share_ask *q, bool *away)
         deal_dense(g, q);
     for (unsigned h = 1; h < HANDS_MAX && !e; h++)
         if (k->now->gen[h]) e = ask_hand(g, q, k->who, h, NULL);
+    if (q->kind == SHARE_EXPERTS) use_count(g, q); /* while they compute */
     for (size_t i = 0; i < (size_t)q->n * q->width; i++)
         away[i] = k->who[i] != 0 && k->who[i] != SHARE_NOBODY;
     /* Where the loop has no processor of its own it would send only when we wait for the answer. */

@@ -128,7 +128,7 @@ enum err deal_make(struct deal **out, struct group *g)
         if (m->state != MATE_IN) continue;
         d->gen[1 + i] = m->gen;
         d->has_members = true;
-        d->takes[1 + i] = !m->leaves;
+        d->takes[1 + i] = !m->no_heads;
         d->speed[1 + i] = speed_of(m->layer_us, g->own_us);
         memcpy(d->held + (1 + i) * n, m->held, n * sizeof *d->held);
     }

@@ -5,6 +5,7 @@
  *     group_deal.c     who computes which head groups
  *     group_cover.c    what all of them together can compute
  *     group_ask.c      the compute thread's side
+ *     group_use.c      which experts are chosen
  *     group_weigh.c    what it brings
  *
  * The box is the mailbox of the compute thread: its lock is held for a few instructions.  What a
@@ -15,6 +16,7 @@
 #include "node/group.h"
 
 #include "node/compute.h"
+#include "node/keep.h"
 
 #include <pthread.h>
 
@@ -67,7 +69,7 @@ struct mate {
     struct node_id id;
     struct share *held; /* [n_layers] owned */
     uint32_t layer_us;
-    bool leaves;                  /* no new session's head groups go to it */
+    bool no_heads;                /* no new session's head groups go to it */
     uint32_t gen;                 /* grows when it comes IN */
     uint8_t share[SESSION_BYTES]; /* while OPENING or IN */
     uint32_t rid;                 /* of SHARE_OPEN */
@@ -104,6 +106,8 @@ struct box {
     struct deal *now;             /* counted */
     struct place place[GROUP_SESSIONS_MAX];
     uint32_t n_places;
+    float *use;         /* [n_layers][n_experts] owned; NULL: there are none */
+    uint64_t n_counted; /* rows of layers */
 };
 
 struct group {
@@ -123,6 +127,7 @@ struct group {
     struct compute *compute; /* borrowed */
     struct box box;
     struct asking *asking; /* owned: the thread's own state */
+    struct keep *use;      /* owned, likewise; NULL: the model has no experts */
 };
 
 /* --- group.c --- */
@@ -158,6 +163,12 @@ static inline uint8_t deal_head(const struct deal *d, uint32_t layer, uint32_t g
 {
     return d->head[(size_t)(layer - d->lo) * d->n_kv + group];
 }
+
+/* --- group_use.c --- */
+MUST_CHECK enum err use_open(struct group *g); /* ERR_NOMEM */
+void use_close(struct group *g);
+/* On the thread: rows of a layer with experts. */
+void use_count(struct group *g, const struct share_ask *q);
 
 /* --- group_ask.c --- */
 extern const struct sharer group_sharer;

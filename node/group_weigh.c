@@ -9,10 +9,12 @@ _Static_assert((int)SHARING_HANDS_MAX >= (int)HANDS_MAX, "the leader and its mem
 _Static_assert((int)PART_ITEMS_MAX >= (int)ARCH_EXPERTS_MAX, "sets hold all items of a layer");
 
 struct weighing {
-    const struct group *g;
+    struct group *g;
     const struct pace *pace;
-    const struct mate *in[GROUP_MEMBERS_MAX]; /* [n] */
+    struct group_want in[GROUP_MEMBERS_MAX]; /* [n] */
     uint32_t n;
+    uint32_t own_us;
+    float *use; /* [n_layers][n_experts] owned; NULL: nothing is known of it */
 };
 
 /* What everybody holds of a layer; hand 0 is this node. */
@@ -33,7 +35,7 @@ static void read_holds(struct holds *h, const struct weighing *w, uint32_t layer
 
     memset(h, 0, sizeof *h);
     h->of[0] = w->g->own[at];
-    for (uint32_t i = 0; i < w->n; i++) h->of[1 + i] = w->in[i]->held[at];
+    for (uint32_t i = 0; i < w->n; i++) h->of[1 + i] = w->in[i].held[at];
 }
 
 /* Times below a microsecond are measured as 0. */
@@ -42,7 +44,7 @@ static double some(uint32_t us)
     return us ? us : 0.5;
 }
 
-static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer)
+static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer, uint32_t times)
 {
     const struct arch *a = w->g->a;
     const struct pace *p = w->pace;
@@ -56,6 +58,8 @@ static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer)
         .round_us = SHARING_ROUND_US,
         .ask_bytes = (uint32_t)share_x_bytes(a, moe ? SHARE_EXPERTS : SHARE_DENSE),
         .piece_bytes = (uint32_t)arch_row_bytes(a),
+        .use = moe && w->use ? w->use + (size_t)(layer - w->g->lo) * a->n_experts : NULL,
+        .n_use = times,
     };
     double parts = l.heads * some(p->heads_us) + l.top_k * item_us + l.shared_us;
 
@@ -79,14 +83,14 @@ static void add_layers(struct sharing *out, const struct weighing *w, const stru
     bool moe = arch_is_moe(a, layer);
     struct sharing_set heads[SHARING_HANDS_MAX], items[SHARING_HANDS_MAX];
     struct sharing_hand hand[SHARING_HANDS_MAX];
-    struct sharing_layer l = layer_of(w, layer);
+    struct sharing_layer l = layer_of(w, layer, times);
     struct sharing one = { 0 };
 
     for (uint32_t i = 0; i <= w->n; i++) {
-        const struct mate *m = i ? w->in[i - 1] : NULL;
+        const struct group_want *m = i ? &w->in[i - 1] : NULL;
         uint32_t rtt_us = m ? net_rtt_us(w->g->c.net, &m->id) : 0;
-        bool known = m && m->layer_us && w->g->own_us;
-        double slower = known ? (double)m->layer_us / w->g->own_us : 1;
+        bool known = m && m->layer_us && w->own_us;
+        double slower = known ? (double)m->layer_us / w->own_us : 1;
         heads[i] = set_of(&h->of[i].heads);
         items[i] = set_of(moe ? &h->of[i].experts : &h->of[i].dense);
         if (!moe) add_empty_parts(&items[i], a);
@@ -96,6 +100,7 @@ static void add_layers(struct sharing *out, const struct weighing *w, const stru
             .head_us = slower * some(w->pace->heads_us),
             .item_us = slower * some(moe ? w->pace->expert_us : w->pace->dense_us),
             .rtt_us = rtt_us == UINT32_MAX ? SHARING_RTT_US : rtt_us,
+            .kbit = m ? net_line_kbit(w->g->c.net, &m->id) : 0,
         };
     }
     sharing_add_layer(&one, &l, hand, 1 + w->n);
@@ -104,26 +109,60 @@ static void add_layers(struct sharing *out, const struct weighing *w, const stru
     for (unsigned k = 0; k < SHARING_HANDS_MAX; k++) out->of[k] += times * one.of[k];
 }
 
-enum err group_weigh(const struct group *g, const struct pace *pace, struct sharing *out)
+static enum err read_uses(struct weighing *w)
 {
-    struct weighing w = { .g = g, .pace = pace };
+    uint32_t n = w->g->a->n_experts;
+    if (n == 0) return ERR_OK;
+    w->use = malloc((size_t)w->g->n_layers * n * sizeof *w->use + 1);
+    for (uint32_t l = 0; w->use && l < w->g->n_layers; l++)
+        group_use(w->g, w->g->lo + l, w->use + (size_t)l * n);
+    return w->use ? ERR_OK : ERR_NOMEM;
+}
+
+/* Layers of which everybody holds the same at a time. */
+static enum err add_all(struct weighing *w, struct sharing *out)
+{
+    struct group *g = w->g;
     struct holds *h = malloc(2 * sizeof *h);
     uint32_t first = g->lo, end = g->lo + g->n_layers;
 
     *out = (struct sharing){ 0 };
-    if (!h) return ERR_NOMEM;
-    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++)
-        if (g->mate[i].state == MATE_IN) w.in[w.n++] = &g->mate[i];
+    if (!h || read_uses(w)) {
+        free(h);
+        return ERR_NOMEM;
+    }
     for (uint32_t l = g->lo; l < end; l++) {
-        read_holds(&h[1], &w, l);
+        read_holds(&h[1], w, l);
         bool same = l > g->lo && arch_is_moe(g->a, l) == arch_is_moe(g->a, first) &&
                     memcmp(&h[0], &h[1], sizeof *h) == 0;
         if (same) continue;
-        if (l > g->lo) add_layers(out, &w, &h[0], first, l - first);
+        if (l > g->lo) add_layers(out, w, &h[0], first, l - first);
         h[0] = h[1];
         first = l;
     }
-    if (g->n_layers) add_layers(out, &w, &h[0], first, end - first);
+    if (g->n_layers) add_layers(out, w, &h[0], first, end - first);
+    free(w->use);
     free(h);
     return ERR_OK;
+}
+
+enum err group_weigh(struct group *g, const struct pace *pace, struct sharing *out)
+{
+    struct weighing w = { .g = g, .pace = pace, .own_us = g->own_us };
+
+    for (unsigned i = 0; i < GROUP_MEMBERS_MAX; i++) {
+        const struct mate *m = &g->mate[i];
+        if (m->state != MATE_IN) continue;
+        w.in[w.n++] = (struct group_want){ m->id, m->held, m->layer_us, m->no_heads };
+    }
+    return add_all(&w, out);
+}
+
+enum err group_weigh_want(struct group *g, const struct group_want *want, uint32_t n,
+                          uint32_t own_us, const struct pace *pace, struct sharing *out)
+{
+    struct weighing w = { .g = g, .pace = pace, .n = n, .own_us = own_us };
+
+    memcpy(w.in, want, n * sizeof *want);
+    return add_all(&w, out);
 }

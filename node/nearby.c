@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,10 @@ struct nearby {
     uint32_t lo, hi;    /* [lo, hi): the layers that are led */
     struct share *held; /* [GROUP_MEMBERS_MAX][hi - lo] owned */
     uv_timer_t *timer;
+    struct nearby_state state;
+    struct node_id weighed[GROUP_MEMBERS_MAX]; /* who there was when it was weighed last */
+    uint32_t n_weighed;
+    uint64_t weighed_ms;
     uint32_t dials; /* that may be made now: one more every second */
     uint32_t turn;  /* who is dialled first */
 };
@@ -24,11 +29,34 @@ static bool is_member(const struct nearby *s, const struct node_id *id)
     return false;
 }
 
-static bool is_near(const struct nearby *s, const struct node_id *id)
+static bool was_refused(const struct nearby_state *was, const struct node_id *id)
 {
-    uint32_t rtt_us = s->c.rtt_us ? s->c.rtt_us : NEARBY_RTT_US;
-    uint32_t limit = is_member(s, id) ? NEARBY_SLACK * rtt_us : rtt_us;
-    return net_is_up(s->c.net, id) && net_rtt_us(s->c.net, id) <= limit;
+    for (uint32_t i = 0; i < was->n_refused; i++)
+        if (node_id_equal(&was->refused[i].id, id)) return true;
+    return false;
+}
+
+/* Remember why not, and say it once. */
+static void refuse(struct nearby_state *now, const struct nearby_state *was,
+                   const struct node_id *id, const char *why)
+{
+    char text[NODE_ID_SHORT];
+    if (now->n_refused == GROUP_MEMBERS_MAX) return;
+    now->refused[now->n_refused].id = *id;
+    memcpy(now->refused[now->n_refused++].why, why, SHARING_TEXT);
+    node_id_short(text, id);
+    if (!was_refused(was, id)) log_info("layers are not shared with %s: it %s", text, why);
+}
+
+static bool is_near(struct nearby *s, const struct nearby_state *was, const struct node_id *id)
+{
+    char why[SHARING_TEXT];
+    uint32_t rtt_us = net_rtt_us(s->c.net, id);
+    if (!net_is_up(s->c.net, id) || rtt_us == UINT32_MAX) return false;
+    if (sharing_is_near(rtt_us, s->c.rtt_us, net_line_kbit(s->c.net, id), is_member(s, id), why))
+        return true;
+    refuse(&s->state, was, id, why);
+    return false;
 }
 
 /* Every part of a layer. */
@@ -162,21 +190,92 @@ static void reach_some(struct nearby *s, const struct directory *d)
     }
 }
 
+/* --- whether --- */
+
+static bool is_as_weighed(const struct nearby *s, const struct group_want *want, uint32_t n)
+{
+    bool is_same = n == s->n_weighed;
+    for (uint32_t i = 0; i < n && is_same; i++)
+        is_same = node_id_equal(&want[i].id, &s->weighed[i]);
+    return is_same;
+}
+
+/* Nobody is asked: why, and in the log when it is news. */
+static void say_alone(struct nearby *s, const struct sharing *w, uint32_t n)
+{
+    struct nearby_state *now = &s->state;
+    char text[SHARING_TEXT];
+    bool is_news = !now->why[0];
+    sharing_text(text, w);
+    snprintf(now->why, sizeof now->why,
+             "layers are not shared: with %u other%s %s by prediction, and at least %d %% must be "
+             "gained",
+             n, n > 1 ? "s" : "", text, SHARING_GAIN_PERCENT);
+    if (is_news) log_info("%s", now->why);
+}
+
+/* Which way is best with those who could be had; then state.way and state.why say so. */
+static void choose_way(struct nearby *s, const struct group_want *want, uint32_t n)
+{
+    struct nearby_state *now = &s->state;
+    struct sharing w;
+    now->way = n ? now->way : SHARING_ALONE;
+    if (n == 0) now->why[0] = 0;
+    if (n == 0 || group_weigh_want(s->c.group, want, n, own_us(s), s->c.pace, &w)) return;
+    now->way = sharing_choose(&w, now->way);
+    if (now->way == SHARING_ALONE)
+        say_alone(s, &w, n);
+    else
+        now->why[0] = 0;
+}
+
+/* Those who are asked: all; without head groups; or who still has some of sessions. */
+static uint32_t keep_wanted(const struct nearby *s, struct group_want *want, uint32_t n)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        bool is_needed = is_member(s, &want[i].id) && group_needs(s->c.group, &want[i].id);
+        if (s->state.way == SHARING_ALONE && !is_needed) continue;
+        want[i].no_heads |= s->state.way != SHARING_ALL;
+        want[kept++] = want[i];
+    }
+    return kept;
+}
+
+static uint32_t decide(struct nearby *s, struct group_want *want, uint32_t n)
+{
+    uint64_t now = now_ms(s->c.hub);
+    bool is_due = now - s->weighed_ms >= NEARBY_WEIGH_MS;
+    bool is_news = !is_as_weighed(s, want, n);
+    if (s->c.how != SHARING_AUTO) s->state.way = n ? SHARING_ALL : SHARING_ALONE;
+    if (s->c.how == SHARING_AUTO && (is_due || is_news)) choose_way(s, want, n);
+    if (is_due || is_news) s->weighed_ms = now;
+    s->n_weighed = n;
+    for (uint32_t i = 0; i < n; i++) s->weighed[i] = want[i].id;
+    if (is_due && s->c.on_weigh) s->c.on_weigh(s->c.arg);
+    return keep_wanted(s, want, n);
+}
+
+/* --- every second --- */
+
 static void on_timer(uv_timer_t *t)
 {
     struct nearby *s = t->data;
     const struct directory *d = peers_directory(s->c.peers);
+    struct nearby_state was = s->state;
     struct group_want want[GROUP_MEMBERS_MAX];
     uint32_t n = 0;
     reach_some(s, d);
+    s->state.n_refused = 0;
     for (uint32_t i = 0; i < directory_n(d) && n < GROUP_MEMBERS_MAX; i++) {
         const struct entry *e = directory_nth(d, i);
         struct share *held = s->held + (size_t)n * (s->hi - s->lo);
         if (!is_fit(s, e) || !read_held(s, e, held)) continue;
-        if (!is_near(s, &e->id)) continue;
+        if (!is_near(s, &was, &e->id)) continue;
         want[n++] = (struct group_want){ e->id, held, layer_us(s, &e->body),
                                          e->body.state == RECORD_DRAINING };
     }
+    n = decide(s, want, n);
     enum err err = group_want(s->c.group, want, n, own_us(s));
     if (err) log_warn("layers cannot be shared: %s", err_text(err));
 }
@@ -215,4 +314,9 @@ void nearby_close(struct nearby *s)
     uv_close((uv_handle_t *)s->timer, on_timer_closed);
     free(s->held);
     free(s);
+}
+
+const struct nearby_state *nearby_state(const struct nearby *s)
+{
+    return &s->state;
 }

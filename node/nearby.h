@@ -1,9 +1,12 @@
 /* nearby.h - who is asked to share this node's layers: connected nodes of the same model that are
- * near enough and hold some of what it leads.
+ * near enough (sharing_is_near) and hold some of what it leads.
  *
  * Those of this network that are not connected are dialled, a few at a time.  Looked at every
- * second.  A round trip above NEARBY_RTT_US is usually too far: a layer costs up to two. Who shares
- * already may be NEARBY_SLACK times as far before it is let go. */
+ * second.  Who is too far, or on too slow a line, is named in the log and in nearby_state.
+ *
+ * With SHARING_AUTO prediction decides every NEARBY_WEIGH_MS, and whenever others come or go: are
+ * they asked at all, and for head groups too?  When it does not pay any more they are let go as
+ * soon as no session has head groups there; a node that lacks parts asks whoever there is. */
 #ifndef NODE_NEARBY_H
 #define NODE_NEARBY_H
 
@@ -11,13 +14,7 @@
 #include "node/group.h"
 #include "node/peers.h"
 
-enum {
-    NEARBY_TICK_MS = 1000,
-    NEARBY_RTT_US = 2000,
-    NEARBY_SLACK = 3,
-    NEARBY_DIALS = 8,
-    NEARBY_DIAL_MS = 10000
-};
+enum { NEARBY_TICK_MS = 1000, NEARBY_WEIGH_MS = 5000, NEARBY_DIALS = 8, NEARBY_DIAL_MS = 10000 };
 
 struct nearby;
 
@@ -29,10 +26,25 @@ struct nearby_config {
     const struct weights *weights;
     struct node_id me;
     const struct pace *pace; /* ours */
-    uint32_t rtt_us;         /* who is farther away is not asked; 0: NEARBY_RTT_US */
+    uint32_t rtt_us;         /* who is farther away is not asked; 0: SHARING_RTT_US */
+    enum sharing_how how;    /* AUTO, ON */
+    void *arg;
+    void (*on_weigh)(void *arg); /* every NEARBY_WEIGH_MS: what it brings may have changed */
+};
+
+enum { NEARBY_TEXT = 2 * SHARING_TEXT };
+struct nearby_state {
+    enum sharing_way way;  /* that is gone; ALONE also while nobody is there */
+    char why[NEARBY_TEXT]; /* nobody is asked: in a sentence; else empty */
+    struct { /* those who are too far or too slow, [n_refused], and why: the sentence goes on */
+        struct node_id id;
+        char why[SHARING_TEXT];
+    } refused[GROUP_MEMBERS_MAX];
+    uint32_t n_refused;
 };
 
 MUST_CHECK enum err nearby_open(struct nearby **out, const struct nearby_config *c);
 void nearby_close(struct nearby *s); /* NULL is fine */
+const struct nearby_state *nearby_state(const struct nearby *s);
 
 #endif

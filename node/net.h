@@ -87,6 +87,8 @@ struct traffic {
     uint64_t in, out;
 };
 struct traffic net_traffic(const struct net *n, const struct node_id *id);
+/* The line to one: kbit/s at which bytes for it left that had to wait; 0: not known. */
+uint32_t net_line_kbit(const struct net *n, const struct node_id *id);
 /* The slowest line to a connected peer on which bytes had to wait, kbit/s; 0: not known, or so fast
  * that it does not matter (1 Gbit/s). */
 uint32_t net_uplink_kbit(const struct net *n);

@@ -43,6 +43,12 @@ void flow_empty(struct sock *s)
     s->flow_ns = 0;
 }
 
+uint32_t net_line_kbit(const struct net *n, const struct node_id *id)
+{
+    const struct peer *p = peer_find(n, id);
+    return p && p->use ? p->uplink_kbit : 0;
+}
+
 uint32_t net_uplink_kbit(const struct net *n)
 {
     enum { FAST = 1000000 };

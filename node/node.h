@@ -17,6 +17,7 @@
 #include "node/fetch_store.h"
 #include "proto/identity.h"
 #include "proto/neighbour.h"
+#include "proto/sharing.h"
 
 enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16, NODE_TRUST_MAX = 16 };
 
@@ -48,14 +49,14 @@ struct node_config {
     uint32_t patience;     /* seconds to wait for a lost stage's replacement; 0: 30 */
     enum draft_mode draft; /* guesses of tokens to come */
     bool no_ends;
-    bool shares;         /* its layers with nodes nearby */
-    uint32_t share_rtt;  /* ms: how far away they may be */
-    bool may_move;       /* node_rehold will be called: the store is opened for writing */
-    uint64_t ram;        /* for weights and conversations; 0: three quarters of the machine's */
-    uint64_t disk_limit; /* bytes of the store while fetching; 0: what the disk has */
-    uint64_t upload;     /* bytes a second that leave this machine; 0: what the line takes */
-    uint64_t download;   /* bytes a second of weights that are fetched; 0: what the line gives */
-    uint32_t nice;       /* of the threads that compute, as pool_nice */
+    enum sharing_how share; /* its layers with nodes nearby */
+    uint32_t share_rtt;     /* ms: how far away they may be */
+    bool may_move;          /* node_rehold will be called: the store is opened for writing */
+    uint64_t ram;           /* for weights and conversations; 0: three quarters of the machine's */
+    uint64_t disk_limit;    /* bytes of the store while fetching; 0: what the disk has */
+    uint64_t upload;        /* bytes a second that leave this machine; 0: what the line takes */
+    uint64_t download;      /* bytes a second of weights that are fetched; 0: what the line gives */
+    uint32_t nice;          /* of the threads that compute, as pool_nice */
     struct neighbour_rules neighbour;  /* when it pauses */
     const char *sensors;               /* a folder in place of / for sensors.h, or NULL */
     const char *trust[NODE_TRUST_MAX]; /* publishers' ids */

@@ -74,7 +74,7 @@ enum err node_load(struct node *n, struct why *why)
                                   .no_own_first = c->no_own_first,
                                   .draft = c->draft,
                                   .no_ends = c->no_ends,
-                                  .shares = c->shares,
+                                  .share = c->share,
                                   .share_rtt = c->share_rtt,
                                   .kernels = n->kernels,
                                   .nice = (int)c->nice,

@@ -95,35 +95,50 @@ static bool leads_others(const struct services *s)
 {
     uint32_t lo, hi;
     holding_led(&s->weights.held, &lo, &hi);
-    return s->c.shares ? lo < hi : hi - lo > s->weights.hi - s->weights.lo;
+    return s->c.share ? lo < hi : hi - lo > s->weights.hi - s->weights.lo;
 }
 
-/* Others came or went: what do they bring? */
+/* How layers are shared now: head groups too, experts only, not at all. */
+static enum sharing_way way_of(const struct services *s)
+{
+    return s->nearby ? nearby_state(s->nearby)->way : SHARING_ALL;
+}
+
+/* What do those who share our layers bring? */
 static void weigh(struct services *s)
 {
-    struct sharing *w = &s->shared;
+    if (group_n(s->group) == 0 || group_weigh(s->group, &s->pace, &s->shared))
+        s->shared = (struct sharing){ 0 };
+}
+
+/* Others came or went. */
+static void say_weighed(const struct services *s)
+{
+    const struct sharing *w = &s->shared;
     char text[SHARING_TEXT];
     uint32_t n = group_n(s->group);
 
-    if (n == 0 || group_weigh(s->group, &s->pace, w)) {
-        *w = (struct sharing){ 0 };
-        return;
-    }
+    if (w->n_layers == 0) return;
     sharing_text(text, w);
-    if (sharing_choose(w) != SHARING_ALONE)
+    if (sharing_pays(w))
         log_info("by prediction with %u other%s %s", n, n > 1 ? "s" : "", text);
-    else if (w->us[SHARING_ALL] < HUGE_VAL)
-        log_warn("sharing layers brings nothing here by prediction: %s; without --share this node "
-                 "computes them alone",
+    else if (w->us[SHARING_ALL] < HUGE_VAL && s->c.share == SHARING_ON)
+        log_warn("sharing layers brings nothing here by prediction: %s; with --share auto this "
+                 "node computes them alone",
                  text);
+}
+
+static void on_weigh(void *arg)
+{
+    weigh(arg);
 }
 
 uint32_t services_layer_us(const struct services *s)
 {
     const struct sharing *w = &s->shared;
-    bool shares = w->n_layers && w->us[SHARING_ALL] < HUGE_VAL;
+    double us = w->us[way_of(s)];
 
-    return shares ? (uint32_t)(w->us[SHARING_ALL] / w->n_layers) + 1 : s->pace.layer_us;
+    return w->n_layers && us < HUGE_VAL ? (uint32_t)(us / w->n_layers) + 1 : s->pace.layer_us;
 }
 
 /* Say it when layers can be served no more, or again; they are announced so. */
@@ -145,6 +160,7 @@ static void on_group(void *arg)
     s->served_lo = lo;
     s->served_hi = hi;
     weigh(s);
+    say_weighed(s);
     s->c.on_change(s->c.arg);
 }
 
@@ -208,7 +224,10 @@ static enum err open_nearby(struct services *s)
                                 .weights = &s->weights,
                                 .me = s->c.me,
                                 .pace = &s->pace,
-                                .rtt_us = s->c.share_rtt * 1000 };
+                                .rtt_us = s->c.share_rtt * 1000,
+                                .how = s->c.share == SHARING_AUTO ? SHARING_AUTO : SHARING_ON,
+                                .arg = s,
+                                .on_weigh = on_weigh };
     return nearby_open(&s->nearby, &sc);
 }
 

@@ -27,7 +27,7 @@ struct services_config {
     uint32_t context;                    /* 0: the model's */
     uint64_t kv_bytes;                   /* 0: a quarter of the memory */
     uint32_t patience;                   /* seconds to wait for a lost stage's replacement; 0: 30 */
-    bool shares;                         /* its layers with nodes nearby that hold the same */
+    enum sharing_how share;              /* its layers with nodes nearby that hold the same */
     uint32_t share_rtt;                  /* ms; farther nodes do not share; 0: as usual */
     uint32_t answers, queue, per_client; /* requests at once, waiting, of one client */
     bool no_own_first;                   /* those of this machine wait like others */

@@ -1,5 +1,6 @@
 #include "node/status.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* --- small things --- */
@@ -71,10 +72,41 @@ static void add_model(struct text *out, const struct status_source *s)
     text_printf(out, "],\"ends_holders\":%u}", ends);
 }
 
+static const char *const ways[] = { "alone", "experts", "all" };
+
+/* Who is not asked, and why. */
+static void add_refused(struct text *out, const struct nearby_state *n)
+{
+    char id[NODE_ID_SHORT], text[NODE_ID_SHORT + SHARING_TEXT];
+
+    text_str(out, ",");
+    add_str(out, "why", slice_str(n->why));
+    text_str(out, ",\"refused\":[");
+    for (uint32_t i = 0; i < n->n_refused; i++) {
+        node_id_short(id, &n->refused[i].id);
+        snprintf(text, sizeof text, "%s %s", id, n->refused[i].why);
+        if (i) text_str(out, ",");
+        json_write_str(out, slice_str(text));
+    }
+    text_str(out, "]");
+}
+
+static void add_hottest(struct text *out, struct group *g)
+{
+    enum { HOT = 5 };
+    struct group_hot hot[HOT];
+    uint32_t n = group_hottest(g, hot, HOT);
+
+    text_str(out, ",\"hottest\":[");
+    for (uint32_t i = 0; i < n; i++)
+        text_printf(out, "%s{\"layer\":%u,\"expert\":%u,\"use\":%.3f}", i ? "," : "", hot[i].layer,
+                    hot[i].expert, (double)hot[i].use);
+    text_str(out, "]");
+}
+
 /* With whom layers are shared, and what that brings. */
 static void add_sharing(struct text *out, const struct services *v)
 {
-    static const char *const ways[] = { "alone", "experts", "all" };
     const struct sharing *w = &v->shared;
     char text[SHARING_TEXT], parts[PARTS_TEXT];
 
@@ -83,13 +115,17 @@ static void add_sharing(struct text *out, const struct services *v)
         text_str(out, ",");
         add_str(out, "parts", slice_str(parts));
     }
-    if (!v->group) return;
+    if (!v->group || !v->nearby) return;
     sharing_text(text, w);
-    text_printf(out, ",\"sharing\":{\"others\":%u", group_n(v->group));
+    text_printf(out, ",\"sharing\":{\"how\":\"%s\",\"way\":\"%s\",\"others\":%u",
+                sharing_how_text(v->c.share), ways[nearby_state(v->nearby)->way],
+                group_n(v->group));
     if (w->n_layers) {
-        text_printf(out, ",\"best\":\"%s\",", ways[sharing_choose(w)]);
+        text_printf(out, ",\"best\":\"%s\",", ways[sharing_choose(w, SHARING_ALONE)]);
         add_str(out, "predicted", slice_str(text));
     }
+    add_refused(out, nearby_state(v->nearby));
+    add_hottest(out, v->group);
     text_str(out, "}");
 }
 

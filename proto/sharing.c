@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { NOBODY = 0xff, SLACK = 3 };
 
@@ -108,7 +109,7 @@ static uint64_t next(uint64_t *state) /* splitmix64 */
 }
 
 /* top_k different items, ascending, by their use. */
-static void draw(const struct sharing_layer *l, uint64_t *state, uint32_t *item)
+static void draw(const struct sharing_layer *l, const float *use, uint64_t *state, uint32_t *item)
 {
     struct sharing_set chosen = { { 0 } };
     uint32_t n = 0;
@@ -117,11 +118,11 @@ static void draw(const struct sharing_layer *l, uint64_t *state, uint32_t *item)
         double sum = 0, at;
         uint32_t last = 0;
         for (uint32_t i = 0; i < l->items; i++)
-            if (!sharing_has(&chosen, i)) sum += l->use ? l->use[i] + 1e-6 : 1;
+            if (!sharing_has(&chosen, i)) sum += use ? use[i] + 1e-6 : 1;
         at = (double)(next(state) >> 11) * 0x1p-53 * sum;
         for (uint32_t i = 0; i < l->items && at >= 0; i++) {
             if (sharing_has(&chosen, i)) continue;
-            at -= l->use ? l->use[i] + 1e-6 : 1;
+            at -= use ? use[i] + 1e-6 : 1;
             last = i;
         }
         sharing_add(&chosen, last, last + 1);
@@ -165,14 +166,14 @@ static double heads_us(const struct sharing_layer *l, const struct sharing_hand 
 
 /* One draw: the chosen items, renumbered. */
 static double chosen_us(const struct sharing_layer *l, const struct sharing_hand *hand, unsigned n,
-                        const struct round *r, uint64_t *state, double *of)
+                        const struct round *r, const float *use, uint64_t *state, double *of)
 {
     struct sharing_set mine[SHARING_HANDS_MAX] = { { { 0 } } };
     const struct sharing_set *holds[SHARING_HANDS_MAX];
     uint32_t item[PART_ITEMS_MAX];
     uint8_t who[PART_ITEMS_MAX];
 
-    draw(l, state, item);
+    draw(l, use, state, item);
     for (unsigned h = 0; h < n; h++) {
         holds[h] = &mine[h];
         for (uint32_t i = 0; i < l->top_k; i++)
@@ -193,7 +194,10 @@ static double items_us(const struct sharing_layer *l, const struct sharing_hand 
     double sum = 0;
 
     price(&r, l, hand, n, false);
-    for (unsigned i = 0; i < SHARING_DRAWS; i++) sum += chosen_us(l, hand, n, &r, &state, of);
+    for (unsigned i = 0; i < SHARING_DRAWS; i++) {
+        const float *use = l->use ? l->use + (size_t)(i % l->n_use) * l->items : NULL;
+        sum += chosen_us(l, hand, n, &r, use, &state, of);
+    }
     return sum / SHARING_DRAWS;
 }
 
@@ -208,25 +212,47 @@ void sharing_add_layer(struct sharing *s, const struct sharing_layer *l,
     s->us[SHARING_ALL] += l->trunk_us + heads_us(l, hands, n, s->of) + items;
 }
 
-enum sharing_way sharing_choose(const struct sharing *s)
+enum sharing_way sharing_choose(const struct sharing *s, enum sharing_way now)
 {
     enum sharing_way best = SHARING_ALONE;
 
     for (enum sharing_way w = SHARING_EXPERTS; w < SHARING_WAYS; w++)
         if (s->us[w] < s->us[best] * (100 - SHARING_GAIN_PERCENT) / 100) best = w;
-    return best;
+    bool goes_on = best == SHARING_ALONE && s->us[now] < s->us[SHARING_ALONE];
+    return goes_on ? now : best;
 }
 
 /* --- words --- */
 
-bool sharing_is_near(uint32_t rtt_us, uint32_t kbit, bool is_in, char why[SHARING_TEXT])
+static const char *const how_words[] = { "off", "auto", "on" };
+
+bool sharing_how_parse(enum sharing_how *out, const char *text)
 {
+    for (unsigned i = 0; i < sizeof how_words / sizeof *how_words; i++)
+        if (strcmp(text, how_words[i]) == 0) {
+            *out = (enum sharing_how)i;
+            return true;
+        }
+    return false;
+}
+
+const char *sharing_how_text(enum sharing_how how)
+{
+    return how_words[how];
+}
+
+bool sharing_is_near(uint32_t rtt_us, uint32_t limit_us, uint32_t kbit, bool is_in,
+                     char why[SHARING_TEXT])
+{
+    uint32_t slack = is_in ? SLACK : 1;
+
+    if (!limit_us) limit_us = SHARING_RTT_US;
     why[0] = 0;
-    if (rtt_us > (is_in ? SLACK : 1) * (uint32_t)SHARING_RTT_US)
+    if (rtt_us > (uint64_t)slack * limit_us)
         snprintf(why, SHARING_TEXT,
-                 "is %.1f ms away, and over %d ms each layer waits longer than sharing saves",
-                 rtt_us / 1e3, SHARING_RTT_US / 1000);
-    else if (kbit && kbit < SHARING_KBIT_MIN)
+                 "is %.1f ms away, and over %u ms each layer waits longer than sharing saves",
+                 rtt_us / 1e3, limit_us / 1000);
+    else if (kbit && kbit < SHARING_KBIT_MIN / slack)
         snprintf(why, SHARING_TEXT, "has a line of %u Mbit/s, and layers need %d to be shared",
                  kbit / 1000, SHARING_KBIT_MIN / 1000);
     return !why[0];

@@ -15,7 +15,8 @@
  *
  * Three ways are compared: alone; experts and dense parts only, one round, and no K and V lie
  * elsewhere; all, two rounds.  Another way than alone must bring SHARING_GAIN_PERCENT, and head
- * groups as much again, since a session ends with the member that has its K and V. */
+ * groups as much again, since a session ends with the member that has its K and V.  Who shares
+ * already goes on until it brings nothing at all. */
 #ifndef PROTO_SHARING_H
 #define PROTO_SHARING_H
 
@@ -28,9 +29,15 @@ enum {
     SHARING_KBIT_USUAL = 1000000, /* of a line that nobody has measured */
     SHARING_ROUND_US = 150,       /* until measured: sealing, waking and copying, both ends */
     SHARING_DRAWS = 64,
-    SHARING_GAIN_PERCENT = 5,
+    SHARING_GAIN_PERCENT = 10,
     SHARING_TEXT = 160,
 };
+
+/* What a node is told: never; when it pays, by prediction; whenever there is somebody. */
+enum sharing_how { SHARING_OFF, SHARING_AUTO, SHARING_ON };
+/* From "off", "auto", "on"; false: none of them. */
+bool sharing_how_parse(enum sharing_how *out, const char *text);
+const char *sharing_how_text(enum sharing_how how);
 
 struct sharing_set {
     uint64_t bit[PART_ITEMS_MAX / 64];
@@ -60,7 +67,9 @@ struct sharing_layer {
     double shared_us;      /* the shared expert: the leader's, while others compute experts */
     double round_us;       /* see SHARING_ROUND_US */
     uint32_t ask_bytes, piece_bytes; /* of a vector asked; of one that comes back */
-    const float *use;                /* [items] how often a token chooses each; NULL: all alike */
+    const float *use; /* [n_use][items] how often a token chooses each, of as many layers as this
+                       * one stands for; NULL: all alike */
+    uint32_t n_use;
 };
 
 enum sharing_way { SHARING_ALONE, SHARING_EXPERTS, SHARING_ALL, SHARING_WAYS };
@@ -75,18 +84,25 @@ struct sharing {
 /* Add a layer.  n <= SHARING_HANDS_MAX, items and heads in range. */
 void sharing_add_layer(struct sharing *s, const struct sharing_layer *l,
                        const struct sharing_hand *hands, unsigned n);
-/* The way that is best. */
-enum sharing_way sharing_choose(const struct sharing *s);
+/* The way to go.  now: the way that is gone. */
+enum sharing_way sharing_choose(const struct sharing *s, enum sharing_way now);
+/* Does it pay to share, or must parts be had from others? */
+static inline bool sharing_pays(const struct sharing *s)
+{
+    return s->n_layers && sharing_choose(s, SHARING_ALONE) != SHARING_ALONE;
+}
 
 /* Who computes each of n items, of which all are wanted: who [n]; the time of the last.  start_us
  * [n_hands]: before a hand's first item.  HUGE_VAL: one is held by nobody, and its who is 0xff. */
 double sharing_deal(uint8_t *who, uint32_t n, const struct sharing_set *const *holds,
                     const double *start_us, const double *item_us, unsigned n_hands);
 
-/* May a node so far away, with such a line (0: not known), share layers?  is_in: it does already,
- * and may be three times as far for a while.  Else why says it in a sentence without its subject:
- * "is 5.1 ms away, and over 2 ms each layer waits longer than sharing saves". */
-bool sharing_is_near(uint32_t rtt_us, uint32_t kbit, bool is_in, char why[SHARING_TEXT]);
+/* May a node so far away, with such a line (0: not known), share layers?  limit_us: of the round
+ * trip; 0: SHARING_RTT_US.  is_in: it does already, and may be three times as far, or have a third
+ * of the line, for a while.  Else why says it in a sentence without its subject: "is 5.1 ms away,
+ * and over 2 ms each layer waits longer than sharing saves". */
+bool sharing_is_near(uint32_t rtt_us, uint32_t limit_us, uint32_t kbit, bool is_in,
+                     char why[SHARING_TEXT]);
 
 /* "a layer takes 1.31 ms alone, 0.94 ms with experts shared, 0.80 ms with all shared". */
 void sharing_text(char out[SHARING_TEXT], const struct sharing *s);

@@ -235,7 +235,7 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
     if (!n->keeps) w[k++] = "--no-prefix";
     if (n->context) w[k++] = "--ctx", w[k++] = context;
     if (n->join) w[k++] = "--join", w[k++] = n->join->link;
-    if (n->share) w[k++] = "--share";
+    if (n->share) w[k++] = "--share", w[k++] = "on";
     if (pipe2(pipes, O_CLOEXEC)) return fail(why, ERR_IO, "pipe: %s", strerror(errno));
     e = start("swarm-node", (char *const *)(uintptr_t)w, pipes[1], log, &n->pid, why);
     close(pipes[1]);

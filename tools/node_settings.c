@@ -112,6 +112,14 @@ static enum err check_draft(const void *to, struct why *why)
                : fail(why, ERR_USAGE, "that is not auto, off, ngram or mtp");
 }
 
+static enum err check_share(const void *to, struct why *why)
+{
+    enum sharing_how how;
+    return sharing_how_parse(&how, *(const char *const *)to)
+               ? ERR_OK
+               : fail(why, ERR_USAGE, "that is not off, auto or on");
+}
+
 /* --- the table --- */
 
 /* clang-format off */
@@ -150,8 +158,10 @@ static const struct setting table[] = {
       .help = "only these dense parts of --layers", .check = check_items },
     { .name = "trunk", .type = ARG_FLAG, .to = &the.trunk,
       .help = "the trunk of --layers too: this node leads the group" },
-    { .name = "share", .type = ARG_FLAG, .to = &the.config.shares,
-      .help = "let nodes nearby that hold the same layers compute parts of them" },
+    { .name = "share", .type = ARG_STR, .to = &the.share, .value = "HOW",
+      .help = "have PCs nearby that hold the same layers compute parts of them: off, on, "
+              "or auto, where it pays",
+      .preset = "off", .check = check_share },
     { .name = "share-rtt", .type = ARG_U32, .to = &the.config.share_rtt, .value = "MS",
       .help = "how far away they may be, there and back", .preset = "2", .min = 1, .max = 1000 },
     { .name = "no-ends", .type = ARG_FLAG, .to = &the.config.no_ends,
@@ -296,6 +306,7 @@ static void fill_config(struct node_settings *s)
     c->sensors = getenv("SWARM_SENSORS"); /* for tests: a PC of files (docs/neighbour.md) */
     c->has_layers = s->layers.set;
     if (!draft_mode_parse(&c->draft, s->draft)) abort(); /* it has been checked */
+    if (!sharing_how_parse(&c->share, s->share)) abort(); /* likewise */
     c->may_move = !s->layers.set && c->ram > 0;
 }
 

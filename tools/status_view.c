@@ -216,6 +216,37 @@ static void put_prefixes(struct screen *s, struct text *line, const struct json 
     put_line(s, line);
 }
 
+/* Why layers are not shared, and with whom not. */
+static void put_not_shared(struct screen *s, const struct json *sharing, struct text *line)
+{
+    struct slice why = string(sharing, "why");
+
+    if (why.n) {
+        text_add(line, why.p, why.n);
+        put_line(s, line);
+    }
+    for (const struct json *who = list(sharing, "refused"); who; who = who->next) {
+        if (who->type != JSON_STRING) continue;
+        text_str(line, "layers are not shared with ");
+        text_add(line, who->text.p, who->text.n);
+        put_line(s, line);
+    }
+}
+
+static void put_hottest(struct screen *s, const struct json *sharing, struct text *line)
+{
+    const struct json *hot = list(sharing, "hottest");
+
+    if (!hot) return;
+    text_str(line, "most used experts:");
+    for (const struct json *one = hot; one; one = one->next)
+        text_printf(line, "%s %llu of layer %llu (%.0f %%)", one == hot ? "" : ",",
+                    (unsigned long long)json_number_of(one, "expert"),
+                    (unsigned long long)json_number_of(one, "layer"),
+                    100 * json_real_of(one, "use"));
+    put_line(s, line);
+}
+
 /* Parts of layers that it holds, and with whom it shares what it leads. */
 static void put_sharing(struct screen *s, const struct json *r, struct text *line)
 {
@@ -228,11 +259,13 @@ static void put_sharing(struct screen *s, const struct json *r, struct text *lin
         text_add(line, parts.p, parts.n);
         put_line(s, line);
     }
+    put_not_shared(s, sharing, line);
     if (!n) return;
     text_printf(line, "layers are shared with %llu other%s", (unsigned long long)n, plural(n));
     if (predicted.n) text_str(line, "; predicted: ");
     text_add(line, predicted.p, predicted.n);
     put_line(s, line);
+    put_hottest(s, sharing, line);
 }
 
 static void put_model(struct screen *s, const struct json *r, struct text *line)

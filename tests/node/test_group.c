@@ -481,6 +481,80 @@ static void test_leaving(void **state)
     assert_int_equal(w->n_lost, 0);
 }
 
+/* Head groups stay with the leader from the first session on. */
+static void test_experts_only(void **state)
+{
+    struct world *w = *state;
+    struct group *g = w->node[0].group;
+    struct group_want want = { w->node[1].box.me.id, w->held, 100, true };
+    assert_int_equal(group_want(g, &want, 1, 100), ERR_OK);
+    wait_members(w, 1);
+    begin_session(w);
+    assert_false(group_needs(g, &want.id));
+    answer_all(w);
+    take_down(w, 1);
+    assert_int_equal(step(w, 1), ERR_OK);
+    assert_int_equal(w->n_lost, 0);
+}
+
+/* What is chosen is counted: of all experts of a layer as many as a row chooses. */
+static void test_use(void **state)
+{
+    struct world *w = *state;
+    const struct arch *a = &w->toy.a;
+    struct group *g = w->node[0].group;
+    struct group_hot hot[3];
+    float use[ARCH_EXPERTS_MAX];
+    uint32_t moe = a->n_layers - 1;
+    assert_true(arch_is_moe(a, moe));
+    assert_int_equal(group_hottest(g, hot, 3), 0);
+    group_use(g, moe, use);
+    for (uint32_t e = 0; e < a->n_experts; e++)
+        assert_float_equal(use[e], (float)a->top_k / (float)a->n_experts, 1e-6);
+    gather(w, 2, false);
+    wait_members(w, 2);
+    begin_session(w);
+    answer_all(w);
+    for (uint32_t l = 0; l < a->n_layers; l++) {
+        double sum = 0;
+        if (!arch_is_moe(a, l)) continue;
+        group_use(g, l, use);
+        for (uint32_t e = 0; e < a->n_experts; e++) sum += use[e];
+        assert_float_equal(sum, a->top_k, 1e-3);
+    }
+    assert_int_equal(group_hottest(g, hot, 3), 3);
+    assert_true(hot[0].use >= hot[1].use && hot[1].use >= hot[2].use);
+    assert_true(hot[0].use > (float)a->top_k / (float)a->n_experts);
+    for (uint32_t l = 0; l < a->n_layers; l++) {
+        if (!arch_is_moe(a, l)) continue;
+        group_use(g, l, use);
+        for (uint32_t e = 0; e < a->n_experts; e++) assert_true(use[e] <= hot[0].use);
+    }
+}
+
+/* Slow layers are worth it, quick ones are not; those who are IN weigh as those who are wanted. */
+static void test_weighing(void **state)
+{
+    struct world *w = *state;
+    struct group *g = w->node[0].group;
+    struct group_want want = { w->node[1].box.me.id, w->held, 100, false };
+    struct pace slow = {
+        .layer_us = 4000000, .heads_us = 500000, .expert_us = 500000, .dense_us = 500000
+    };
+    struct pace quick = { .layer_us = 4, .heads_us = 1, .expert_us = 1, .dense_us = 1 };
+    struct sharing wanted, in;
+    assert_int_equal(group_weigh_want(g, &want, 1, 100, &slow, &wanted), ERR_OK);
+    assert_true(sharing_pays(&wanted));
+    assert_int_equal(wanted.n_layers, w->toy.a.n_layers);
+    assert_int_equal(group_weigh_want(g, &want, 1, 100, &quick, &in), ERR_OK);
+    assert_false(sharing_pays(&in));
+    gather(w, 1, false);
+    wait_members(w, 1);
+    assert_int_equal(group_weigh(g, &slow, &in), ERR_OK);
+    assert_true(sharing_pays(&in));
+    assert_float_equal(in.us[SHARING_ALONE], wanted.us[SHARING_ALONE], 1);
+}
+
 /* A member gives way to its owner in the middle of an answer, takes nobody meanwhile, and comes
  * back when it is asked again. */
 static void test_pause(void **state)
@@ -771,6 +845,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_heads_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_experts_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leaving, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_experts_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_use, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_weighing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_place, setup, teardown),

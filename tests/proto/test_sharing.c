@@ -115,7 +115,7 @@ static void ways(void **state)
     /* two equal ones that hold everything: 4 and 4 head groups; with the shared expert 9 experts */
     struct sharing s = of(&l, h, 2);
     assert_true(fabs(s.us[SHARING_ALONE] / 3 - (150 + 4000 + 7200)) < 1);
-    assert_int_equal(sharing_choose(&s), SHARING_ALL);
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_ALL);
     assert_true(s.us[SHARING_ALONE] / s.us[SHARING_ALL] > 1.6);
     assert_true(s.us[SHARING_ALL] < s.us[SHARING_EXPERTS]);
     assert_true(s.us[SHARING_EXPERTS] < s.us[SHARING_ALONE]);
@@ -128,16 +128,27 @@ static void ways(void **state)
     struct sharing t = of(&l, h, 2);
     assert_true(t.us[SHARING_ALONE] == HUGE_VAL);
     assert_true(t.us[SHARING_ALL] > s.us[SHARING_ALL]);
-    assert_int_equal(sharing_choose(&t), SHARING_ALL);
+    assert_int_equal(sharing_choose(&t, SHARING_ALONE), SHARING_ALL);
     assert_true(fabs(t.of[0] + t.of[1] - 3 * 16) < 1e-6);
 
     /* use that lies on one side: as slow as that side */
     float use[128];
     for (int i = 0; i < 128; i++) use[i] = i < 64;
     l.use = use;
+    l.n_use = 1;
     struct sharing u = of(&l, h, 2);
     assert_true(u.us[SHARING_EXPERTS] > t.us[SHARING_EXPERTS]);
     assert_true(fabs(u.us[SHARING_EXPERTS] / 3 - (150 + 4000 + 7200)) < 50);
+    l.use = NULL;
+
+    /* two layers that it stands for, each with its use on another side: as their mean */
+    float uses[2][128];
+    for (int i = 0; i < 128; i++) uses[0][i] = i < 64, uses[1][i] = i >= 64;
+    l.use = uses[0];
+    l.n_use = 2;
+    struct sharing two = of(&l, h, 2);
+    assert_true(fabs(two.us[SHARING_EXPERTS] / u.us[SHARING_EXPERTS] - 1) < 0.02);
+    assert_true(fabs(two.of[1] - u.of[1] - 3 * 4) < 1);
     l.use = NULL;
 
     /* a third one that is twice as fast helps most */
@@ -152,19 +163,19 @@ static void ways(void **state)
     l.shared_us = 3;
     l.trunk_us = 2;
     s = of(&l, small, 2);
-    assert_int_equal(sharing_choose(&s), SHARING_ALONE);
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_ALONE);
     assert_true(s.us[SHARING_ALL] == s.us[SHARING_ALONE]); /* nobody is asked */
     l = air();
     h[1].kbit = 1000;
     s = of(&l, h, 2);
-    assert_int_equal(sharing_choose(&s), SHARING_ALONE);
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_ALONE);
 
     /* head groups only where the leader has none */
     h[1].kbit = 0;
     h[0].heads = NULL;
     s = of(&l, h, 2);
     assert_true(s.us[SHARING_EXPERTS] == HUGE_VAL);
-    assert_int_equal(sharing_choose(&s), SHARING_ALL);
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_ALL);
     h[1].heads = NULL;
     s = of(&l, h, 2);
     assert_true(s.us[SHARING_ALL] == HUGE_VAL);
@@ -177,16 +188,48 @@ static void links(void **state)
     (void)state;
     char why[SHARING_TEXT];
 
-    assert_true(sharing_is_near(0, 0, false, why));
-    assert_true(sharing_is_near(2000, 300000, false, why));
+    assert_true(sharing_is_near(0, 0, 0, false, why));
+    assert_true(sharing_is_near(2000, 0, 300000, false, why));
     assert_string_equal(why, "");
-    assert_false(sharing_is_near(5100, 0, false, why));
+    assert_false(sharing_is_near(5100, 0, 0, false, why));
     assert_string_equal(why,
                         "is 5.1 ms away, and over 2 ms each layer waits longer than sharing saves");
-    assert_true(sharing_is_near(5100, 0, true, why));
-    assert_false(sharing_is_near(6100, 0, true, why));
-    assert_false(sharing_is_near(300, 94000, false, why));
+    assert_true(sharing_is_near(5100, 0, 0, true, why));
+    assert_false(sharing_is_near(6100, 0, 0, true, why));
+    assert_false(sharing_is_near(300, 0, 94000, false, why));
     assert_string_equal(why, "has a line of 94 Mbit/s, and layers need 300 to be shared");
+    assert_false(sharing_is_near(300, 0, 94000, true, why));
+    assert_true(sharing_is_near(300, 0, 120000, true, why));
+    assert_true(sharing_is_near(5100, 6000, 0, false, why));
+    assert_false(sharing_is_near(6100, 6000, 0, false, why));
+    assert_non_null(strstr(why, "over 6 ms"));
+}
+
+/* It begins with a gain that is worth it, and ends where there is none. */
+static void not_to_and_fro(void **state)
+{
+    (void)state;
+    struct sharing s = { 1, { 1000, 950, 940 }, { 0 } };
+    enum sharing_how how;
+
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_ALONE);
+    assert_false(sharing_pays(&s));
+    assert_int_equal(sharing_choose(&s, SHARING_EXPERTS), SHARING_EXPERTS);
+    assert_int_equal(sharing_choose(&s, SHARING_ALL), SHARING_ALL);
+    s.us[SHARING_EXPERTS] = 890;
+    assert_true(sharing_pays(&s));
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_EXPERTS);
+    assert_int_equal(sharing_choose(&s, SHARING_ALL), SHARING_EXPERTS);
+    s.us[SHARING_ALL] = 790;
+    assert_int_equal(sharing_choose(&s, SHARING_ALONE), SHARING_ALL);
+    s = (struct sharing){ 1, { 1000, 1001, 1001 }, { 0 } };
+    assert_int_equal(sharing_choose(&s, SHARING_ALL), SHARING_ALONE);
+
+    for (int i = SHARING_OFF; i <= SHARING_ON; i++) {
+        assert_true(sharing_how_parse(&how, sharing_how_text((enum sharing_how)i)));
+        assert_int_equal(how, i);
+    }
+    assert_false(sharing_how_parse(&how, "yes"));
 }
 
 int main(void)
@@ -195,6 +238,7 @@ int main(void)
         cmocka_unit_test(deals_are_the_best),
         cmocka_unit_test(ways),
         cmocka_unit_test(links),
+        cmocka_unit_test(not_to_and_fro),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

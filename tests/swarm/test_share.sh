@@ -14,7 +14,7 @@ group() {
     local i n=$1 dials=()
     shift
     for ((i = 0; i < n; i++)); do
-        start "n$i" "$@" --share --share-rtt 500 "${dials[@]}"
+        start "n$i" "$@" --share on --share-rtt 500 "${dials[@]}"
         dials+=(--join "${link[n$i]}")
     done
     for ((i = 0; i < n; i++)); do
@@ -189,3 +189,27 @@ rtt=$("$bin/swarm-node" status --json | grep -o '"rtt_us":[0-9]*' | head -n 1 | 
 echo "8 rounds of $rtt us: a token took $us us"
 [ $us -ge $((8 * rtt / 5)) ] && [ $us -le $((8 * rtt * 5)) ] || die "that is not what 8 rounds take"
 stop_all
+
+# --- whether: by prediction, and not over a line that is too slow ---
+
+proxy slow 127.0.0.1 127.0.0.2 --delay 5
+start s1 --listen "127.0.0.2:${line[slow]##*:}" --advertise "${line[slow]}" --no-lan \
+    --store "$tmp/store" --model atlas:q80
+start s0 --no-lan --store "$tmp/store" --model atlas:q80 --share auto --share-rtt 500 \
+    --join "${link[s1]}"
+# why PATTERN: the log of s0 says so, and its status
+why() { "$bin/swarm-node" status "${pid[s0]}" --once | tr -s ' \n' ' ' | grep -Eq "$1"; }
+alone='layers are not shared: with 1 other a layer takes [0-9.]+ ms alone, .* 10 % must be gained'
+wait_until 20 grep -Eq "$alone" "$tmp/s0.log" || die "shared all the same: $(cat "$tmp/s0.log")"
+wait_until 20 why 'layers are not shared: with 1 other' || die "the status does not say why"
+"$bin/survive" "${link[s0]}" 2 $tokens "Tell me about Japan." >"$tmp/answer" 2>"$tmp/answer.err"
+cmp "$tmp/answer" "$tmp/oracle.2" || die "another answer alone"
+shared s0 1 && die "shared though it does not pay: $(cat "$tmp/s0.log")"
+stop s0
+start s0 --no-lan --store "$tmp/store" --model atlas:q80 --share on --join "${link[s1]}"
+far='layers are not shared with .*: it is [0-9.]+ ms away, and over 2 ms each layer waits longer'
+wait_until 20 grep -Eq "$far" "$tmp/s0.log" || die "shared from afar: $(cat "$tmp/s0.log")"
+wait_until 20 why 'layers are not shared with .* ms away, and over 2 ms' ||
+    die "the status does not say with whom not"
+stop_all
+echo "not shared where it does not pay, or from afar, and said so"
