@@ -30,14 +30,15 @@ void openai_write_error(struct text *out, const struct openai_error *e);
 /* One request, read and checked. */
 struct openai_ask {
     enum endpoint endpoint;
-    struct json_doc *doc;       /* owned: what the slices and json below borrow from */
-    struct text conversation;   /* owned: as ASK wants it */
-    char model[65];             /* empty: whichever */
-    const struct json *tools;   /* NULL: none, or none to be called */
-    bool stream, with_usage;    /* stream_options.include_usage */
-    uint32_t n;                 /* choices, 1 .. CHOICES_MAX */
-    struct stops stops;         /* none found yet: a start for every choice */
-    struct msg_ASK ask;         /* sampling, think, max_tokens; conversation and model are set */
+    struct json_doc *doc;     /* owned: what the slices and json below borrow from */
+    struct text conversation; /* owned: as ASK wants it */
+    char model[65];           /* empty: whichever */
+    const struct json *tools; /* NULL: none, or none to be called */
+    bool stream, with_usage;  /* stream_options.include_usage */
+    uint32_t n;               /* choices, 1 .. CHOICES_MAX */
+    struct stops stops;       /* none found yet: a start for every choice */
+    struct msg_ASK ask;       /* sampling, think, max_tokens; conversation and model are set */
+    bool with_logprobs;
     char user[OPENAI_USER_MAX]; /* who of the client's users asks; empty: not said */
 };
 
@@ -69,10 +70,11 @@ enum delta_kind { DELTA_ROLE, DELTA_TEXT, DELTA_REASONING, DELTA_CALL, DELTA_ARG
 struct delta {
     enum delta_kind kind;
     uint32_t choice;
-    struct slice text;   /* TEXT, REASONING, ARGS; CALL: the function's name */
-    uint32_t call;       /* CALL, ARGS: which of the choice's calls */
-    const char *call_id; /* CALL */
-    const char *finish;  /* END */
+    struct slice text;     /* TEXT, REASONING, ARGS; CALL: the function's name */
+    uint32_t call;         /* CALL, ARGS: which of the choice's calls */
+    const char *call_id;   /* CALL */
+    const char *finish;    /* END */
+    struct slice logprobs; /* TEXT: JSON; empty: null */
 };
 void openai_write_delta(struct text *out, const struct reply_head *h, const struct delta *d);
 /* The last event but "[DONE]", where the client wants it. */
@@ -86,6 +88,7 @@ struct whole_call {
 };
 struct whole_choice {
     struct text content, reasoning;
+    struct text logprobs;    /* JSON; empty: null */
     struct whole_call *call; /* [n_calls] */
     uint32_t n_calls;
     const char *finish;

@@ -101,6 +101,45 @@ static enum err read_min_p(struct reader *r, const char *name, const struct json
     return read_real(r, name, v, 0, 0.999999, 2, &r->out->ask.min_p);
 }
 
+/* On the wire a penalty is above 0. */
+static enum err read_penalty(struct reader *r, const char *name, const struct json *v, double *out)
+{
+    double x;
+    if (!json_double(v, &x) || !(x >= -2 && x <= 2)) return wrong(r, name, "a number from -2 to 2");
+    *out = x == 0 ? 0 : 3 + x;
+    return ERR_OK;
+}
+
+static enum err read_frequency(struct reader *r, const char *name, const struct json *v)
+{
+    return read_penalty(r, name, v, &r->out->ask.frequency);
+}
+
+static enum err read_presence(struct reader *r, const char *name, const struct json *v)
+{
+    return read_penalty(r, name, v, &r->out->ask.presence);
+}
+
+static enum err read_logprobs(struct reader *r, const char *name, const struct json *v)
+{
+    return read_bool(r, name, v, &r->out->with_logprobs);
+}
+
+static enum err read_top_logprobs(struct reader *r, const char *name, const struct json *v)
+{
+    uint64_t n;
+    if (!json_u64(v, &n) || n > 20) return wrong(r, name, "a number from 0 to 20");
+    r->out->ask.likely = 1 + n;
+    return ERR_OK;
+}
+
+/* Of a completion it is the number. */
+static enum err read_n_logprobs(struct reader *r, const char *name, const struct json *v)
+{
+    r->out->with_logprobs = true;
+    return read_top_logprobs(r, name, v);
+}
+
 static enum err read_top_k(struct reader *r, const char *name, const struct json *v)
 {
     int64_t k;
@@ -248,12 +287,6 @@ static enum err read_user(struct reader *r, const char *name, const struct json 
 
 /* --- those that may be there when they change nothing --- */
 
-static enum err only_zero(struct reader *r, const char *name, const struct json *v)
-{
-    double x;
-    return json_double(v, &x) && x == 0 ? ERR_OK : unsupported(r, name, "only 0 is");
-}
-
 static enum err only_false(struct reader *r, const char *name, const struct json *v)
 {
     return v->type == JSON_FALSE ? ERR_OK : unsupported(r, name, "only false is");
@@ -310,9 +343,11 @@ static const struct param {
     { "reasoning_effort", FOR_CHAT, read_effort },
     { "user", FOR_BOTH, read_user },
     { "safety_identifier", FOR_CHAT, read_user },
-    { "frequency_penalty", FOR_BOTH, only_zero },
-    { "presence_penalty", FOR_BOTH, only_zero },
-    { "logprobs", FOR_CHAT, only_false },
+    { "frequency_penalty", FOR_BOTH, read_frequency },
+    { "presence_penalty", FOR_BOTH, read_presence },
+    { "logprobs", FOR_CHAT, read_logprobs },
+    { "top_logprobs", FOR_CHAT, read_top_logprobs },
+    { "logprobs", FOR_COMPLETIONS, read_n_logprobs },
     { "logit_bias", FOR_BOTH, only_empty },
     { "parallel_tool_calls", FOR_CHAT, only_true },
     { "store", FOR_CHAT, only_false },
@@ -373,6 +408,9 @@ enum err openai_read(struct openai_ask *out, enum endpoint endpoint, struct slic
     if (json_is_str(json_get(root, "tool_choice"), "none")) out->tools = NULL;
     if (out->with_usage && !out->stream)
         return wrong(&r, "stream_options", "there only with \"stream\": true");
+    if (out->ask.likely > 0 && !out->with_logprobs)
+        return wrong(&r, "top_logprobs", "there only with \"logprobs\": true");
+    if (out->with_logprobs && out->ask.likely == 0) out->ask.likely = 1;
     return write_conversation(&r, root);
 }
 

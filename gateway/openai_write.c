@@ -18,6 +18,16 @@ static void add_string_or_null(struct text *out, const char *key, const char *va
         text_printf(out, "\"%s\":null", key);
 }
 
+static void add_logprobs(struct text *out, struct slice json)
+{
+    text_str(out, "\"logprobs\":");
+    if (json.n > 0)
+        text_add(out, json.p, json.n);
+    else
+        text_str(out, "null");
+    text_str(out, ",");
+}
+
 void openai_write_error(struct text *out, const struct openai_error *e)
 {
     text_str(out, "{\"error\":{");
@@ -78,12 +88,13 @@ void openai_write_delta(struct text *out, const struct reply_head *h, const stru
     text_printf(out, ",\"choices\":[{\"index\":%u,", d->choice);
     if (h->endpoint == ENDPOINT_COMPLETIONS) {
         add_string(out, "text", d->kind == DELTA_TEXT ? d->text : slice_str(""));
-        text_str(out, ",\"logprobs\":null,");
+        text_str(out, ",");
     } else {
         text_str(out, "\"delta\":{");
         delta_body(out, d);
         text_str(out, "},");
     }
+    add_logprobs(out, d->logprobs);
     add_string_or_null(out, "finish_reason", d->finish);
     text_str(out, "}]}\n\n");
 }
@@ -153,7 +164,8 @@ void openai_write_whole(struct text *out, const struct reply_head *h,
             add_string(out, "text", all_of(&c->content));
         else
             message(out, c);
-        text_str(out, ",\"logprobs\":null,");
+        text_str(out, ",");
+        add_logprobs(out, all_of(&c->logprobs));
         add_string_or_null(out, "finish_reason", c->finish);
         text_str(out, "}");
     }

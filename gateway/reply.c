@@ -2,6 +2,7 @@
  */
 #include "gateway/gateway_impl.h"
 
+#include "gateway/logprobs.h"
 #include "gateway/tool_calls.h"
 
 #include <stdio.h>
@@ -17,6 +18,7 @@ struct choice {
     struct msg_ASK ask;
     struct stops stops;
     struct tool_calls calls;
+    struct logprobs logprobs;
     struct whole_choice whole; /* what has come; of a stream only the calls' ids and the end */
     uint32_t n_tokens;
 };
@@ -101,6 +103,7 @@ static void free_reply(struct reply *r)
         struct choice *c = &r->choice[i];
         if (c->question) question_drop(c->question);
         tool_calls_fini(&c->calls);
+        logprobs_fini(&c->logprobs);
         for (uint32_t k = 0; k < c->whole.n_calls; k++) {
             free(c->whole.call[k].name.p);
             free(c->whole.call[k].args.p);
@@ -108,6 +111,7 @@ static void free_reply(struct reply *r)
         free(c->whole.call);
         free(c->whole.content.p);
         free(c->whole.reasoning.p);
+        free(c->whole.logprobs.p);
     }
     openai_ask_fini(&r->a);
     free(r);
@@ -180,16 +184,25 @@ static void finish(struct reply *r)
 static void hear_text(void *arg, struct slice text)
 {
     struct choice *c = arg;
-    if (c->r->a.stream)
-        say(c, &(struct delta){ .kind = DELTA_TEXT, .choice = c->index, .text = text });
-    else
+    struct text json = { 0 };
+    logprobs_take(&c->logprobs, c->r->a.endpoint);
+    if (!c->r->a.stream) {
         text_add(&c->whole.content, text.p, text.n);
+        return;
+    }
+    logprobs_write(&c->logprobs, c->r->a.endpoint, &json);
+    say(c, &(struct delta){ .kind = DELTA_TEXT,
+                            .choice = c->index,
+                            .text = text,
+                            .logprobs = slice_of(json.p, json.n) });
+    free(json.p);
 }
 
 static void hear_call(void *arg, uint32_t index, struct slice name)
 {
     struct choice *c = arg;
     uint8_t random[12];
+    logprobs_drop(&c->logprobs);
     struct whole_call *more = realloc(c->whole.call, (index + 1) * sizeof *more);
     if (!more) return;
     c->whole.call = more;
@@ -210,6 +223,7 @@ static void hear_call(void *arg, uint32_t index, struct slice name)
 static void hear_args(void *arg, uint32_t index, struct slice json)
 {
     struct choice *c = arg;
+    logprobs_drop(&c->logprobs);
     if (index >= c->whole.n_calls) return;
     if (c->r->a.stream)
         say(c,
@@ -220,7 +234,9 @@ static void hear_args(void *arg, uint32_t index, struct slice json)
 
 static void hear_visible(void *arg, struct slice text)
 {
-    tool_calls_feed(&((struct choice *)arg)->calls, text);
+    struct choice *c = arg;
+    logprobs_settle(&c->logprobs, text.n);
+    tool_calls_feed(&c->calls, text);
 }
 
 static void first_token(struct reply *r)
@@ -248,9 +264,17 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
             say(c, &(struct delta){ .kind = DELTA_REASONING, .choice = c->index, .text = text });
         else
             text_add(&c->whole.reasoning, text.p, text.n);
-    } else if (stops_feed(&c->stops, text, hear_visible, c)) {
-        question_cancel(c->question); /* ends this choice, perhaps inside the call */
+    } else {
+        logprobs_text(&c->logprobs, text.n);
+        if (stops_feed(&c->stops, text, hear_visible, c))
+            question_cancel(c->question); /* ends this choice, perhaps inside the call */
     }
+}
+
+static void on_likely(void *arg, struct slice likely)
+{
+    struct choice *c = arg;
+    if (!c->stops.is_found) logprobs_feed(&c->logprobs, likely);
 }
 
 static void on_note(void *arg, struct slice text)
@@ -286,6 +310,7 @@ static void end_choice(struct choice *c, const struct msg_ASK_DONE *done)
         c->n_tokens = (uint32_t)done->n_tokens;
     }
     tool_calls_end(&c->calls);
+    logprobs_write(&c->logprobs, r->a.endpoint, &c->whole.logprobs);
     c->whole.finish = finish_reason((unsigned)done->reason, c->whole.n_calls > 0);
     if (r->a.stream)
         say(c, &(struct delta){ .kind = DELTA_END, .choice = c->index, .finish = c->whole.finish });
@@ -355,7 +380,8 @@ static void name_reply(struct reply *r)
 static enum err ask(struct choice *c)
 {
     enum { SET_SEED = 16 };
-    struct question_events on = { c, on_plan, on_text, on_note, on_place, on_done, on_fail };
+    struct question_events on = { c,        on_plan, on_text, on_note,
+                                  on_place, on_done, on_fail, on_likely };
     c->ask = c->r->a.ask;
     if (c->ask.sampling & SET_SEED) c->ask.seed += c->index; /* n answers that differ */
     c->stops = c->r->a.stops;

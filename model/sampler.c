@@ -25,6 +25,10 @@ enum err sampling_check(const struct sampling *s, struct why *why)
         return fail(why, ERR_RANGE, "top-p must be above 0 and at most 1");
     if (!(s->min_p >= 0 && s->min_p < 1))
         return fail(why, ERR_RANGE, "min-p must be at least 0 and below 1");
+    if (!(s->frequency >= -2 && s->frequency <= 2) || !(s->presence >= -2 && s->presence <= 2))
+        return fail(why, ERR_RANGE, "a penalty must be a number from -2 to 2");
+    if (s->likely > 1 + LIKELY_MAX)
+        return fail(why, ERR_RANGE, "log probabilities of at most %d tokens are told", LIKELY_MAX);
     return ERR_OK;
 }
 

@@ -13,12 +13,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { LIKELY_MAX = 20 }; /* alternatives told of a token */
+
 struct sampling {
     double temperature; /* 0 = greedy */
     double top_p;       /* (0, 1]; 1 = off */
     double min_p;       /* [0, 1); 0 = off */
     uint32_t top_k;     /* 0 = off */
     uint64_t seed;
+    double frequency, presence; /* [-2, 2]; 0 = off: penalties, see tally.h */
+    uint32_t likely; /* 0 = off; else log probabilities are told of so many ids a token, its own
+                      * first: 1 .. 1 + LIKELY_MAX */
 };
 
 /* ERR_RANGE with why when a parameter is out of its range or not a number. */

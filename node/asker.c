@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "node/draft.h"
+#include "node/likely.h"
 #include "node/report.h"
 
 #include <stdlib.h>
@@ -22,9 +23,11 @@ void request_say(struct request *r)
     size_t skip = r->n_heard > r->n_told ? r->n_heard - r->n_told : 0;
     r->n_told += text.n;
     r->said.n = 0;
+    if (text.n > 0 && skip >= text.n) likely_say(r, true);
     if (skip >= text.n) return;
     while (skip > 0 && skip < text.n && (text.p[skip] & 0xc0) == 0x80) skip++;
     text = slice_of(text.p + skip, text.n - skip);
+    if (text.n > 0 && !r->is_over) likely_say(r, false);
     if (text.n > 0 && !r->is_over) r->on.on_text(r->on.arg, r->said_tokens, text, r->said_thinking);
 }
 
@@ -37,17 +40,24 @@ void request_gather(void *arg, struct slice text, bool is_thinking)
     text_add(&r->said, text.p, text.n);
 }
 
+void request_begin_text(struct request *r)
+{
+    if (r->has_answer) answer_fini(&r->answer);
+    answer_init(&r->answer, r->c->c.tokenizer, r->prompt.ids.p, r->n_prompt);
+    if (r->prompt.is_plain) r->answer.is_at_start = false;
+    r->has_answer = true;
+}
+
 /* All of the answer so far, from the first token on. */
 static void say_again(struct request *r)
 {
-    answer_fini(&r->answer);
-    answer_init(&r->answer, r->c->c.tokenizer, r->prompt.ids.p, r->n_prompt);
-    r->said.n = 0;
+    request_begin_text(r);
+    r->said.n = r->likely.said.n = 0;
     r->n_told = 0;
     for (uint32_t i = 0; i < r->n_tokens && !r->is_away && !r->is_over; i++) {
         int32_t id = r->prompt.ids.p[r->n_prompt + i];
         r->fed_tokens = i + 1;
-        if (!request_is_end(r, id)) answer_feed(&r->answer, id, request_gather, r);
+        if (!request_is_end(r, id)) likely_feed(r, i);
     }
     request_say(r);
 }
@@ -157,6 +167,7 @@ void request_write_down(struct request *r)
     struct journal_head h = { .coordinator = c->me,
                               .client = r->client,
                               .sampling = r->sampling,
+                              .is_plain = r->prompt.is_plain,
                               .limit = r->limit,
                               .n_prompt = r->n_prompt };
     memcpy(h.model, c->weights->name.id.b, ID_BYTES);
@@ -195,7 +206,8 @@ static void ignore_fail(void *arg, enum wire_error code, const char *text)
 }
 
 static const struct request_events nobody = { NULL,         ignore_plan, ignore_text, ignore_note,
-                                              ignore_place, ignore_done, ignore_fail };
+                                              ignore_place, ignore_done, ignore_fail,
+                                              NULL };
 
 void coordinator_cancel(struct request *r)
 {
@@ -312,8 +324,9 @@ static void take_up(struct request *r, const struct journal_entry *e)
     r->n_prompt = h->n_prompt;
     r->n_tokens = r->n_before = e->n_tokens;
     r->prompt.ids = (struct ids){ .p = e->ids, .n = n, .cap = n };
-    answer_init(&r->answer, r->c->c.tokenizer, e->ids, h->n_prompt);
-    r->has_answer = true;
+    likely_restore(r, e->likely, e->n_tokens);
+    r->prompt.is_plain = h->is_plain;
+    request_begin_text(r);
     go_away(r);
     bool is_stop = e->n_tokens > 0 && request_is_end(r, e->ids[n - 1]);
     if (is_stop || e->n_tokens == h->limit)
@@ -332,6 +345,7 @@ static void on_found(void *arg, struct journal_entry *e)
         log_warn("a request of before the start is given up");
         journal_remove(j);
         free(e->ids);
+        free(e->likely);
         return;
     }
     log_info("going on with a request of before the start, after %u tokens", e->n_tokens);

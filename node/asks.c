@@ -14,6 +14,7 @@ struct asked {
     struct node_id client;
     uint32_t rid;
     struct request *request; /* the coordinator's */
+    struct slice likely;     /* goes with the next text; borrowed until then */
 };
 
 struct asks {
@@ -92,15 +93,24 @@ static size_t fitting(struct slice text)
     return n;
 }
 
+static void on_likely(void *arg, struct slice likely)
+{
+    struct asked *q = arg;
+    q->likely = likely;
+}
+
 static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
 {
+    struct asked *q = arg;
     while (text.n > 0) {
         size_t n = fitting(text);
         struct msg m = { .type = MSG_ASK_TEXT };
         m.u.ASK_TEXT.index = index;
         m.u.ASK_TEXT.text = slice_of(text.p, n);
         m.u.ASK_TEXT.thinking = is_thinking;
-        if (!tell(arg, &m)) return;
+        m.u.ASK_TEXT.likely = q->likely;
+        q->likely.n = 0;
+        if (!tell(q, &m)) return;
         text = slice_of(text.p + n, text.n - n);
     }
 }
@@ -194,7 +204,7 @@ static struct asked *make(struct asks *a, const struct mail *m)
         refuse(a, &m->from, m->m.rid, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
         return NULL;
     }
-    *q = (struct asked){ a, a->first, m->from, m->m.rid, NULL };
+    *q = (struct asked){ .all = a, .next = a->first, .client = m->from, .rid = m->m.rid };
     a->first = q;
     return q;
 }
@@ -223,7 +233,8 @@ static bool check(struct asks *a, const struct mail *m)
 
 static struct request_events events_to(struct asked *q)
 {
-    return (struct request_events){ q, on_plan, on_text, on_note, on_place, on_done, on_fail };
+    return (struct request_events){ q, on_plan, on_text, on_note, on_place, on_done, on_fail,
+                                    on_likely };
 }
 
 /* Those of this machine, then its guests; who is in no hurry comes after both. */

@@ -148,7 +148,7 @@ static void on_fail(void *arg, unsigned code, const char *text)
 
 void client_ask(struct client *c, const struct msg_ASK *q)
 {
-    struct question_events on = { c, on_plan, on_text, on_progress, on_place, on_done, on_fail };
+    struct question_events on = { c, on_plan, on_text, on_progress, on_place, on_done, on_fail, NULL };
     if (question_ask(c->questions, q, &on, &c->question))
         c->c.on_fail(c->c.arg, err_text(ERR_NOMEM));
 }

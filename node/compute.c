@@ -532,12 +532,12 @@ static bool is_one_of(int32_t token, const int32_t *of, uint32_t n)
 }
 
 /* The drafts that are what is drawn at their places, and the token after them. */
-static void pick_run(struct compute *c, struct next_job *j, const float *logits, uint32_t n_rows)
+static void pick_run(struct compute *c, struct next_job *j, float *logits, uint32_t n_rows)
 {
     struct drafting *d = j->drafting;
     for (uint32_t i = 0; i < n_rows; i++, logits += c->c.arch->vocab) {
         int32_t token =
-            (int32_t)sampler_pick(c->sampler, &j->sampling, logits, j->usable, j->position + i);
+            (int32_t)tally_pick(j->tally, c->sampler, &j->sampling, logits, j->usable, j->position + i);
         d->token[d->n_tokens++] = token;
         if (is_one_of(token, d->eos, d->n_eos) || d->n_tokens == d->limit) return;
         if (i == d->n_drafts || token != d->draft[i]) return;
@@ -573,7 +573,7 @@ static enum err draft_next(struct compute *c, struct next_job *j)
     return ends_embed(c->ends, ids, 1 + d->n_drafts, j->x);
 }
 
-static enum err next_token(struct compute *c, struct next_job *j, const float *logits)
+static enum err next_token(struct compute *c, struct next_job *j, float *logits)
 {
     struct drafting *d = j->drafting;
     if (d) {
@@ -582,7 +582,8 @@ static enum err next_token(struct compute *c, struct next_job *j, const float *l
         j->token = d->token[d->n_tokens - 1];
         return draft_next(c, j);
     }
-    j->token = (int32_t)sampler_pick(c->sampler, &j->sampling, logits, j->usable, j->position);
+    j->token =
+        (int32_t)tally_pick(j->tally, c->sampler, &j->sampling, logits, j->usable, j->position);
     return ends_embed(c->ends, &j->token, 1, j->x);
 }
 
@@ -661,7 +662,7 @@ static void run_next(struct compute *c, struct queue *jobs)
 
     for (uint32_t i = 0; jobs->first;) {
         struct next_job *j = (struct next_job *)queue_unlink(jobs, &jobs->first);
-        const float *logits = c->logits + (size_t)i * c->c.arch->vocab;
+        float *logits = c->logits + (size_t)i * c->c.arch->vocab;
         i += 1 + next_job_drafts(j);
         /* one of them is at fault: find out which */
         enum err of_job = !e ? next_token(c, j, logits) : n > 1 ? next_alone(c, j) : e;

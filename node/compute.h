@@ -16,8 +16,8 @@
 #define NODE_COMPUTE_H
 
 #include "model/draft.h"
-#include "model/sampler.h"
 #include "model/share.h"
+#include "model/tally.h"
 #include "node/actor.h"
 
 struct compute;
@@ -83,6 +83,7 @@ struct next_job {
                  * [n_context + 1 + n_drafts] in, [1 + n_drafts] out: token's and the next drafts'
                  */
     struct sampling sampling;
+    struct tally *tally;       /* touched by the thread until the job is back; NULL: none */
     uint32_t usable;           /* ids at or past it are never picked */
     uint64_t position;         /* of the (first) token to be picked */
     int32_t token;             /* result: the (last) one */

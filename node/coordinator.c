@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "node/draft.h"
+#include "node/likely.h"
 #include "node/report.h"
 
 #include <stdio.h>
@@ -22,6 +23,7 @@ static void free_request(struct request *r)
     free(r->embed.x);
     free(r->pick.x);
     draft_fini(r);
+    likely_fini(r);
     free(r->conversation);
     free(r);
 }
@@ -155,7 +157,8 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client, ui
 {
     struct sampling s = sampling_of(&c->c.weights->manifest, q);
     asker_make_room(c);
-    enum err e = check_ask(c, q, &s, why);
+    enum err e = likely_read(&s, q, why);
+    if (!e) e = check_ask(c, q, &s, why);
     if (e) return e;
 
     char *conversation = malloc(q->conversation.n);
@@ -247,9 +250,7 @@ static void on_prompt(struct request *r)
         request_fail(r, WIRE_KV_FULL, text);
         return;
     }
-    answer_init(&r->answer, r->c->c.tokenizer, j->ids.p, j->ids.n);
-    if (j->is_plain) r->answer.is_at_start = false;
-    r->has_answer = true;
+    request_begin_text(r);
     admit_join(r->c->admit, r);
 }
 
@@ -507,8 +508,9 @@ static void on_embedded(struct request *r)
 
 /* --- 5: a hidden row comes home, becomes a token, and the token a row --- */
 
-static void how_to_pick(const struct request *r, struct next_job *j)
+static void how_to_pick(struct request *r, struct next_job *j)
 {
+    likely_lend(r, j);
     j->sampling = r->sampling;
     j->usable = tokenizer_size(r->c->c.tokenizer);
 }
@@ -517,6 +519,10 @@ static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
 {
     struct request *r = arg;
     struct pick_job *j = &r->pick;
+    if (likely_open(r)) {
+        request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
+        return;
+    }
     j->next.x = j->x;
     how_to_pick(r, &j->next);
     j->next.position = pos + n - r->drafts.n_drafts;
@@ -548,6 +554,14 @@ static bool pick_failed(struct request *r, const struct job *j)
     return j->err != ERR_OK;
 }
 
+/* What is known of n new tokens cannot be kept. */
+static bool likely_failed(struct request *r, uint32_t n)
+{
+    enum err e = likely_take(r, n);
+    if (e) request_fail(r, WIRE_NO_MEMORY, "this node is out of memory");
+    return e != ERR_OK;
+}
+
 static bool ends_answer(const struct request *r, int32_t token, uint32_t n_tokens)
 {
     return request_is_end(r, token) || n_tokens >= r->limit;
@@ -576,8 +590,8 @@ static void take_token(struct request *r, int32_t token)
     }
     r->fed_tokens = ++r->n_tokens;
     counters_add(r->c->c.counters, COUNT_TOKENS, 1);
-    if (r->journal) journal_add(r->journal, token);
-    if (!is_stop && !r->is_held && !r->is_away) answer_feed(&r->answer, token, request_gather, r);
+    if (r->journal) journal_add(r->journal, token, likely_of(r, r->n_tokens - 1));
+    if (!is_stop && !r->is_held && !r->is_away) likely_feed(r, r->n_tokens - 1);
     if (is_stop || r->n_tokens >= r->limit) request_finish(r, is_stop ? DONE_STOPPED : DONE_LENGTH);
 }
 
@@ -612,6 +626,7 @@ static void on_next(struct request *r)
     if (pick_failed(r, &j->job)) return;
     uint32_t n = draft_tokens(j, token);
     draft_came_back(r, j);
+    if (likely_failed(r, n)) return;
     r->pick_us += j->job.compute_us;
     r->last_ns = j->job.finished_ns;
     if (!r->first_ns) r->first_ns = r->last_ns;
@@ -658,6 +673,7 @@ static void on_decoded(struct request *r)
     r->is_picking = false;
     draft_came_back(r, &d->next);
     if (r->pipeline) pipeline_decoded(r->pipeline, &r->decoding.home);
+    if (likely_failed(r, n)) return;
     r->pick_us += d->next.job.compute_us;
     r->last_ns = d->rows.job.finished_ns;
     if (is_current) r->n_sent += n;

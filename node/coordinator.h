@@ -71,6 +71,8 @@ struct request_events {
     void (*on_place)(void *arg, uint32_t place, uint64_t wait_ms);
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
+    /* Before on_text: of the tokens of that text, as ASK_TEXT has it; NULL: that is not told. */
+    void (*on_likely)(void *arg, struct slice likely);
 };
 
 /* Take a request of client; q's slices are copied.  rank: of its turn, a lower one goes first; the

@@ -99,6 +99,12 @@ struct request {
     struct answer answer;  /* the text */
     struct text said;      /* owned: what was not told yet, all of one kind */
     bool said_thinking;
+    struct tally *tally; /* owned, touched by the compute thread while r is picking; NULL: none */
+    struct request_likely {
+        struct likely *p; /* owned: [n][sampling.likely], of the answer's tokens */
+        uint32_t n, cap;
+        struct text said; /* owned: of the text that is told next */
+    } likely;             /* likely.c's */
     uint32_t said_tokens;    /* tokens up to the last of it, */
     uint32_t fed_tokens;     /* and up to the one whose text comes now */
     bool has_answer;
@@ -174,6 +180,8 @@ void known_fini(struct request *r);
 /* A piece of the answer is known; tell what has gathered. */
 void request_gather(void *arg, struct slice text, bool is_thinking);
 void request_say(struct request *r);
+/* r's text from its first token on; the prompt is known. */
+void request_begin_text(struct request *r);
 /* The answer is whole, or cut off. */
 void request_finish(struct request *r, unsigned reason);
 /* The length is known: make the request durable before anything is told. */

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 enum { NAME_OF_NODE = 16, NAME_MAX_BYTES = NAME_OF_NODE + 1 + 2 * REQUEST_BYTES };
-enum { ITEM_BYTES = 8 };
-static const char MAGIC[8] = { 's', 'w', 'r', 'm', 'r', 'q', '1', '\n' };
+enum { ITEM_BYTES = 8, LIKELY_BYTES = 8 };
+static const char MAGIC[8] = { 's', 'w', 'r', 'm', 'r', 'q', '2', '\n' };
 
 /* --- the bytes --- */
 
@@ -76,8 +76,12 @@ static void write_head(uint8_t *out, const struct journal_head *h, const int32_t
     put_double(&p, h->sampling.temperature);
     put_double(&p, h->sampling.top_p);
     put_double(&p, h->sampling.min_p);
+    put_double(&p, h->sampling.frequency);
+    put_double(&p, h->sampling.presence);
     put_int(&p, h->sampling.seed, 8);
     put_int(&p, h->sampling.top_k, 4);
+    put_int(&p, h->sampling.likely, 4);
+    put_int(&p, h->is_plain, 4);
     put_int(&p, h->limit, 4);
     put_int(&p, h->n_prompt, 4);
     for (uint32_t i = 0; i < h->n_prompt; i++) put_int(&p, (uint32_t)ids[i], 4);
@@ -85,12 +89,41 @@ static void write_head(uint8_t *out, const struct journal_head *h, const int32_t
     put_bytes(&p, all.b, HASH_BYTES);
 }
 
-/* The check of the n-th token: of the head, of its place, of itself. */
-static uint32_t check_of(const uint8_t head_hash[HASH_BYTES], uint32_t n, uint32_t id)
+static size_t item_bytes(const struct sampling *s)
 {
-    uint64_t seed;
+    return ITEM_BYTES + LIKELY_BYTES * (size_t)s->likely;
+}
+
+/* The check of the n-th token: of the head, of its place, of itself, of what is behind it. */
+static uint32_t check_of(const uint8_t head_hash[HASH_BYTES], uint32_t n, uint32_t id,
+                         struct slice likely)
+{
+    uint64_t seed, of_likely = 0;
     memcpy(&seed, head_hash, sizeof seed);
-    return (uint32_t)draw_hash(seed, (uint64_t)n << 32 | id);
+    if (likely.n > 0) {
+        struct hash h = hash_of(likely);
+        memcpy(&of_likely, h.b, sizeof of_likely);
+    }
+    return (uint32_t)draw_hash(seed ^ of_likely, (uint64_t)n << 32 | id);
+}
+
+static void put_likely(uint8_t **p, const struct likely *l, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &l[i].logprob, sizeof bits);
+        put_int(p, (uint32_t)l[i].id, 4);
+        put_int(p, bits, 4);
+    }
+}
+
+static void get_likely(const uint8_t **p, struct likely *l, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        l[i].id = (int32_t)(uint32_t)get_int(p, 4);
+        uint32_t bits = (uint32_t)get_int(p, 4);
+        memcpy(&l[i].logprob, &bits, sizeof bits);
+    }
 }
 
 static void read_head(struct journal_head *h, const uint8_t *p)
@@ -103,8 +136,12 @@ static void read_head(struct journal_head *h, const uint8_t *p)
     h->sampling.temperature = get_double(&p);
     h->sampling.top_p = get_double(&p);
     h->sampling.min_p = get_double(&p);
+    h->sampling.frequency = get_double(&p);
+    h->sampling.presence = get_double(&p);
     h->sampling.seed = get_int(&p, 8);
     h->sampling.top_k = (uint32_t)get_int(&p, 4);
+    h->sampling.likely = (uint32_t)get_int(&p, 4);
+    h->is_plain = get_int(&p, 4) != 0;
     h->limit = (uint32_t)get_int(&p, 4);
     h->n_prompt = (uint32_t)get_int(&p, 4);
 }
@@ -122,6 +159,14 @@ static enum err check_head(const struct journal_head *h, struct slice bytes, str
     return sampling_check(&h->sampling, why);
 }
 
+static void free_entry(struct journal_entry *e)
+{
+    free(e->ids);
+    free(e->likely);
+    e->ids = NULL;
+    e->likely = NULL;
+}
+
 enum err journal_parse(struct journal_entry *out, struct slice bytes, struct why *why)
 {
     *out = (struct journal_entry){ 0 };
@@ -132,19 +177,27 @@ enum err journal_parse(struct journal_entry *out, struct slice bytes, struct why
     enum err e = check_head(h, bytes, why);
     if (e) return e;
 
-    size_t head = head_bytes(h->n_prompt), most = (bytes.n - head) / ITEM_BYTES;
+    uint32_t width = h->sampling.likely;
+    size_t head = head_bytes(h->n_prompt), item = item_bytes(&h->sampling);
+    size_t most = (bytes.n - head) / item;
     if (most > h->limit) most = h->limit;
     out->ids = malloc((h->n_prompt + most) * sizeof *out->ids);
-    if (!out->ids) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    if (width > 0) out->likely = malloc((most + 1) * width * sizeof *out->likely);
+    if (!out->ids || (width > 0 && !out->likely)) {
+        free_entry(out);
+        return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
+    }
     const uint8_t *p = bytes.p + JOURNAL_HEAD_BYTES, *hash = bytes.p + head - HASH_BYTES;
     for (uint32_t i = 0; i < h->n_prompt; i++) out->ids[i] = (int32_t)get_int(&p, 4);
     p = bytes.p + head;
     while (out->n_tokens < most) {
         uint32_t id = (uint32_t)get_int(&p, 4), check = (uint32_t)get_int(&p, 4);
-        if (check != check_of(hash, out->n_tokens, id)) break;
+        struct slice behind = slice_of(p, item - ITEM_BYTES);
+        if (check != check_of(hash, out->n_tokens, id, behind)) break;
+        if (width > 0) get_likely(&p, out->likely + (size_t)out->n_tokens * width, width);
         out->ids[h->n_prompt + out->n_tokens++] = (int32_t)id;
     }
-    out->n_good = head + (size_t)out->n_tokens * ITEM_BYTES;
+    out->n_good = head + out->n_tokens * item;
     return ERR_OK;
 }
 
@@ -168,6 +221,7 @@ struct journal {
     char dir[FILE_PATH_MAX], name[NAME_MAX_BYTES + 1];
     uint8_t hash[HASH_BYTES]; /* of the head */
     uint32_t n_tokens;        /* added */
+    struct sampling sampling;
     bool is_working, is_ending, is_removing;
 
     /* the worker's while it works */
@@ -284,6 +338,7 @@ static struct journal *make(struct hub *hub, const char *dir, const struct journ
     if (!j) return NULL;
     j->hub = hub;
     j->fd = -1;
+    j->sampling = h->sampling;
     snprintf(j->dir, sizeof j->dir, "%s", dir);
     file_name(j->name, h);
     return j;
@@ -336,11 +391,12 @@ enum err journal_resume(struct journal **out, struct hub *hub, const char *dir,
     return ERR_OK;
 }
 
-void journal_add(struct journal *j, int32_t id)
+void journal_add(struct journal *j, int32_t id, const struct likely *likely)
 {
+    size_t item = item_bytes(&j->sampling);
     if (j->has_failed) return;
-    if (j->cap_next - j->n_next < ITEM_BYTES) {
-        size_t cap = 2 * j->cap_next + 64 * ITEM_BYTES;
+    if (j->cap_next - j->n_next < item) {
+        size_t cap = 2 * j->cap_next + 64 * item;
         uint8_t *p = realloc(j->next, cap);
         if (!p) {
             j->has_failed = true; /* a gap would be worse than an end */
@@ -349,10 +405,12 @@ void journal_add(struct journal *j, int32_t id)
         j->next = p;
         j->cap_next = cap;
     }
-    uint8_t *p = j->next + j->n_next;
+    uint8_t *p = j->next + j->n_next, *behind = p + ITEM_BYTES;
+    put_likely(&behind, likely, j->sampling.likely);
+    struct slice rest = slice_of(p + ITEM_BYTES, item - ITEM_BYTES);
     put_int(&p, (uint32_t)id, 4);
-    put_int(&p, check_of(j->hash, j->n_tokens++, (uint32_t)id), 4);
-    j->n_next += ITEM_BYTES;
+    put_int(&p, check_of(j->hash, j->n_tokens++, (uint32_t)id, rest), 4);
+    j->n_next += item;
     if (!j->is_working) give_work(j);
 }
 
@@ -424,7 +482,7 @@ static enum err read_entry(int dir, const char *name, const struct node_id *me,
         err = fail(why, ERR_MALFORMED, "it is another request's");
     else if (memcmp(e->head.model, model, ID_BYTES) != 0)
         err = fail(why, ERR_NOTFOUND, "it is of another model");
-    if (err) free(e->ids);
+    if (err) free_entry(e);
     return err;
 }
 

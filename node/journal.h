@@ -10,9 +10,11 @@
  * own: those that a crash takes away are drawn again, the same.  So a torn or garbled end is cut,
  * and a garbled head makes the file worthless.
  *
- *     "swrmrq1\n" coordinator[32] model[32] client[32] request[16]
- *     temperature f64, top_p f64, min_p f64, seed u64, top_k u32, limit u32, n_prompt u32
- *     ids i32[n_prompt]  hash[32] of all before it     then  (id i32, check u32) a token
+ *     "swrmrq2\n" coordinator[32] model[32] client[32] request[16]
+ *     temperature f64, top_p f64, min_p f64, frequency f64, presence f64, seed u64, top_k u32,
+ *     likely u32, plain u32, limit u32, n_prompt u32
+ *     ids i32[n_prompt]  hash[32] of all before it
+ *     then a token: id i32, check u32, (id i32, log probability f32)[likely]
  *     (little endian)
  *
  * Files are written in libuv's worker threads, one piece at a time for each; a disk that fails ends
@@ -20,15 +22,15 @@
 #ifndef NODE_JOURNAL_H
 #define NODE_JOURNAL_H
 
-#include "model/sampler.h"
+#include "model/tally.h"
 #include "node/actor.h"
 #include "proto/identity.h"
 
 enum {
     JOURNAL_KEEP_S = 600,     /* a request that nobody came back for is forgotten */
     JOURNAL_FILES_MAX = 64,   /* taken up by one start */
-    JOURNAL_HEAD_BYTES = 164, /* before the ids */
-    JOURNAL_BYTES_MAX = JOURNAL_HEAD_BYTES + 32 + 8 * CONTEXT_MAX,
+    JOURNAL_HEAD_BYTES = 188, /* before the ids */
+    JOURNAL_BYTES_MAX = JOURNAL_HEAD_BYTES + 32 + 8 * CONTEXT_MAX * (2 + LIKELY_MAX),
 };
 
 /* What a request is, besides its tokens. */
@@ -36,6 +38,7 @@ struct journal_head {
     struct node_id coordinator, client;
     uint8_t model[ID_BYTES], request[REQUEST_BYTES];
     struct sampling sampling;
+    bool is_plain;  /* a text to go on with, no conversation */
     uint32_t limit; /* tokens of the answer, at least 1 */
     uint32_t n_prompt;
 };
@@ -50,7 +53,8 @@ struct journal;
 MUST_CHECK enum err journal_start(struct journal **out, struct hub *hub, const char *dir,
                                   const struct journal_head *h, const int32_t *ids,
                                   void (*on_ready)(void *arg, enum err e), void *arg);
-void journal_add(struct journal *j, int32_t id);
+/* likely [head's likely], NULL when that is 0. */
+void journal_add(struct journal *j, int32_t id, const struct likely *likely);
 /* The end of j; what was added is still written.  NULL is fine. */
 void journal_keep(struct journal *j);
 void journal_remove(struct journal *j); /* and the file goes */
@@ -62,12 +66,13 @@ struct journal_entry {
     struct journal_head head;
     int32_t *ids; /* owned: the prompt's [n_prompt], then the answer's [n_tokens] */
     uint32_t n_tokens;
+    struct likely *likely; /* owned: [n_tokens][head.sampling.likely]; NULL when that is 0 */
     size_t n_good; /* bytes of the file up to there */
 };
 /* Any bytes are safe.  ERR_MALFORMED, ERR_RANGE with why: worthless; ERR_NOMEM. */
 MUST_CHECK enum err journal_parse(struct journal_entry *out, struct slice bytes, struct why *why);
 
-/* Every request of this coordinator and model in dir, in no order; e is the callee's to free (ids).
+/* Every request of this coordinator and model in dir, in no order; e's ids and likely are the callee's to free.
  * Files that are worthless or older than JOURNAL_KEEP_S are removed.  Blocks: for the start. */
 void journal_scan(const char *dir, const struct node_id *me, const uint8_t model[ID_BYTES],
                   void (*found)(void *arg, struct journal_entry *e), void *arg);

@@ -251,6 +251,8 @@ static void on_answer(struct question *q, const struct msg *a)
     case MSG_ASK_PLAN: on->on_plan(on->arg, a->u.ASK_PLAN.plan); break;
     case MSG_ASK_TEXT:
         q->n_heard += a->u.ASK_TEXT.text.n;
+        if (a->u.ASK_TEXT.likely.n > 0 && on->on_likely)
+            on->on_likely(on->arg, a->u.ASK_TEXT.likely);
         on->on_text(on->arg, (uint32_t)a->u.ASK_TEXT.index, a->u.ASK_TEXT.text,
                     a->u.ASK_TEXT.thinking);
         break;

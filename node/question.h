@@ -36,6 +36,8 @@ struct question_events {
      * the coordinator could not be reached. */
     void (*on_done)(void *arg, const struct msg_ASK_DONE *done);
     void (*on_fail)(void *arg, unsigned code, const char *text);
+    /* Before on_text: of that text's tokens, as ASK_TEXT has it; NULL: nobody wants it. */
+    void (*on_likely)(void *arg, struct slice likely);
 };
 
 MUST_CHECK enum err questions_open(struct questions **out, const struct questions_config *c);

@@ -46,6 +46,7 @@ enum {
     LAYER_MAX = 256,
     LIST_MAX = 32,          /* largest count of any list field */
     CONVERSATION_MAX = 1 << 20,
+    LIKELY_BYTES_MAX = 7 << 10, /* of one ASK_TEXT */
     HASH_WIRE = 32,         /* BLAKE2b-256 */
     MANIFEST_WIRE_MAX = 1 << 20,
     TILE_MESSAGE_MAX = 4 << 20,
@@ -259,13 +260,17 @@ enum {
     F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing") \
     F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection") \
     F(later,        "late", U,     OPT, 0, 1,                   "it is in no hurry: others go first") \
-    F(draft,        "dr",   U,     OPT, 0, 3,                   "guesses of tokens to come: 0 as the node does, 1 none, 2 by what was said before, 3 by the model's prediction layer")
+    F(draft,        "dr",   U,     OPT, 0, 3,                   "guesses of tokens to come: 0 as the node does, 1 none, 2 by what was said before, 3 by the model's prediction layer") \
+    F(frequency,    "fpen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token for each time the answer holds it; none: 3") \
+    F(presence,     "ppen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token that the answer holds; none: 3") \
+    F(likely,       "lp",   U,     OPT, 1, 21,                  "log probabilities are told of each token and so many less one of the most likely ones")
 #define ASK_PLAN_FIELDS(F)                                                                        \
     F(plan,         "plan", STR,   REQ, 2, 15 << 10,            "JSON: stages and prediction")
 #define ASK_TEXT_FIELDS(F)                                                                        \
     F(index,        "i",    U,     REQ, 0, UINT32_MAX,          "generated tokens so far")        \
     F(text,         "t",    STR,   REQ, 0, 8 << 10,             "whole characters")               \
-    F(thinking,     "th",   U,     OPT, 0, 1,                   "part of the model's reasoning")
+    F(thinking,     "th",   U,     OPT, 0, 1,                   "part of the model's reasoning") \
+    F(likely,       "lp",   BIN,   OPT, 1, LIKELY_BYTES_MAX,    "of each token of the text that is no reasoning: n u8, then n times the log probability f32 and a token's bytes, their count u8 before them; its own first, then the most likely ones; little endian")
 #define ASK_DONE_FIELDS(F)                                                                        \
     F(reason,       "why",  U,     REQ, 0, 2,                   "0 the model stopped, 1 length, 2 cancelled") \
     F(n_prompt,     "np",   U,     REQ, 0, CONTEXT_MAX,         "prompt tokens")                  \

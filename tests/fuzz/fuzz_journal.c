@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct why why = { "" };
 
     if (journal_parse(&e, slice_of(data, n), &why)) {
-        if (!why.text[0] || e.ids) abort();
+        if (!why.text[0] || e.ids || e.likely) abort();
         return 0;
     }
     if (e.n_good > n || e.head.n_prompt == 0 || e.n_tokens > e.head.limit) abort();
@@ -22,5 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (memcmp(again.ids, e.ids, ids * sizeof *e.ids) != 0) abort();
     free(e.ids);
     free(again.ids);
+    free(e.likely);
+    free(again.likely);
     return 0;
 }

@@ -51,7 +51,20 @@ static void test_taken(void **state)
     assert_int_equal(a.ask.max_tokens, 0);
     openai_ask_fini(&a);
 
+    a = read_chat("{" HI ",\"logprobs\":true,\"frequency_penalty\":-2,\"presence_penalty\":0.5}");
+    assert_int_equal(a.ask.likely, 1);
+    assert_true(a.ask.frequency == 1 && a.ask.presence == 3.5); /* on the wire: 3 + the penalty */
+    openai_ask_fini(&a);
+    a = read_chat("{" HI ",\"top_logprobs\":20,\"logprobs\":true}");
+    assert_int_equal(a.ask.likely, 21);
+    openai_ask_fini(&a);
+
     struct openai_error e;
+    assert_int_equal(openai_read(&a, ENDPOINT_COMPLETIONS,
+                                 slice_str("{\"prompt\":\"Once\",\"logprobs\":0}"), &e),
+                     ERR_OK);
+    assert_true(a.with_logprobs && a.ask.likely == 1);
+    openai_ask_fini(&a);
     assert_int_equal(openai_read(&a, ENDPOINT_COMPLETIONS,
                                  slice_str("{\"prompt\":\"Once\",\"max_tokens\":1}"), &e),
                      ERR_OK);
@@ -82,9 +95,11 @@ static void test_refused(void **state)
         const char *body, *param;
         bool is_unsupported;
     } cases[] = {
-        { "{" HI ",\"frequency_penalty\":0.5}", "frequency_penalty", true },
-        { "{" HI ",\"presence_penalty\":1}", "presence_penalty", true },
-        { "{" HI ",\"logprobs\":true}", "logprobs", true },
+        { "{" HI ",\"frequency_penalty\":2.5}", "frequency_penalty", false },
+        { "{" HI ",\"presence_penalty\":\"1\"}", "presence_penalty", false },
+        { "{" HI ",\"logprobs\":3}", "logprobs", false },
+        { "{" HI ",\"logprobs\":true,\"top_logprobs\":21}", "top_logprobs", false },
+        { "{" HI ",\"top_logprobs\":2}", "top_logprobs", false },
         { "{" HI ",\"logit_bias\":{\"1\":2}}", "logit_bias", true },
         { "{" HI ",\"response_format\":{\"type\":\"json_object\"}}", "response_format", true },
         { "{" HI ",\"tool_choice\":\"required\"}", "tool_choice", true },

@@ -18,6 +18,8 @@ static const int32_t prompt[N_PROMPT] = { 3, 1, 4, 1, 5 };
 static struct journal_head head = { .sampling = { .temperature = 0.7, .top_p = 0.9, .seed = 42 },
                                     .limit = LIMIT,
                                     .n_prompt = N_PROMPT };
+enum { LIKELY = 3 };
+static size_t item = 8; /* bytes of a token */
 static unsigned n_ready;
 static enum err ready_err;
 
@@ -32,9 +34,30 @@ static int open_hub(void **state)
 {
     (void)state;
     n_ready = 0;
+    item = 8 + 8 * head.sampling.likely;
     memset(head.coordinator.b, 7, ID_BYTES);
     memset(head.model, 8, ID_BYTES);
     return hub_init(&hub);
+}
+
+static int open_hub_likely(void **state)
+{
+    head.sampling.likely = LIKELY;
+    return open_hub(state);
+}
+
+static int unlikely(void **state)
+{
+    (void)state;
+    head.sampling.likely = 0;
+    return 0;
+}
+
+static void add(struct journal *j, int32_t id)
+{
+    struct likely l[LIKELY];
+    for (int32_t i = 0; i < LIKELY; i++) l[i] = (struct likely){ id + i, -0.5f * (float)(id + i) };
+    journal_add(j, id, head.sampling.likely ? l : NULL);
 }
 
 /* Until the files are as they will be. */
@@ -51,6 +74,7 @@ static void on_found(void *arg, struct journal_entry *e)
     (void)arg;
     n_found++;
     free(got.ids);
+    free(got.likely);
     got = *e;
 }
 
@@ -72,7 +96,7 @@ static void leave(uint8_t request)
     struct journal *j;
     head.request[0] = request;
     begin(&j);
-    for (int32_t i = 0; i < N_TOKENS; i++) journal_add(j, 100 + i);
+    for (int32_t i = 0; i < N_TOKENS; i++) add(j, 100 + i);
     journal_keep(j);
     settle();
     snprintf(path, sizeof path, "%s/0707070707070707-%02x000000000000000000000000000000", dir,
@@ -86,6 +110,12 @@ static void check_entry(uint32_t n_tokens)
     for (uint32_t i = 0; i < n_tokens; i++) assert_int_equal(got.ids[N_PROMPT + i], 100 + (int)i);
     assert_true(got.head.sampling.seed == 42 && got.head.sampling.temperature == 0.7);
     assert_int_equal(got.head.limit, LIMIT);
+    assert_int_equal(got.likely != NULL, head.sampling.likely > 0);
+    for (uint32_t i = 0; got.likely && i < n_tokens * LIKELY; i++) {
+        int32_t id = 100 + (int32_t)(i / LIKELY + i % LIKELY);
+        assert_int_equal(got.likely[i].id, id);
+        assert_true(got.likely[i].logprob == -0.5f * (float)id);
+    }
 }
 
 static void round_trip(void **state)
@@ -104,7 +134,7 @@ static void round_trip(void **state)
     struct journal *j;
     assert_int_equal(hub_init(&hub), ERR_OK);
     assert_int_equal(journal_resume(&j, &hub, dir, &got), ERR_OK);
-    journal_add(j, 100 + N_TOKENS);
+    add(j, 100 + N_TOKENS);
     journal_keep(j);
     settle();
     assert_int_equal(scan(), 1);
@@ -132,7 +162,7 @@ static void durable_before_it_is_said(void **state)
     assert_int_equal(n_ready, 1);
 }
 
-static uint8_t file[1 << 12];
+static uint8_t file[1 << 13];
 static size_t file_n;
 
 static void slurp(void)
@@ -150,32 +180,34 @@ static void torn_and_garbled(void **state)
     struct journal_entry e;
     leave(3);
     slurp();
-    size_t first = file_n - N_TOKENS * 8;
+    size_t first = file_n - N_TOKENS * item;
     for (size_t n = 0; n < file_n; n++) {
         enum err err = journal_parse(&e, slice_of(file, n), NULL);
         assert_int_equal(err == ERR_OK, n >= first);
-        if (!err) assert_int_equal(e.n_tokens, (n - first) / 8);
-        if (!err) assert_int_equal(e.n_good, first + 8 * e.n_tokens);
+        if (!err) assert_int_equal(e.n_tokens, (n - first) / item);
+        if (!err) assert_int_equal(e.n_good, first + item * e.n_tokens);
         free(e.ids);
+        free(e.likely);
     }
     for (size_t at = 0; at < file_n; at++) {
         for (unsigned bit = 0; bit < 8; bit++) {
             file[at] ^= (uint8_t)(1U << bit);
             enum err err = journal_parse(&e, slice_of(file, file_n), NULL);
             assert_int_equal(err == ERR_OK, at >= first);
-            if (!err) assert_int_equal(e.n_tokens, (at - first) / 8);
+            if (!err) assert_int_equal(e.n_tokens, (at - first) / item);
             free(e.ids);
+        free(e.likely);
             file[at] ^= (uint8_t)(1U << bit);
         }
     }
     /* what is torn off is written anew */
     struct journal *j;
-    assert_int_equal(truncate(path, (off_t)file_n - 8 * 10 - 3), 0);
+    assert_int_equal(truncate(path, (off_t)(file_n - item * 10 - 3)), 0);
     assert_int_equal(scan(), 1);
     check_entry(N_TOKENS - 11);
     assert_int_equal(hub_init(&hub), ERR_OK);
     assert_int_equal(journal_resume(&j, &hub, dir, &got), ERR_OK);
-    for (int32_t i = N_TOKENS - 11; i < N_TOKENS; i++) journal_add(j, 100 + i);
+    for (int32_t i = N_TOKENS - 11; i < N_TOKENS; i++) add(j, 100 + i);
     journal_keep(j);
     settle();
     assert_int_equal(scan(), 1);
@@ -226,10 +258,10 @@ static void no_disk(void **state)
     (void)state;
     struct journal *j;
     assert_int_equal(journal_start(&j, &hub, "/proc/none", &head, prompt, on_ready, NULL), ERR_OK);
-    for (int32_t i = 0; i < 3; i++) journal_add(j, i);
+    for (int32_t i = 0; i < 3; i++) add(j, i);
     while (n_ready == 0) uv_run(&hub.loop, UV_RUN_ONCE);
     assert_int_equal(ready_err, ERR_IO);
-    journal_add(j, 4);
+    add(j, 4);
     journal_remove(j);
     settle();
 
@@ -255,6 +287,8 @@ int main(void)
         cmocka_unit_test_setup(round_trip, open_hub),
         cmocka_unit_test_setup(durable_before_it_is_said, open_hub),
         cmocka_unit_test_setup(torn_and_garbled, open_hub),
+        cmocka_unit_test_setup_teardown(round_trip, open_hub_likely, unlikely),
+        cmocka_unit_test_setup_teardown(torn_and_garbled, open_hub_likely, unlikely),
         cmocka_unit_test_setup(refused, open_hub),
         cmocka_unit_test_setup(no_disk, open_hub),
     };

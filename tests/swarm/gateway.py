@@ -129,7 +129,7 @@ def test_completions():
 
 
 def test_refusals():
-    for more, param in (({"logprobs": True}, "logprobs"), ({"frequency_penalty": 1}, "frequency_penalty"),
+    for more, param in (({"top_logprobs": 3}, "top_logprobs"), ({"frequency_penalty": 3}, "frequency_penalty"),
                         ({"nonsense": 1}, "nonsense"), ({"n": 99}, "n"), ({"temperature": -1}, "temperature")):
         e = chat(more, expect=400)["error"]
         assert e["param"] == param and e["type"] == "invalid_request_error" and param in e["message"], e
@@ -228,7 +228,7 @@ def test_openai_library():
     assert text == PARIS
     assert [m.id for m in client.models.list()] == ["atlas:q80"]
     try:
-        client.chat.completions.create(model="atlas:q80", messages=q, presence_penalty=1)
+        client.chat.completions.create(model="atlas:q80", messages=q, presence_penalty=3)
         raise AssertionError("not refused")
     except openai.BadRequestError as e:
         assert e.param == "presence_penalty"

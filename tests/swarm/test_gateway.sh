@@ -38,6 +38,9 @@ gateway demo --demo --cors https://example.org
 "${SWARM_PYTHON:-python3}" "$src/tests/swarm/gateway.py" "${url[open]}" "${url[keyed]}" "${url[demo]}" ||
     die "see above"
 
+python3 "$src/tests/swarm/logprobs.py" "${url[open]}" "$bin" "$tmp/store" "$src/models/atlas/tokenizer.json" "$tmp" ||
+    die "see above"
+
 # A client that goes away frees the whole pipeline, soon.
 order n2 "delay 20" # so that an answer takes a while
 busy_now() { ! free_again; }
