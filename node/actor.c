@@ -9,13 +9,18 @@ enum { LIMIT_USUAL = 1024, NOTES_PER_WAKE = 4096 };
 
 /* --- the hub's list of actors with mail --- */
 
-static void ready_push(struct hub *h, struct actor *a)
+/* Does the bell have to be rung?  By the caller, when it holds no lock: whoever it wakes may take
+ * the core of the one who rings. */
+static bool ready_push(struct hub *h, struct actor *a)
 {
     uv_mutex_lock(&h->lock);
     a->next_ready = NULL;
     *h->last_ready = a;
     h->last_ready = &a->next_ready;
+    bool is_asleep = !h->is_awake;
+    h->is_awake = true;
     uv_mutex_unlock(&h->lock);
+    return is_asleep;
 }
 
 static struct actor *ready_pop(struct hub *h)
@@ -24,6 +29,7 @@ static struct actor *ready_pop(struct hub *h)
     struct actor *a = h->first_ready;
     if (a) h->first_ready = a->next_ready;
     if (!h->first_ready) h->last_ready = &h->first_ready;
+    h->is_awake = a != NULL;
     uv_mutex_unlock(&h->lock);
     return a;
 }
@@ -58,12 +64,12 @@ static struct note *note_pop(struct actor *a, bool *more)
     return n;
 }
 
-/* libuv may fold many rings into one call, so each call empties every mailbox, also of what was
- * posted meanwhile: a note from one actor to the next does not wait for another turn of the loop.
+/* Many rings are one call, so each call empties every mailbox, also of what was posted meanwhile: a
+ * note from one actor to the next does not wait for another turn of the loop, nor ring.
  * The actor is put back before its note is delivered and not touched after: on_note may end it. */
-static void on_bell(uv_async_t *bell)
+static void on_bell(struct bell *bell)
 {
-    struct hub *h = bell->data;
+    struct hub *h = (struct hub *)(void *)((char *)bell - offsetof(struct hub, bell));
 
     for (int i = 0; i < NOTES_PER_WAKE; i++) {
         struct actor *a = ready_pop(h);
@@ -71,15 +77,17 @@ static void on_bell(uv_async_t *bell)
 
         bool more;
         struct note *n = note_pop(a, &more);
-        if (more) ready_push(h, a);
+        if (more) (void)ready_push(h, a); /* we are awake */
         if (n) a->on_note(a, n);
     }
-    uv_async_send(bell); /* the rest after the sockets have had their turn */
+    bell_ring(bell); /* the rest after the sockets have had their turn */
 }
 
 enum err actor_post(struct actor *a, struct note *n)
 {
     enum err e = ERR_OK;
+    struct hub *h = a->hub; /* a may be gone when its note is */
+    bool is_asleep = false;
 
     uv_mutex_lock(&a->lock);
     if (a->closed) {
@@ -93,11 +101,11 @@ enum err actor_post(struct actor *a, struct note *n)
         a->depth++;
         if (!a->ready) {
             a->ready = true;
-            ready_push(a->hub, a);
-            uv_async_send(&a->hub->bell);
+            is_asleep = ready_push(h, a);
         }
     }
     uv_mutex_unlock(&a->lock);
+    if (is_asleep) bell_ring(&h->bell);
     return e;
 }
 
@@ -139,10 +147,10 @@ enum err hub_init(struct hub *h)
     h->last_ready = &h->first_ready;
     if (uv_mutex_init(&h->lock)) return ERR_NOMEM;
     if (uv_loop_init(&h->loop)) goto no_loop;
-    if (uv_async_init(&h->loop, &h->bell, on_bell)) goto no_bell;
-    h->bell.data = h;
+    if (bell_open(&h->bell, &h->loop, on_bell)) goto no_bell;
     return ERR_OK;
 no_bell:
+    (void)uv_run(&h->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&h->loop);
 no_loop:
     uv_mutex_destroy(&h->lock);
@@ -172,7 +180,7 @@ static void print_leak(uv_handle_t *handle, void *arg)
 void hub_fini(struct hub *h)
 {
     assert(!h->first_ready);
-    uv_close((uv_handle_t *)&h->bell, NULL);
+    bell_close(&h->bell);
     uv_walk(&h->loop, print_leak, NULL);
     while (uv_run(&h->loop, UV_RUN_DEFAULT)) {
     }

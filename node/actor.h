@@ -1,13 +1,13 @@
 /* actor.h - state that one loop touches, and the notes that others post to it.
  *
  * An actor owns its state and a bounded mailbox.  Anyone, on any thread, may post a note; posting
- * moves the note's ownership.  All actors of a process live on one libuv loop; one bell
- * (uv_async_t) wakes the loop, which empties every mailbox that has mail, in order of arrival.
+ * moves the note's ownership.  All actors of a process live on one libuv loop; one bell wakes the
+ * loop, which empties every mailbox that has mail, in order of arrival.
  * The mailbox holds the only lock of the node besides the job queue of compute.c. */
 #ifndef NODE_ACTOR_H
 #define NODE_ACTOR_H
 
-#include "base/err.h"
+#include "node/bell.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,16 +38,19 @@ struct actor {
 /* The loop that actors live on. */
 struct hub {
     uv_loop_t loop;
-    uv_async_t bell;
+    struct bell bell;
+    /* guarded by lock */
     uv_mutex_t lock;
     struct actor *first_ready, **last_ready;
+    bool is_awake; /* the bell has been rung, or mail is being delivered: it will be looked at */
 };
 
 MUST_CHECK enum err hub_init(struct hub *h);
 void hub_run(struct hub *h);  /* until hub_stop */
 void hub_stop(struct hub *h); /* from the loop's thread */
-/* After every actor has ended and every handle of others is closed or closing: runs their last
- * callbacks and frees the loop.  A handle left open is a bug and aborts. */
+/* After every actor and every thread that posts has ended, and every handle of others is closed or
+ * closing: runs their last callbacks and frees the loop.  A handle left open is a bug and aborts.
+ */
 void hub_fini(struct hub *h);
 
 /* limit: notes that may wait; 0 for 1,024. */

@@ -145,8 +145,8 @@ static void submit(struct compute *c, struct queue *q, struct job *j, enum job_k
     pthread_mutex_lock(&c->lock);
     bool stopping = c->stopping;
     if (!stopping) queue_put(q, j);
-    pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
+    pthread_cond_signal(&c->wake); /* without the lock, which the thread wants first */
     if (stopping) give_back(j, ERR_CANCELLED);
 }
 

@@ -4,12 +4,12 @@
  * entered when it was made.  Nothing here blocks: uv_run only ends what is being closed.  Work of
  * uv_queue_work takes a moment of the world's time and runs on the world's only thread.  A function
  * that is not here is in uv_missing.c and says so when it is called. */
+#include "node/bell.h"
 #include "tests/sim/world.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uv.h>
 
 enum { HANDLE_CLOSING = 1, HANDLE_CLOSED = 2 };
 
@@ -185,7 +185,7 @@ void uv_walk(uv_loop_t *l, uv_walk_cb f, void *arg)
 
 const char *uv_handle_type_name(uv_handle_type type)
 {
-    return type == UV_TIMER ? "timer" : type == UV_ASYNC ? "async" : "strange";
+    return type == UV_TIMER ? "timer" : type == UV_POLL ? "poll" : "strange";
 }
 
 int uv_is_closing(const uv_handle_t *h)
@@ -239,27 +239,32 @@ int uv_is_active(const uv_handle_t *h)
     return h->type == UV_TIMER ? ((const uv_timer_t *)h)->heap_node[0] != NULL : h->flags == 0;
 }
 
-/* --- bells; queue[0] is the event --- */
+/* --- bells; data is the event --- */
 
-int uv_async_init(uv_loop_t *l, uv_async_t *a, uv_async_cb cb)
+enum err bell_open(struct bell *b, uv_loop_t *l, void (*on_ring)(struct bell *b))
 {
-    handle_init(l, (uv_handle_t *)a, UV_ASYNC, sizeof *a);
-    a->async_cb = cb;
-    return 0;
+    handle_init(l, (uv_handle_t *)&b->poll, UV_POLL, sizeof b->poll);
+    b->on_ring = on_ring;
+    b->poll.data = NULL;
+    return ERR_OK;
 }
 
 static void on_ring(void *arg)
 {
-    uv_async_t *a = arg;
-    a->queue[0] = NULL;
-    a->async_cb(a);
+    struct bell *b = arg;
+    b->poll.data = NULL;
+    b->on_ring(b);
 }
 
-int uv_async_send(uv_async_t *a)
+void bell_ring(struct bell *b)
 {
-    if (a->flags || a->queue[0]) return 0;
-    a->queue[0] = world_at(loop_of(a->loop)->place, world_us(), on_ring, a);
-    return 0;
+    if (b->poll.flags || b->poll.data) return;
+    b->poll.data = world_at(loop_of(b->poll.loop)->place, world_us(), on_ring, b);
+}
+
+void bell_close(struct bell *b)
+{
+    uv_close((uv_handle_t *)&b->poll, NULL);
 }
 
 void uv_close(uv_handle_t *h, uv_close_cb cb)
@@ -267,10 +272,9 @@ void uv_close(uv_handle_t *h, uv_close_cb cb)
     struct sim_loop *s = loop_of(h->loop);
     assert(!h->flags);
     if (h->type == UV_TIMER) timer_clear((uv_timer_t *)h);
-    if (h->type == UV_ASYNC) {
-        uv_async_t *a = (uv_async_t *)h;
-        world_cancel(a->queue[0]);
-        a->queue[0] = NULL;
+    if (h->type == UV_POLL) {
+        world_cancel(h->data);
+        h->data = NULL;
     }
     h->flags = HANDLE_CLOSING;
     h->close_cb = cb;
