@@ -5,7 +5,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES]
+usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES] [--site]
                [--kills] [--store-kills N] [--sim MINUTES] [--sim-day PCS]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
@@ -17,10 +17,11 @@ usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--cha
                   and measure the pauses (docs/healing.md)
   --store-kills N then kill -9 imports and fetches, N times in all, and look at the store each time
   --soak MINUTES  then ask for so long while nodes die, come back and join
+  --site          then build the documentation site (MkDocs, from PyPI) into build/site
   --sim MINUTES   then as many simulated swarms as fit (docs/simulator.md)
   --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024"
 
-quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day=
+quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -29,6 +30,7 @@ while [ $# -gt 0 ]; do
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
     --chaos) chaos=1 ;;
     --kills) deaths=1 ;;
+    --site) site=1 ;;
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
     --sim) [ $# -ge 2 ] || fail "--sim needs minutes"; sim=$2; shift ;;
     --sim-day) [ $# -ge 2 ] || fail "--sim-day needs a number of PCs"; sim_day=$2; shift ;;
@@ -38,7 +40,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-install_packages "${packages[@]}" iproute2 nftables python3
+install_packages "${packages[@]}" iproute2 nftables python3 curl
 jobs=$(nproc)
 
 run_ctest() { ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"; }
@@ -70,6 +72,15 @@ fi
 if [ -z "$quick" ]; then
     say "the demo"
     "$root/tests/test_demo.sh"
+fi
+
+if [ -n "$site" ]; then
+    install_packages python3-venv
+    say "the documentation site"
+    [ -x "$root/build/site-venv/bin/mkdocs" ] || python3 -m venv "$root/build/site-venv"
+    "$root/build/site-venv/bin/pip" install -q mkdocs-material
+    (cd "$root" && NO_MKDOCS_2_WARNING=1 "$root/build/site-venv/bin/mkdocs" build --strict -q)
+    say "the site is in build/site"
 fi
 
 if [ -n "$llama" ]; then
