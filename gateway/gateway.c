@@ -97,7 +97,7 @@ static void get_metrics(struct gateway *g, struct exchange *x)
     struct text out = { 0 };
     metrics_write(&out, g);
     g->counts.by_status[2]++;
-    http_reply(x, 200, "text/plain; version=0.0.4", slice_of(out.p, out.n));
+    http_reply(x, 200, PROM_TYPE, slice_of(out.p, out.n));
     free(out.p);
 }
 

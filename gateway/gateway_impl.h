@@ -2,21 +2,21 @@
 #ifndef GATEWAY_GATEWAY_IMPL_H
 #define GATEWAY_GATEWAY_IMPL_H
 
+#include "base/prom.h"
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
 #include "gateway/openai.h"
 #include "node/question.h"
 
-enum { STATUS_KINDS = 12, LATENCIES = 10, PULSE_MS = 5000 };
+enum { STATUS_KINDS = 12, PULSE_MS = 5000 };
 
 /* What is counted since the start; no text, no address. */
 struct gateway_counts {
     uint64_t requests, streams, refused_key, refused_limit, gone;
     uint64_t by_status[6]; /* [1] 1xx .. [5] 5xx */
     uint64_t prompt_tokens, cached_tokens, tokens, reasoning_tokens;
-    uint64_t notes;                      /* said about pipelines: healing, waiting */
-    uint64_t first_token[LATENCIES + 1]; /* not cumulative; the last: longer */
-    double first_token_s;                /* sum */
+    uint64_t notes; /* said about pipelines: healing, waiting */
+    struct histogram first_token;
 };
 
 struct gateway {
@@ -59,7 +59,6 @@ void reply_json(struct gateway *g, struct exchange *x, unsigned status, const st
 
 /* --- metrics.c --- */
 
-void metrics_first_token(struct gateway_counts *c, double seconds);
 void metrics_write(struct text *out, const struct gateway *g);
 
 #endif

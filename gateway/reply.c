@@ -243,7 +243,7 @@ static void first_token(struct reply *r)
 {
     if (r->has_text) return;
     r->has_text = true;
-    metrics_first_token(&r->g->counts, (double)(uv_hrtime() - r->asked_ns) / 1e9);
+    histogram_add(&r->g->counts.first_token, (double)(uv_hrtime() - r->asked_ns) / 1e9, 1);
 }
 
 static void on_plan(void *arg, struct slice json)

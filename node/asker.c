@@ -95,9 +95,24 @@ static void make_stats(struct request *r)
 
 static void go_away(struct request *r);
 
+/* What a node's metrics say of it. */
+static void count(const struct request *r)
+{
+    struct counters *c = r->c->c.counters;
+    if (r->plan_only) return;
+    counters_add(c, COUNT_ANSWERS, 1);
+    counters_add(c, COUNT_PROMPT, r->n_prompt);
+    counters_add(c, COUNT_KNOWN, r->n_known);
+    if (!r->first_ns || r->n_before > 0) return;
+    counters_time(c, TIME_FIRST, (double)(r->first_ns - r->asked_ns) / 1e3, 1);
+    if (r->n_tokens > 1)
+        counters_time(c, TIME_TOKEN, (double)(r->last_ns - r->first_ns) / 1e3 / (r->n_tokens - 1.0),
+                      r->n_tokens - 1);
+}
+
 static void say_done(struct request *r)
 {
-    counters_add(r->c->c.counters, COUNT_ANSWERS, !r->plan_only);
+    count(r);
     struct msg_ASK_DONE done = { .reason = r->reason,
                                  .n_prompt = r->n_prompt,
                                  .n_tokens = r->n_tokens,

@@ -64,6 +64,7 @@ void request_fail(struct request *r, enum wire_error code, const char *text)
     if (r->is_over) return;
     request_hold(r);
     request_end(r);
+    counters_add(r->c->c.counters, COUNT_FAILED, !r->c->stopping);
     r->on.on_fail(r->on.arg, code, text);
     request_release(r);
 }

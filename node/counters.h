@@ -8,6 +8,7 @@
 #ifndef NODE_COUNTERS_H
 #define NODE_COUNTERS_H
 
+#include "base/prom.h"
 #include "node/net.h"
 
 /*    name         key in file and status   meaning */
@@ -23,7 +24,15 @@
     C(BYTES_IN,   "bytes_in",    "bytes received")                                                 \
     C(BYTES_OUT,  "bytes_out",   "bytes sent")                                                     \
     C(WEIGHTS_GIVEN, "weights_given", "bytes of weights given to others")                          \
-    C(WEIGHTS_TAKEN, "weights_taken", "bytes of weights taken from others")
+    C(WEIGHTS_TAKEN, "weights_taken", "bytes of weights taken from others")                        \
+    C(FAILED,     "failed",      "questions that failed")                                          \
+    C(PROMPT,     "prompt",      "tokens of prompts")                                              \
+    C(KNOWN,      "known",       "of them known from earlier questions")                           \
+    C(GUESSED,    "guessed",     "tokens of answers guessed ahead")                                \
+    C(RIGHT,      "right",       "of them right")                                                  \
+    C(HEALS,      "heals",       "stages of answers that were lost and replaced")                  \
+    C(HEAL_ROWS,  "heal_rows",   "rows sent again for that")                                       \
+    C(ROUNDS,     "rounds",      "answers of members to what they were asked of shared layers")
 /* clang-format on */
 
 enum counter {
@@ -34,12 +43,25 @@ enum counter {
 };
 const char *counter_key(enum counter c);
 
+/* How long things take, since the start; each a histogram. */
+enum timing {
+    TIME_DECODE,       /* a step with a token's rows through a stage's layers */
+    TIME_PREFILL,      /* a step with rows of a prompt */
+    TIME_DECODE_WAIT,  /* for the processor, before it */
+    TIME_PREFILL_WAIT, /* likewise */
+    TIME_FIRST,        /* from a question to its answer's first token */
+    TIME_TOKEN,        /* a token of an answer, on average */
+    TIME_HEAL,         /* from a loss until the answer goes on */
+    TIMINGS,
+};
+
 enum { COUNTERS_SPAN_S = 10 };
 
 struct counters {
     uint64_t now[COUNTERS];    /* since the start */
     uint64_t before[COUNTERS]; /* in earlier lives */
     uint64_t since;            /* unix seconds of the first life's start */
+    struct histogram time[TIMINGS];
     /* the rest is counters.c's */
     struct hub *hub;
     const struct net *net; /* borrowed until counters_stop */
@@ -66,6 +88,11 @@ static inline void counters_add(struct counters *c, enum counter k, uint64_t n)
     if (c) c->now[k] += n;
 }
 
+static inline void counters_time(struct counters *c, enum timing k, double us, uint64_t times)
+{
+    if (c) histogram_add(&c->time[k], us / 1e6, times);
+}
+
 /* Fetch what others count (bytes); done by itself once a second. */
 void counters_refresh(struct counters *c);
 
@@ -73,7 +100,7 @@ void counters_refresh(struct counters *c);
 double counters_rate(const struct counters *c, enum counter k);
 
 /* The file's text, and back: ERR_MALFORMED for anything that counters_text does not write. */
-enum { COUNTERS_TEXT = 1024 };
+enum { COUNTERS_TEXT = 2048 };
 void counters_text(char out[COUNTERS_TEXT], const struct counters *c);
 MUST_CHECK enum err counters_parse(struct counters *c, const char *text);
 

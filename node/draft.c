@@ -78,6 +78,8 @@ void draft_came_back(struct request *r, const struct next_job *j)
     if (!j->drafting) return;
     r->n_guessed += j->drafting->n_guessed;
     r->n_right += j->drafting->n_right;
+    counters_add(r->c->c.counters, COUNT_GUESSED, j->drafting->n_guessed);
+    counters_add(r->c->c.counters, COUNT_RIGHT, j->drafting->n_right);
 }
 
 uint32_t draft_tokens(const struct next_job *j, int32_t token[DRAFT_MAX + 1])

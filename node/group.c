@@ -295,6 +295,7 @@ static bool on_done(struct group *g, struct mate *m, struct mail *in)
     m->owes_ms = now(g);
     if (r->got < r->size) return false;
     counters_add(g->c.counters, COUNT_PIECES_TAKEN, r->part.work.n);
+    counters_add(g->c.counters, COUNT_ROUNDS, 1);
     r->us = (uint32_t)d->us;
     if (is_whole) r->mail = in;
     *at = r->next;

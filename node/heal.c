@@ -203,6 +203,9 @@ void heal_on_step(struct pipeline *p)
         p->heals.layer_rows += n_layers * (p->rows_end - held);
     }
     p->heals.ms += ms;
+    counters_add(p->all->c.counters, COUNT_HEALS, 1);
+    counters_add(p->all->c.counters, COUNT_HEAL_ROWS, p->rows_end);
+    counters_time(p->all->c.counters, TIME_HEAL, (double)ms * 1e3, 1);
     if (!t.failed) log_info("%s", t.p);
     if (!t.failed) p->on.on_note(p->on.arg, t.p);
     free(others.p);

@@ -278,13 +278,16 @@ static void on_line(void *arg, struct MHD_Connection *c, void **context,
     }
 }
 
-/* Who sends a request byte by byte does not hold a place for ever. */
+/* Who sends a request byte by byte does not hold a place for ever.  The library, which stops
+ * listening when all places are taken, listens again only when it is called after one is free, and
+ * does not ask for that. */
 static void on_tick(uv_timer_t *t)
 {
     struct http *h = t->data;
     uint64_t now = uv_now(&h->c.hub->loop);
     for (struct line *l = h->lines; l; l = l->next)
         if (l->since_ms && now - l->since_ms > HTTP_REQUEST_MS) (void)shutdown(l->fd, SHUT_RDWR);
+    turn(h);
 }
 
 /* --- answers --- */

@@ -81,9 +81,10 @@ static void on_connection(uv_stream_t *listener, int status)
     }
     sock_begin(s, NULL);
     if (s->state != SOCK_HANDSHAKE) return;
-    if (!guard_allows(&n->guard, slice_of(s->addr, s->addr_n), net_now(n)))
+    if (!guard_allows(&n->guard, slice_of(s->addr, s->addr_n), net_now(n))) {
+        n->faults.refused++;
         sock_drop(s, ERR_BUSY, "too many handshakes a second from that address");
-    else if (!s->loopback && pending_of(n, s) > NET_PENDING_ADDR_MAX)
+    } else if (!s->loopback && pending_of(n, s) > NET_PENDING_ADDR_MAX)
         sock_drop(s, ERR_BUSY, "too many unfinished handshakes from that address");
     else if (n->n_pending > NET_PENDING_MAX)
         evict_pending(n);
@@ -359,6 +360,7 @@ void net_ban(struct net *n, const struct node_id *id, uint64_t ms, const char *w
     struct peer *p = n->closing ? NULL : peer_get(n, id);
     if (!p) return;
     p->ban_until_ms = net_now(n) + ms;
+    n->faults.bans++;
     if (p->use) sock_finish(p->use, ERR_DENIED, why);
 }
 
@@ -366,6 +368,11 @@ bool net_is_banned(const struct net *n, const struct node_id *id)
 {
     const struct peer *p = peer_find(n, id);
     return p && peer_banned(n, p);
+}
+
+struct faults net_faults(const struct net *n)
+{
+    return n->faults;
 }
 
 void net_strike(struct net *n, const struct node_id *id, const char *what)

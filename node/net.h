@@ -89,6 +89,12 @@ struct traffic {
 struct traffic net_traffic(const struct net *n, const struct node_id *id);
 /* The line to one: kbit/s at which bytes for it left that had to wait; 0: not known. */
 uint32_t net_line_kbit(const struct net *n, const struct node_id *id);
+/* Since the start. */
+struct faults {
+    uint64_t strikes, bans;
+    uint64_t refused; /* knocks that were one too many (net_guard.c) */
+};
+struct faults net_faults(const struct net *n);
 /* The slowest line to a connected peer on which bytes had to wait, kbit/s; 0: not known, or so fast
  * that it does not matter (1 Gbit/s). */
 uint32_t net_uplink_kbit(const struct net *n);

@@ -193,6 +193,7 @@ struct net {
     uint32_t n_peers, cap_peers;
     struct guard guard;
     struct traffic traffic;
+    struct faults faults;
     uint8_t *inbox; /* [NET_READ_BYTES] shared: libuv fills it and calls us at once */
     /* closing */
     bool closing;

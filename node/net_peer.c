@@ -382,12 +382,14 @@ void peer_strike(struct net *n, struct peer *p, const char *what)
 
     node_id_short(name, &p->id);
     log_warn("net: %s: %s", name, what);
+    n->faults.strikes++;
     memmove(&p->strike_ms[0], &p->strike_ms[1], sizeof p->strike_ms - sizeof p->strike_ms[0]);
     p->strike_ms[NET_STRIKES - 1] = now;
     if (!p->strike_ms[0] || now - p->strike_ms[0] > NET_STRIKES_MS) return;
 
     memset(p->strike_ms, 0, sizeof p->strike_ms);
     p->ban_until_ms = now + NET_BAN_MS;
+    n->faults.bans++;
     (void)fail(&why, ERR_DENIED, "it broke the protocol three times (%s)", what);
     if (p->use) sock_finish(p->use, ERR_DENIED, why.text);
 }

@@ -317,6 +317,8 @@ void node_stop(struct node *n)
     n->is_stopping = true;
     runtime_withdraw();
     counters_stop(&n->counters);
+    metrics_close(n->metrics);
+    n->metrics = NULL;
     services_stop(&n->services);
     holder_close(n->holder);
     mover_close(n->mover);
@@ -419,7 +421,8 @@ static enum err start(struct node *n, struct why *why)
     e = open_net(n, why);
     if (e) return e;
     node_open_control(n);
-    e = node_open_mover(n, why);
+    e = node_open_metrics(n, why);
+    if (!e) e = node_open_mover(n, why);
     if (!e) e = holder_open(n->holder, &n->hub, n->net, n->peers, &n->me.id, why);
     if (!e && n->is_held) e = node_open_services(n, why);
     if (e) return e;

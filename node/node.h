@@ -67,6 +67,7 @@ struct node_config {
     const char *identity;              /* file; NULL: identity.key in the store */
     const char *swarm_key;             /* see keys.h */
     const char *name;                  /* a label, or NULL */
+    const char *metrics;               /* HOST:PORT or PORT to be read at (metrics.h), or NULL */
 };
 
 /* Run a node until SIGINT or SIGTERM; when it is ready its link goes to stdout, a word on a line of

@@ -8,6 +8,7 @@
 #include "node/find.h"
 #include "node/holder.h"
 #include "node/keys.h"
+#include "node/metrics.h"
 #include "node/mover.h"
 #include "node/node.h"
 #include "node/pause.h"
@@ -56,6 +57,7 @@ struct node {
     struct reached reached;
     struct control control;
     struct counters counters;
+    struct metrics_door *metrics; /* NULL: there is none */
     uint64_t started_ms;
     struct why join_why; /* why a join link does not answer; empty: it does, or none is given */
 
@@ -99,5 +101,6 @@ void node_link(const struct node *n, char *out, size_t cap);
 /* swarm-ask and `swarm-node status` of this user find us by this. */
 void node_publish(struct node *n);
 void node_open_control(struct node *n);
+MUST_CHECK enum err node_open_metrics(struct node *n, struct why *why);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 #include "node/runtime_dir.h"
-#include "node/status.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -15,33 +14,57 @@ void node_link(const struct node *n, char *out, size_t cap)
     link_text(out, cap, &l);
 }
 
+/* What is said in sentences, until the next look. */
+struct sentences {
+    char link[NODE_LINK_TEXT], reach[800], progress[200], pause[PAUSE_TEXT];
+};
+
+static struct status_source look(struct node *n, struct sentences *t)
+{
+    *t = (struct sentences){ 0 };
+    node_link(n, t->link, sizeof t->link);
+    find_text(n->find, t->reach, sizeof t->reach);
+    counters_refresh(&n->counters);
+    (void)holder_text(n->holder, t->progress, sizeof t->progress);
+    if (n->pause) pause_describe(n->pause, t->pause);
+    return (struct status_source){ .me = n->me.id,
+                                   .name = n->c->name,
+                                   .state = n->is_draining      ? "draining"
+                                            : node_is_paused(n) ? "paused"
+                                            : n->is_ready       ? "active"
+                                                                : "joining",
+                                   .pause = t->pause,
+                                   .mode = n->pause ? pause_mode(n->pause) : NEIGHBOUR_RUN,
+                                   .link = t->link,
+                                   .reach = t->reach,
+                                   .started_ms = n->started_ms,
+                                   .hub = &n->hub,
+                                   .net = n->net,
+                                   .peers = n->peers,
+                                   .services = &n->services,
+                                   .counters = &n->counters,
+                                   .progress = t->progress,
+                                   .note = n->join_why.text };
+}
+
 static void describe(void *arg, struct text *out)
 {
-    struct node *n = arg;
-    char link[NODE_LINK_TEXT], reach[800], progress[200] = "", pause[PAUSE_TEXT] = "";
-    node_link(n, link, sizeof link);
-    find_text(n->find, reach, sizeof reach);
-    counters_refresh(&n->counters);
-    (void)holder_text(n->holder, progress, sizeof progress);
-    if (n->pause) pause_describe(n->pause, pause);
-    struct status_source s = { .me = n->me.id,
-                               .name = n->c->name,
-                               .state = n->is_draining      ? "draining"
-                                        : node_is_paused(n) ? "paused"
-                                        : n->is_ready       ? "active"
-                                                            : "joining",
-                               .pause = pause,
-                               .link = link,
-                               .reach = reach,
-                               .started_ms = n->started_ms,
-                               .hub = &n->hub,
-                               .net = n->net,
-                               .peers = n->peers,
-                               .services = &n->services,
-                               .counters = &n->counters,
-                               .progress = progress,
-                               .note = n->join_why.text };
+    struct sentences t;
+    struct status_source s = look(arg, &t);
     status_json(out, &s);
+}
+
+static void measure(void *arg, struct text *out)
+{
+    struct sentences t;
+    struct status_source s = look(arg, &t);
+    metrics_text(out, &s);
+}
+
+enum err node_open_metrics(struct node *n, struct why *why)
+{
+    return n->c->metrics ? metrics_open(&n->metrics, &n->hub, n->c->metrics, measure, n, why)
+                         : ERR_OK;
 }
 
 static enum err rehold(void *arg, const struct holding *h, struct why *why)

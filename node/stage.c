@@ -309,6 +309,15 @@ static void count_rows(struct stage_server *s, const struct session *x, uint32_t
                  (uint64_t)n * (x->hi - x->lo));
 }
 
+/* As many steps of one job. */
+static void count_time(struct stage_server *s, const struct job *j, bool is_token, uint32_t steps)
+{
+    if (steps == 0) return;
+    counters_time(s->c.counters, is_token ? TIME_DECODE : TIME_PREFILL,
+                  (double)j->compute_us / steps, steps);
+    counters_time(s->c.counters, is_token ? TIME_DECODE_WAIT : TIME_PREFILL_WAIT, j->wait_us, 1);
+}
+
 static void on_computed(struct stage_server *s, const struct step_job *j)
 {
     const struct msg_ACT *a = &j->mail->m.u.ACT;
@@ -324,6 +333,7 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
         return;
     }
     count_rows(s, x, j->rows.n);
+    count_time(s, &j->rows.job, a->want > 0 && a->rows == 1 + a->drafts, 1);
     sent_add(&x->sent, &s->sent_used, j->rows.pos, j->rows.n, j->rows.x, s->row_bytes);
     prefix_feed(x->prefix, j->rows.pos, j->hashes, j->rows.n,
                 (uint32_t)(a->pos + a->rows - a->drafts));
@@ -377,6 +387,7 @@ static void on_decoded(struct stage_server *s, struct home_job *h)
         x->firm = x->accepted;
         prefix_feed(x->prefix, h->decode.rows.hash_pos, h->hashes, h->decode.n_tokens, x->accepted);
         count_rows(s, x, h->decode.n_tokens);
+        count_time(s, j, true, h->decode.n_tokens);
         if (j->err && !(j->err == ERR_NONFINITE && j->bad.layer == ARCH_ENDS)) on_failed_step(x, j);
     }
     h->decode.rows.job.note.kind = h->kind;

@@ -36,8 +36,7 @@ static bool is_me(const struct status_source *s, const struct entry *e)
 
 /* --- the model, and who holds what of it --- */
 
-static uint32_t count_holders(const struct status_source *s, uint32_t holders[LAYER_MAX],
-                              uint32_t *ends)
+uint32_t status_holders(const struct status_source *s, uint32_t holders[LAYER_MAX], uint32_t *ends)
 {
     const struct directory *d = peers_directory(s->peers);
     uint32_t n = s->services->weights.manifest.arch.n_layers;
@@ -58,7 +57,7 @@ static uint32_t count_holders(const struct status_source *s, uint32_t holders[LA
 static void add_model(struct text *out, const struct status_source *s)
 {
     const struct weights *w = &s->services->weights;
-    uint32_t holders[LAYER_MAX], ends, lo, hi, n = count_holders(s, holders, &ends);
+    uint32_t holders[LAYER_MAX], ends, lo, hi, n = status_holders(s, holders, &ends);
     char id[HASH_TEXT];
 
     services_served(s->services, &lo, &hi);
@@ -248,7 +247,7 @@ static void warn(struct warnings *w, const char *text)
 /* "layers 3-5 are held by nobody": the first such range. */
 static void warn_of_layers(struct warnings *w, const struct status_source *s)
 {
-    uint32_t holders[LAYER_MAX], ends, n = count_holders(s, holders, &ends), lo = 0, hi;
+    uint32_t holders[LAYER_MAX], ends, n = status_holders(s, holders, &ends), lo = 0, hi;
     char text[160];
 
     while (lo < n && holders[lo]) lo++;

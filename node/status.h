@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "node/counters.h"
 #include "node/services.h"
+#include "proto/neighbour.h"
 
 enum { STATUS_PEERS_MAX = 96 }; /* listed; of more only the number is said */
 
@@ -14,7 +15,8 @@ struct status_source {
     const char *state; /* "joining", "active", "paused", "draining" */
     const char *pause; /* why it is paused, in a sentence; NULL or empty: it is not */
     const char *link;
-    const char *reach;   /* where it is reached and whether, in a sentence; NULL: not said */
+    const char *reach; /* where it is reached and whether, in a sentence; NULL: not said */
+    enum neighbour_mode mode;
     uint64_t started_ms; /* of now_ms */
     const struct hub *hub;
     const struct net *net;
@@ -27,5 +29,9 @@ struct status_source {
 
 /* At most STATUS_MAX bytes. */
 void status_json(struct text *out, const struct status_source *s);
+
+/* How many nodes hold each layer of the model, and its ends; returns how many layers it has.  Only
+ * while services are open. */
+uint32_t status_holders(const struct status_source *s, uint32_t holders[LAYER_MAX], uint32_t *ends);
 
 #endif

@@ -4,6 +4,7 @@
 #include "node/admit.h"
 #include "node/config_dir.h"
 #include "node/keys.h"
+#include "node/metrics.h"
 #include "node/pool.h"
 
 #include <stdlib.h>
@@ -19,6 +20,13 @@ static enum err check_host(const void *to, struct why *why)
     char host[256];
     uint16_t port;
     return hostport_parse(host, &port, *(const char *const *)to, why);
+}
+
+static enum err check_metrics(const void *to, struct why *why)
+{
+    char host[256];
+    uint16_t port;
+    return metrics_parse(host, &port, *(const char *const *)to, why);
 }
 
 static enum err check_links(const void *to, struct why *why)
@@ -242,6 +250,8 @@ static const struct setting table[] = {
       .check = check_swarm_key },
     { .name = "name", .type = ARG_STR, .to = &the.config.name, .value = "NAME",
       .help = "a label that others see", .check = check_name },
+    { .name = "metrics", .type = ARG_STR, .to = &the.config.metrics, .value = "[HOST:]PORT",
+      .help = "say how it is to Prometheus there", .unset = "it does not", .check = check_metrics },
     { .name = "log-level", .type = ARG_STR, .to = &the.log_level, .value = "LEVEL",
       .help = "error, warn, info or debug", .preset = "info", .check = check_level },
     { 0 },

@@ -19,6 +19,10 @@ endforeach()
 set_tests_properties(swarm_find swarm_line swarm_memory PROPERTIES SKIP_RETURN_CODE 77) # where namespaces are not allowed
 set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # they look at times
 
+# What is told to who watches a swarm.
+add_test(NAME swarm_metrics
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_metrics.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+
 # Beginnings of conversations that are known.
 add_test(NAME swarm_prefix
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_prefix.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
