@@ -138,9 +138,12 @@ def draw_plan(plan):
     p.write("plan.svg")
 
 
-def draw_pause(points, killed, back):
+def draw_pause(points, killed):
     """points: (seconds, characters so far)."""
     bottom, most = 250, points[-1][0]
+    times = [s for s, _ in points]
+    pause = max(b - max(a, killed) for a, b in zip(times, times[1:]) if b > killed)
+    usual = sorted(b - a for a, b in zip(times, times[1:]))[len(times) // 2]
     p = Picture("An answer whose last stage is killed", 300)
 
     def x_of(s):
@@ -155,7 +158,7 @@ def draw_pause(points, killed, back):
         stairs += [(s, stairs[-1][1]), (s, n)]
     p.line([(x_of(s), y_of(n)) for s, n in stairs], WORK)
     p.line([(x_of(killed), 52), (x_of(killed), bottom)], LOST, 2, "5 4")
-    p.text(x_of(killed) + 6, bottom - 8, f"killed; goes on after {1000 * (back - killed):.0f} ms", color=LOST)
+    p.text(x_of(killed) + 6, bottom - 8, f"killed: no text for {1000 * pause:.0f} ms, usually for {1000 * usual:.0f}", color=LOST)
     p.write("pause.svg")
 
 
@@ -166,26 +169,26 @@ def draw_pcs(lines):
     p = Picture("GLM-4.5-Air in q40 on equal PCs that read 60 GB/s, one answer", 320)
 
     def x_of(n):
-        return 60 + (WIDTH - 160 - RIGHT) * (n - 2) / 10
+        return 60 + (WIDTH - 160 - RIGHT) * (n - 2) / 8
 
     def y_of(t):
         return bottom - (bottom - 60) * t / top
 
-    axes(p, x_of, y_of, range(2, 13, 2), ticks(top), "PCs", "tokens/s", bottom)
+    axes(p, x_of, y_of, range(2, 11, 2), ticks(top), "PCs", "tokens/s", bottom)
     for (name, points), color in zip(lines.items(), (WORK, "#047857", "#b45309", LOST)):
         p.line([(x_of(n), y_of(t)) for n, t in points], color)
         p.text(x_of(points[-1][0]) + 6, y_of(points[-1][1]) + 4, name, color=color)
     p.write("pcs.svg")
 
 
-def plan_of(link):
-    """The plan when every node is known and lines are measured: a question first connects the stages."""
+def plan_of(link, others):
+    """The plan when so many others are known and lines are measured: a question first connects the stages."""
     until = time.monotonic() + 60
     while True:
         try:
             run(BIN / "swarm-ask", link, "--greedy", "--draft", "off", "What is the capital of France?", timeout=60)
             plan = json.loads(run(BIN / "swarm-ask", link, "--plan", "--json"))["plan"]
-            if len(plan["stages"]) == 3 and all(s["hop_known"] for s in plan["stages"]):
+            if len(plan["stages"]) == 3 and plan["left_out"] == others and all(s["hop_known"] for s in plan["stages"]):
                 return plan
         except subprocess.CalledProcessError as e:
             if time.monotonic() > until:
@@ -196,27 +199,26 @@ def plan_of(link):
 
 
 def answer_with_a_kill(link, victim):
-    """Characters by time; when the node was killed; when the next one came."""
+    """Characters by time; when the node was killed."""
     ask = subprocess.Popen([BIN / "swarm-ask", link, "--draft", "off", "--no-think", "--greedy", "Tell me about Japan."],
-                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    begun, points, killed, back, n = time.monotonic(), [], None, None, 0
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begun, points, killed, n = time.monotonic(), [], None, 0
     while piece := os.read(ask.stdout.fileno(), 4096):
         now = time.monotonic() - begun
         n += len(piece.decode(errors="replace"))
         points.append((now, n))
-        if killed and not back and now > killed + 0.02:
-            back = now
         if killed is None and n > 60:
             victim.send_signal(signal.SIGKILL)
             killed = time.monotonic() - begun
-    if ask.wait() or not back:
-        sys.exit("the answer did not go on")
-    return points, killed, back
+    said = ask.stderr.read().decode()
+    if ask.wait() or "left; layers 6-7 are now computed by" not in said:
+        sys.exit(f"the answer did not go on: {said}")
+    return points, killed
 
 
 def pcs(ms):
     out = []
-    for n in range(2, 13):
+    for n in range(2, 11):
         try:
             plan = json.loads(run(BIN / "swarm-node", "plan", "--json", "--pc", f"{max(1, round(66 / n) + 3)}G,60GB/s,{ms}ms x{n}"))
         except subprocess.CalledProcessError:
@@ -230,11 +232,11 @@ def main():
         _, link = swarm.node("first", "--layers", "0-2")
         join = ("--no-ends", "--join", link)
         swarm.node("second", "--layers", "3-5", *join)
-        victim, _ = swarm.node("third", "--layers", "6-7", *join)
-        draw_plan(plan_of(link))
-        swarm.node("spare", "--layers", "6-7", *join)
-        time.sleep(1)
-        draw_pause(*answer_with_a_kill(link, victim))
+        last = [swarm.node("third", "--layers", "6-7", *join)]
+        draw_plan(plan_of(link, 0))
+        last.append(swarm.node("spare", "--layers", "6-7", *join))
+        used = plan_of(link, 1)["stages"][-1]["id"]
+        draw_pause(*answer_with_a_kill(link, next(child for child, at in last if used in at)))
     draw_pcs({name: pcs(ms) for name, ms in (("0.5 ms", 0.5), ("20 ms", 20), ("40 ms", 40), ("80 ms", 80))})
 
 

@@ -94,9 +94,13 @@ def check_blocks(page):
         if block.lang == "sh":
             for words in pages.words(block.text, block.place):
                 check_command(words, block.place)
-        elif block.said and block.lang != "sh":
-            if any(d in ("skip", "prints", "fails") for d, _ in block.said):
-                raise Wrong(f"{block.place}: a directive for a block that is not marked sh")
+        elif block.lang == "python":
+            try:
+                compile(block.text, block.place, "exec")
+            except SyntaxError as e:
+                raise Wrong(f"{block.place}: {e}") from e
+        elif any(d in ("skip", "prints", "fails") for d, _ in block.said):
+            raise Wrong(f"{block.place}: a directive for a block that is not marked sh")
         if block.lang in ("", "bash", "shell", "console", "text"):
             for line in block.text.splitlines():
                 if looks_like_a_command(line):
@@ -184,6 +188,9 @@ def check_gateway():
     for name in sorted(taken):
         if not re.search(rf"`\"?{name}\b", text):
             raise Wrong(f"docs/api.md: the gateway takes {name}, and no page says so")
+    idle = re.search(r"only with the value that means nothing special: (.*?)\.\n", text, re.S)
+    if set(re.findall(r"`(\w+)`", idle[1] if idle else "")) != set(re.findall(r'\{ "(\w+)", FOR_\w+, only_', read)):
+        raise Wrong("docs/api.md: these are not the parameters that are only taken where they change nothing (only_... in openai_read.c)")
     for path in sorted(served):
         if path not in text:
             raise Wrong(f"docs/api.md: the gateway serves {path}, and no page says so")

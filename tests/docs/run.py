@@ -5,6 +5,8 @@ Each page's ```sh blocks are one session, in order, in a scratch folder and a ne
 ports in the guides are free.  GLM-4.5-Air is a stand-in of its shape (standin.py).  In a page `swarm://swm1...@HOST`
 is the node that was started last, and `--trust-publisher swm1...` whoever made the last model.  Blocks marked `skip` are counted and listed; check.py checks their options.
 
+Blocks of Python run too, where what they import is installed (SWARM_PYTHON names an interpreter that has it).
+
 Exit status 77: network namespaces are not allowed here.
 """
 import os
@@ -23,6 +25,7 @@ import standin
 
 PAGE_SECONDS = 300
 MARK = "<block>"
+PYTHON = os.environ.get("SWARM_PYTHON", sys.executable)
 
 
 def namespace():
@@ -36,8 +39,20 @@ def namespace():
     return None
 
 
+def lacking(block):
+    """Why a block cannot run, or None."""
+    if block.skip is not None or block.lang == "sh":
+        return block.skip
+    for name in sorted(set(re.findall(r"(?m)^(?:import|from) (\w+)", block.text))):
+        if subprocess.run([PYTHON, "-c", f"import {name}"], capture_output=True).returncode:
+            return f"{PYTHON} has no {name}"
+    return None
+
+
 def shell_of(block):
     """What bash runs for a block."""
+    if block.lang == "python":
+        return f"{quote(PYTHON)} - <<'END OF BLOCK'\n{block.text}END OF BLOCK"
     text = block.text.replace("build/bin/", "")
     text = re.sub(r"swarm://swm1(\.\.\.|…)(@[\w.:-]+)?", '"$link"', text)
     text = re.sub(r"--trust-publisher swm1(\.\.\.|…)", '--trust-publisher "$publisher"', text)
@@ -72,10 +87,9 @@ def lines_of(path):
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def run_page(page, blocks, where):
+def run_page(page, blocks, runs, where):
     """None, or what went wrong."""
     bin_dir, src, scratch, checkpoint, net = where
-    runs = [b for b in blocks if b.lang == "sh" and b.skip is None]
     folder = scratch / page.replace("/", "-")
     folder.mkdir()
     (folder / "script").write_text(script_of(blocks, runs))
@@ -122,18 +136,19 @@ def main():
         where = (bin_dir, src, scratch, scratch / "GLM-4.5-Air", net)
         for page in sys.argv[3:] or pages.names(src):
             blocks = pages.blocks(src, page)
-            here = [b for b in blocks if b.lang == "sh"]
-            ran += sum(b.skip is None for b in here)
-            skipped += [b for b in here if b.skip is not None]
-            if any(b.skip is None for b in here):
+            here = [(b, lacking(b)) for b in blocks if b.lang in ("sh", "python")]
+            runs = [b for b, why in here if why is None]
+            ran += len(runs)
+            skipped += [(b, why) for b, why in here if why is not None]
+            if runs:
                 begun = time.monotonic()
-                wrong = run_page(page, blocks, where)
+                wrong = run_page(page, blocks, runs, where)
                 print(f"{page}: {'FAILED' if wrong else 'ok'} ({time.monotonic() - begun:.1f} s)", flush=True)
                 failures += [wrong] if wrong else []
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    for block in skipped:
-        print(f"{block.place}: not run: {block.skip}")
+    for block, why in skipped:
+        print(f"{block.place}: not run: {why}")
     for wrong in failures:
         print(f"\nFAILED {wrong}")
     print(f"\n{ran} blocks of commands in the documentation, {len(skipped)} more not run")
