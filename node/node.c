@@ -327,6 +327,8 @@ void node_stop(struct node *n)
     trips_stop(&n->trips);
     pause_close(n->pause);
     n->pause = NULL;
+    beside_close(n->gateway);
+    n->gateway = NULL;
     if (n->peers) {
         peers_leave(n->peers);
         peers_close(n->peers);
@@ -428,6 +430,7 @@ static enum err start(struct node *n, struct why *why)
     if (e) return e;
     open_handles(n);
     e = node_open_pause(n, why);
+    if (!e) e = node_open_gateway(n, why);
     if (e) return e;
     trips_start(&n->trips, &n->hub, n->net, n->peers, n->me.id, node_announce, n);
     node_announce(n);

@@ -68,6 +68,8 @@ struct node_config {
     const char *swarm_key;             /* see keys.h */
     const char *name;                  /* a label, or NULL */
     const char *metrics;               /* HOST:PORT or PORT to be read at (metrics.h), or NULL */
+    const char *gateway;               /* HOST:PORT of a gateway to run beside it, or NULL, */
+    const char *gateway_options;       /* and its options: words, or NULL */
 };
 
 /* Run a node until SIGINT or SIGTERM; when it is ready its link goes to stdout, a word on a line of

@@ -4,6 +4,7 @@
 #ifndef NODE_NODE_IMPL_H
 #define NODE_NODE_IMPL_H
 
+#include "node/beside.h"
 #include "node/control.h"
 #include "node/find.h"
 #include "node/holder.h"
@@ -56,6 +57,7 @@ struct node {
     struct why failed_why;
     struct reached reached;
     struct control control;
+    struct beside *gateway; /* NULL: none */
     struct counters counters;
     struct metrics_door *metrics; /* NULL: there is none */
     uint64_t started_ms;
@@ -102,5 +104,6 @@ void node_link(const struct node *n, char *out, size_t cap);
 void node_publish(struct node *n);
 void node_open_control(struct node *n);
 MUST_CHECK enum err node_open_metrics(struct node *n, struct why *why);
+MUST_CHECK enum err node_open_gateway(struct node *n, struct why *why);
 
 #endif

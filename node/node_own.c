@@ -37,6 +37,7 @@ static struct status_source look(struct node *n, struct sentences *t)
                                    .mode = n->pause ? pause_mode(n->pause) : NEIGHBOUR_RUN,
                                    .link = t->link,
                                    .reach = t->reach,
+                                   .gateway = n->gateway ? beside_says(n->gateway) : NULL,
                                    .started_ms = n->started_ms,
                                    .hub = &n->hub,
                                    .net = n->net,
@@ -67,6 +68,31 @@ enum err node_open_metrics(struct node *n, struct why *why)
                          : ERR_OK;
 }
 
+/* Where programs of this machine reach it: over loopback when it listens there. */
+static struct link own_link(const struct node *n)
+{
+    struct link l = { .id = n->me.id, .port = net_port(n->net) };
+    bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
+    snprintf(l.host, sizeof l.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
+    return l;
+}
+
+/* It says itself, where people look for it, what is wrong while this node cannot answer yet. */
+enum err node_open_gateway(struct node *n, struct why *why)
+{
+    char text[NODE_LINK_TEXT];
+    if (!n->c->gateway) return ERR_OK;
+    struct link l = own_link(n);
+    link_text(text, sizeof text, &l);
+    struct beside_config c = { .hub = &n->hub,
+                               .program = "swarm-gateway",
+                               .link = text,
+                               .listen = n->c->gateway,
+                               .options = n->c->gateway_options,
+                               .swarm_key = n->c->swarm_key };
+    return beside_open(&n->gateway, &c, why);
+}
+
 static enum err rehold(void *arg, const struct holding *h, struct why *why)
 {
     return node_rehold(arg, h, why);
@@ -80,15 +106,12 @@ static void drain(void *arg)
     if (!n->is_draining) (void)uv_kill(uv_os_getpid(), SIGTERM);
 }
 
-/* swarm-ask and `swarm-node status` of this user find us by this; over loopback when we listen
- * there. */
+/* swarm-ask and `swarm-node status` of this user find us by this. */
 void node_publish(struct node *n)
 {
     struct why why;
-    struct local_node me = { .link = { .id = n->me.id, .port = net_port(n->net) },
+    struct local_node me = { .link = own_link(n),
                              .answers = n->services.coordinator != NULL && !n->is_draining };
-    bool is_any = strcmp(n->listen_host, "0.0.0.0") == 0 || strcmp(n->listen_host, "::") == 0;
-    snprintf(me.link.host, sizeof me.link.host, "%s", is_any ? "127.0.0.1" : n->listen_host);
     snprintf(me.model, sizeof me.model, "%s", n->services.weights.name.name);
     memcpy(me.token, n->control.token, TOKEN_BYTES);
     if (runtime_publish(&me, &why))

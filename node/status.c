@@ -286,7 +286,9 @@ static void write_all(struct text *out, const struct status_source *s, uint32_t 
     add_str(out, "link", slice_str(s->link));
     text_str(out, ",");
     add_str(out, "reach", slice_str(s->reach ? s->reach : ""));
-    text_printf(out, ",\"state\":\"%s\",", s->state);
+    text_str(out, ",");
+    if (s->gateway) add_str(out, "gateway", slice_str(s->gateway));
+    text_printf(out, "%s\"state\":\"%s\",", s->gateway ? "," : "", s->state);
     add_str(out, "pause", slice_str(s->pause ? s->pause : ""));
     text_str(out, ",");
     add_str(out, "progress", slice_str(s->progress));

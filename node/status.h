@@ -17,6 +17,7 @@ struct status_source {
     const char *link;
     const char *reach; /* where it is reached and whether, in a sentence; NULL: not said */
     enum neighbour_mode mode;
+    const char *gateway; /* its gateway's address; NULL: it runs none, empty: it is not up */
     uint64_t started_ms; /* of now_ms */
     const struct hub *hub;
     const struct net *net;

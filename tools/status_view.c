@@ -203,6 +203,13 @@ static void put_sentence(struct screen *s, struct slice text, struct text *line)
     if (text.n) put_line(s, line);
 }
 
+static void put_gateway(struct screen *s, const struct json *g, struct text *line)
+{
+    if (!g || g->type != JSON_STRING) return;
+    text_str(line, g->text.n ? "gateway at " : "its gateway is not up; the log says why");
+    put_sentence(s, g->text.n ? g->text : slice_str(" "), line);
+}
+
 /* What earlier conversations left, when there is something. */
 static void put_prefixes(struct screen *s, struct text *line, const struct json *p)
 {
@@ -514,6 +521,7 @@ enum err status_view(struct text *out, struct slice json, const struct view *v)
         struct text line = { 0 };
         put_head(&s, r, &line);
         put_sentence(&s, string(r, "reach"), &line);
+        put_gateway(&s, json_get(r, "gateway"), &line);
         put_model(&s, r, &line);
         put_sentence(&s, string(r, "pause"), &line);
         put_sentence(&s, string(r, "progress"), &line);

@@ -1,6 +1,7 @@
 /* swarm-gateway - a swarm behind the interface that OpenAI's clients speak. */
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "node/beside.h"
 #include "node/keys.h"
 #include "node/runtime_dir.h"
 #include "tools/args.h"
@@ -74,6 +75,8 @@ int main(int argc, char **argv)
     char host[256];
     struct why why = { "" };
     int n = args_parse(&args, argc, argv, pos, 1);
+    if (!beside_heed_parent()) return 1;
+    if (!swarm_key) swarm_key = getenv(BESIDE_SWARM_KEY);
     if (proto_init()) return die(&args, 1, "libsodium does not start");
     if (n > 0 && link_parse(&c.link, pos[0], &why)) return die(&args, 2, "%s", why.text);
     if (hostport_parse(host, &c.port, listen_at, &why)) return die(&args, 2, "%s", why.text);
