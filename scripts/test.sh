@@ -5,8 +5,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--chaos] [--soak MINUTES] [--site]
-               [--kills] [--store-kills N] [--sim MINUTES] [--sim-day PCS]
+usage="usage: scripts/test.sh [options]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
@@ -19,7 +18,10 @@ usage="usage: scripts/test.sh [--quick] [--llama PYTHON] [--fuzz SECONDS] [--cha
   --soak MINUTES  then ask for so long while nodes die, come back and join
   --site          then build the documentation site (MkDocs, from PyPI) into build/site
   --sim MINUTES   then as many simulated swarms as fit (docs/simulator.md)
-  --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024"
+  --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024
+  --package       then build Debian packages and tarball twice, install, use, remove and purge them in a
+                  bare Debian (as root; docs/install.md)"
+package=
 
 quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site=
 while [ $# -gt 0 ]; do
@@ -34,6 +36,7 @@ while [ $# -gt 0 ]; do
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
     --sim) [ $# -ge 2 ] || fail "--sim needs minutes"; sim=$2; shift ;;
     --sim-day) [ $# -ge 2 ] || fail "--sim-day needs a number of PCs"; sim_day=$2; shift ;;
+    --package) package=1 ;;
     --store-kills) [ $# -ge 2 ] || fail "--store-kills needs a number"; kills=$2; shift ;;
     *) fail "unknown option $1 ($usage)" ;;
     esac
@@ -134,5 +137,11 @@ fi
 if [ -n "$sim_day" ]; then
     say "a simulated day of $sim_day home PCs"
     "$root/build/bin/sim_day" "$sim_day" 25
+fi
+if [ -n "$package" ]; then
+    say "packages"
+    status=0
+    "$root/tests/install/test_package.sh" || status=$?
+    [ $status -eq 0 ] || [ $status -eq 77 ] || fail "the packages are not as they should be"
 fi
 say "all tests passed"
