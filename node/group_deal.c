@@ -88,7 +88,7 @@ void deal_columns(uint8_t *who, uint32_t width, const uint32_t *number,
 
 /* --- a deal --- */
 
-static double speed_of(uint32_t us, uint32_t own_us)
+double deal_speed(uint32_t us, uint32_t own_us)
 {
     return us && own_us ? (double)own_us / us : 1;
 }
@@ -129,7 +129,7 @@ enum err deal_make(struct deal **out, struct group *g)
         d->gen[1 + i] = m->gen;
         d->has_members = true;
         d->takes[1 + i] = !m->no_heads;
-        d->speed[1 + i] = speed_of(m->layer_us, g->own_us);
+        d->speed[1 + i] = deal_speed(m->layer_us, g->own_us);
         memcpy(d->held + (1 + i) * n, m->held, n * sizeof *d->held);
     }
     deal_heads(d);

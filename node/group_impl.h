@@ -155,6 +155,8 @@ void deal_drop(struct deal *d); /* NULL is fine */
  * the columns, NULL: 0, 1 ...  SHARE_NOBODY where nobody can. */
 void deal_columns(uint8_t *who, uint32_t width, const uint32_t *number,
                   const struct share_set *const *set, const double *speed, unsigned n_hands);
+/* Of a node whose layer takes us while ours takes own_us; 0: not known. */
+double deal_speed(uint32_t us, uint32_t own_us);
 static inline const struct share *deal_held(const struct deal *d, unsigned hand, uint32_t layer)
 {
     return &d->held[(size_t)hand * d->n_layers + (layer - d->lo)];

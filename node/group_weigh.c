@@ -76,6 +76,27 @@ static void add_empty_parts(struct sharing_set *items, const struct arch *a)
     }
 }
 
+/* Head groups, or dense parts, as the group deals them (group_deal.c, group_ask.c). */
+static void deal_as_it_does(uint8_t *who, const struct weighing *w, const struct holds *h,
+                            enum share_kind kind)
+{
+    const struct arch *a = w->g->a;
+    const struct share_set *set[HANDS_MAX] = { kind == SHARE_HEADS ? &h->of[0].heads
+                                                                   : &h->of[0].dense };
+    double speed[HANDS_MAX] = { 1 };
+
+    for (uint32_t i = 0; i < w->n; i++) {
+        const struct share *of = &h->of[1 + i];
+        set[1 + i] = kind == SHARE_DENSE ? &of->dense : w->in[i].no_heads ? NULL : &of->heads;
+        speed[1 + i] = deal_speed(w->in[i].layer_us, w->own_us);
+    }
+    deal_columns(who, kind == SHARE_HEADS ? a->n_kv : a->mlp_parts, NULL, set, speed, 1 + w->n);
+    for (uint32_t p = 0, lo, hi; kind == SHARE_DENSE && p < a->mlp_parts; p++) {
+        arch_part(a, p, &lo, &hi);
+        if (lo == hi) who[p] = 0; /* nothing to do */
+    }
+}
+
 static void add_layers(struct sharing *out, const struct weighing *w, const struct holds *h,
                        uint32_t layer, uint32_t times)
 {
@@ -85,12 +106,16 @@ static void add_layers(struct sharing *out, const struct weighing *w, const stru
     struct sharing_hand hand[SHARING_HANDS_MAX];
     struct sharing_layer l = layer_of(w, layer, times);
     struct sharing one = { 0 };
+    uint8_t head[PART_ITEMS_MAX], part[PART_ITEMS_MAX];
 
+    deal_as_it_does(head, w, h, SHARE_HEADS);
+    l.head_of = head;
+    if (!moe) deal_as_it_does(part, w, h, SHARE_DENSE);
+    if (!moe) l.item_of = part;
     for (uint32_t i = 0; i <= w->n; i++) {
         const struct group_want *m = i ? &w->in[i - 1] : NULL;
         uint32_t rtt_us = m ? net_rtt_us(w->g->c.net, &m->id) : 0;
-        bool known = m && m->layer_us && w->own_us;
-        double slower = known ? (double)m->layer_us / w->own_us : 1;
+        double slower = m ? 1 / deal_speed(m->layer_us, w->own_us) : 1;
         heads[i] = set_of(&h->of[i].heads);
         items[i] = set_of(moe ? &h->of[i].experts : &h->of[i].dense);
         if (!moe) add_empty_parts(&items[i], a);

@@ -149,6 +149,28 @@ static void price(struct round *r, const struct sharing_layer *l, const struct s
     if (!of_heads) r->start_us[0] = l->shared_us;
 }
 
+/* The time of the last of n items that are dealt already. */
+static double dealt_us(const uint8_t *who, uint32_t n, const struct round *r, unsigned n_hands)
+{
+    double us[SHARING_HANDS_MAX] = { 0 }, most = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (who[i] >= n_hands) return HUGE_VAL;
+        us[who[i]] += r->item_us[who[i]] + (us[who[i]] == 0 ? r->start_us[who[i]] : 0);
+    }
+    for (unsigned h = 0; h < n_hands; h++)
+        if (us[h] > most) most = us[h];
+    return most;
+}
+
+static double fixed_us(const uint8_t *who, uint32_t n, const struct round *r, unsigned n_hands,
+                       double *of)
+{
+    for (uint32_t i = 0; of && i < n; i++)
+        if (who[i] < n_hands) of[who[i]]++;
+    return dealt_us(who, n, r, n_hands);
+}
+
 static double heads_us(const struct sharing_layer *l, const struct sharing_hand *hand, unsigned n,
                        double *of)
 {
@@ -158,6 +180,7 @@ static double heads_us(const struct sharing_layer *l, const struct sharing_hand 
 
     for (unsigned h = 0; h < n; h++) holds[h] = hand[h].heads;
     price(&r, l, hand, n, true);
+    if (l->head_of && n > 1) return fixed_us(l->head_of, l->heads, &r, n, of);
     double us = sharing_deal(who, l->heads, holds, r.start_us, r.item_us, n);
     for (uint32_t i = 0; of && i < l->heads; i++)
         if (who[i] != NOBODY) of[who[i]]++;
@@ -194,6 +217,7 @@ static double items_us(const struct sharing_layer *l, const struct sharing_hand 
     double sum = 0;
 
     price(&r, l, hand, n, false);
+    if (l->item_of && n > 1) return fixed_us(l->item_of, l->items, &r, n, of);
     for (unsigned i = 0; i < SHARING_DRAWS; i++) {
         const float *use = l->use ? l->use + (size_t)(i % l->n_use) * l->items : NULL;
         sum += chosen_us(l, hand, n, &r, use, &state, of);

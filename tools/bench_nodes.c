@@ -207,7 +207,7 @@ enum err bench_proxy_start(char line[BENCH_LINE], uint32_t delay_ms, struct why 
 enum err bench_node_start(struct bench_node *n, struct why *why)
 {
     static unsigned serial;
-    char layers[32], threads[16], context[16], key[FILE_PATH_MAX], log[FILE_PATH_MAX];
+    char layers[32], threads[16], context[16], rtt[16], key[FILE_PATH_MAX], log[FILE_PATH_MAX];
     char file[32], words[200], listen[BENCH_LINE] = "127.0.0.1:0";
     const char *w[WORDS_MAX] = { "swarm-node", "--listen", listen,
                                  "--store",    n->store,   "--threads",
@@ -236,6 +236,8 @@ enum err bench_node_start(struct bench_node *n, struct why *why)
     if (n->context) w[k++] = "--ctx", w[k++] = context;
     if (n->join) w[k++] = "--join", w[k++] = n->join->link;
     if (n->share) w[k++] = "--share", w[k++] = "on";
+    snprintf(rtt, sizeof rtt, "%u", n->share_rtt);
+    if (n->share_rtt) w[k++] = "--share-rtt", w[k++] = rtt;
     if (pipe2(pipes, O_CLOEXEC)) return fail(why, ERR_IO, "pipe: %s", strerror(errno));
     e = start("swarm-node", (char *const *)(uintptr_t)w, pipes[1], log, &n->pid, why);
     close(pipes[1]);
@@ -253,9 +255,10 @@ void bench_node_stop(struct bench_node *n)
     n->pid = 0;
 }
 
-bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms)
+bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms,
+                     char out[BENCH_LOG_LINE])
 {
-    char path[FILE_PATH_MAX], file[32], line[512];
+    char path[FILE_PATH_MAX], file[32], line[BENCH_LOG_LINE];
     double until = bench_seconds() + ms / 1e3;
     bool found = false;
 
@@ -266,6 +269,7 @@ bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms)
         while (f && !found && fgets(line, sizeof line, f)) found = strstr(line, words) != NULL;
         if (f) fclose(f);
     }
+    if (found && out) memcpy(out, line, sizeof line);
     return found;
 }
 

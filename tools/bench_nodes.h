@@ -37,7 +37,8 @@ struct bench_node {
     const char *line;              /* others reach it through this proxy; NULL: directly */
     bool keeps;                    /* beginnings of conversations; else it forgets them */
     const struct bench_node *join; /* NULL: none */
-    bool share;                    /* layers with others */
+    bool share;                    /* layers with others, */
+    uint32_t share_rtt;            /* who may be so many ms away; 0: as usual */
     /* set by bench_node_start */
     pid_t pid;
     unsigned serial;
@@ -51,8 +52,11 @@ void bench_node_stop(struct bench_node *n);
  * of 127.0.0.2. */
 enum { BENCH_LINE = 64 };
 MUST_CHECK enum err bench_proxy_start(char line[BENCH_LINE], uint32_t delay_ms, struct why *why);
-/* Wait for these words in its log, at most so long. */
-bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms);
+/* Wait for these words in its log, at most so long; the line with them to line, unless it is NULL.
+ */
+enum { BENCH_LOG_LINE = 512 };
+bool bench_node_says(const struct bench_node *n, const char *words, uint32_t ms,
+                     char line[BENCH_LOG_LINE]);
 /* Wait until it rests: a node touches its weights after its start, with a thread of low priority.
  */
 void bench_node_settle(const struct bench_node *n);

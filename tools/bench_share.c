@@ -23,7 +23,7 @@ enum { ROUNDS_MAX = BENCH_SHARE_ROUNDS, LEADER = 0, MEMBER = 1 };
 
 static struct bench b;
 static const char *model;
-static uint32_t tokens = 512, chunk = 256, context = 512, rounds = 7, steps = 4, heads;
+static uint32_t tokens = 512, chunk = 256, context = 512, rounds = 7, steps = 4, heads, delay;
 static bool experts_only, nodes;
 
 static const struct arg options[] = {
@@ -34,6 +34,7 @@ static const struct arg options[] = {
     { "heads", ARG_U32, &heads, "N", "head groups of the member (default: half of them)" },
     { "experts-only", ARG_FLAG, &experts_only, NULL, "share only experts and dense parts" },
     { "nodes", ARG_FLAG, &nodes, NULL, "real nodes on loopback too (swarm-node --share)" },
+    { "delay", ARG_U32, &delay, "MS", "either way between those, through a proxy (default 0)" },
     { "model", ARG_STR, &model, "NAME", "which model, if the store has several" },
     { "rounds", ARG_U32, &rounds, "N", "times of each (default 7)" },
     { "json", ARG_FLAG, &b.json, NULL, "print JSON instead of a table" },
@@ -390,7 +391,7 @@ int bench_share(int argc, char **argv)
         e = j.s.err;
         why = j.s.why;
     }
-    struct bench_share c = { dir, model, e ? 0 : j.s.arch->n_layers, tokens, rounds };
+    struct bench_share c = { dir, model, e ? 0 : j.s.arch->n_layers, tokens, rounds, delay };
     stop(&j);
     if (!e && nodes && tokens > 0) e = bench_share_nodes(&b, &c, &why);
     return bench_close(&b, e, &why);

@@ -11,6 +11,7 @@ struct bench_share {
     uint32_t layers;         /* of the model, all of them are measured */
     uint32_t tokens;         /* of the prompt */
     uint32_t rounds;         /* 1..BENCH_SHARE_ROUNDS */
+    uint32_t delay;          /* ms either way between the nodes */
 };
 
 /* Start the nodes, ask them, add rows.  ERR_IO, ERR_TIMEOUT with why. */

@@ -14,12 +14,13 @@ enum {
     WORDS_MORE = 40,
     QUESTION_MAX = 65536,
     ANSWER_TOKENS = 41,
-    SHARING_MS = 30000
+    SHARING_MS = 30000,
+    RTT_MAX = 1000, /* ms */
 };
 
 /* Milliseconds in the layers, median of the rounds. */
 struct took {
-    double token, prompt;
+    double token, prompt, predicted; /* of a token */
 };
 
 /* Words that no question before had in this order: nothing of it is remembered. */
@@ -72,7 +73,8 @@ static enum err ask_all(const struct bench_node *n, const struct bench_share *c,
         if (!e && a.n_stages != 1) e = fail(why, ERR_IO, "the layers are %u stages", a.n_stages);
     }
     if (e) return e;
-    *out = (struct took){ bench_median(token, c->rounds), bench_median(prompt, c->rounds) };
+    out->token = bench_median(token, c->rounds);
+    out->prompt = bench_median(prompt, c->rounds);
     return ERR_OK;
 }
 
@@ -90,22 +92,43 @@ static enum err start_on(struct bench_node *n, unsigned cpu, struct why *why)
     return e;
 }
 
+/* What the leader says of a token in all layers: the end of its sentence on prediction. */
+static enum err read_prediction(const struct bench_node *leader, uint32_t layers,
+                                struct took *alone, struct took *both, struct why *why)
+{
+    char line[BENCH_LOG_LINE];
+    const char *at;
+
+    if (!bench_node_says(leader, " ms alone,", SHARING_MS, line) ||
+        !(at = strstr(line, "a layer takes")) ||
+        sscanf(at, "a layer takes %lf ms alone, %*f ms with experts shared, %lf", &alone->predicted,
+               &both->predicted) != 2)
+        return fail(why, ERR_TIMEOUT, "the two nodes do not share their layers");
+    alone->predicted *= layers;
+    both->predicted *= layers;
+    return ERR_OK;
+}
+
 static enum err run(const struct bench_share *c, struct took *alone, struct took *both,
                     struct why *why)
 {
+    char line[BENCH_LINE];
+
     struct bench_node one = { .store = c->dir, .model = c->model, .hi = c->layers, .threads = 1 };
     struct bench_node leader = one, member = one;
 
     leader.share = member.share = true;
     member.join = &leader;
+    leader.share_rtt = member.share_rtt = c->delay ? RTT_MAX : 0;
     enum err e = start_on(&one, 0, why);
     if (!e) bench_node_settle(&one);
     if (!e) e = ask_all(&one, c, alone, why);
     if (one.pid) bench_node_stop(&one);
+    if (!e && c->delay) e = bench_proxy_start(line, c->delay, why);
+    if (c->delay) leader.line = line;
     if (!e) e = start_on(&leader, 0, why);
     if (!e) e = start_on(&member, 1, why);
-    if (!e && !bench_node_says(&leader, "sharing layers with", SHARING_MS))
-        e = fail(why, ERR_TIMEOUT, "the two nodes do not share their layers");
+    if (!e) e = read_prediction(&leader, c->layers, alone, both, why);
     if (!e) bench_node_settle(&leader);
     if (!e) bench_node_settle(&member);
     if (!e) e = ask_all(&leader, c, both, why);
@@ -125,6 +148,8 @@ enum err bench_share_nodes(struct bench *b, const struct bench_share *c, struct 
     if (e) return e;
     bench_add(b, "ms", alone.token, both.token, alone.token / both.token,
               "nodes: decode, %u layers", c->layers);
+    bench_add(b, "ms", alone.predicted, both.predicted, alone.predicted / both.predicted,
+              "nodes: decode, %u layers, predicted", c->layers);
     bench_add(b, "ms", alone.prompt, both.prompt, alone.prompt / both.prompt,
               "nodes: prefill of %u, %u layers", c->tokens, c->layers);
     return ERR_OK;

@@ -157,6 +157,19 @@ static void ways(void **state)
     assert_true(v.us[SHARING_ALL] < s.us[SHARING_ALL] * 0.75);
     assert_true(v.of[2] > v.of[1]);
 
+    /* head groups that are dealt already, badly, or not all */
+    uint8_t head_of[8] = { 0, 0, 0, 0, 0, 0, 0, 1 };
+    s = of(&l, h, 2);
+    l.head_of = head_of;
+    t = of(&l, h, 2);
+    assert_true(fabs(t.us[SHARING_ALL] - t.us[SHARING_EXPERTS] + 3 * 500) < 1);
+    assert_true(t.us[SHARING_ALL] > s.us[SHARING_ALL]);
+    assert_true(t.us[SHARING_EXPERTS] == s.us[SHARING_EXPERTS]);
+    head_of[3] = 0xff;
+    t = of(&l, h, 2);
+    assert_true(t.us[SHARING_ALL] == HUGE_VAL);
+    l.head_of = NULL;
+
     /* small layers and long ways: nothing; a line that carries little: nothing */
     struct sharing_hand small[2] = { { &heads, &experts, 2, 3, 0, 0 },
                                      { &heads, &experts, 2, 3, 200, 0 } };
