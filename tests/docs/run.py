@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,6 +25,7 @@ import pages
 import standin
 
 PAGE_SECONDS = 300
+AT_ONCE = 3  # pages
 MARK = "<block>"
 PYTHON = os.environ.get("SWARM_PYTHON", sys.executable)
 
@@ -123,6 +125,13 @@ def run_page(page, blocks, runs, where):
     return None
 
 
+def timed(page, blocks, runs, where):
+    begun = time.monotonic()
+    wrong = run_page(page, blocks, runs, where)
+    print(f"{page}: {'FAILED' if wrong else 'ok'} ({time.monotonic() - begun:.1f} s)", flush=True)
+    return wrong
+
+
 def main():
     bin_dir, src = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     net = namespace()
@@ -130,7 +139,7 @@ def main():
         print("SKIPPED: network namespaces are not allowed here, so the guides' commands do not run")
         return 77
     scratch = Path(tempfile.mkdtemp(prefix="swarm-docs.", dir=os.environ.get("TMPDIR", "/tmp")))
-    failures, ran, skipped = [], 0, []
+    failures, todo, ran, skipped = [], [], 0, []
     try:
         standin.write(scratch / "GLM-4.5-Air", src / "models/atlas")
         where = (bin_dir, src, scratch, scratch / "GLM-4.5-Air", net)
@@ -141,10 +150,9 @@ def main():
             ran += len(runs)
             skipped += [(b, why) for b, why in here if why is not None]
             if runs:
-                begun = time.monotonic()
-                wrong = run_page(page, blocks, runs, where)
-                print(f"{page}: {'FAILED' if wrong else 'ok'} ({time.monotonic() - begun:.1f} s)", flush=True)
-                failures += [wrong] if wrong else []
+                todo.append((page, blocks, runs, where))
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # they wait for nodes most of the time
+            failures = [wrong for wrong in pool.map(lambda page: timed(*page), todo) if wrong]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for block, why in skipped:
