@@ -1,7 +1,8 @@
 #include "node/actor.h"
 
+#include "base/log.h"
+
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Notes handed out per wake before the sockets get their turn again. */
@@ -171,7 +172,7 @@ static void print_leak(uv_handle_t *handle, void *arg)
 {
     (void)arg;
     if (uv_is_closing(handle)) return;
-    fprintf(stderr, "hub: a %s handle is still open\n", uv_handle_type_name(handle->type));
+    log_error("hub: a %s handle is still open", uv_handle_type_name(handle->type));
     abort();
 }
 

@@ -33,6 +33,13 @@ static enum err read_config(struct node *n, struct why *why)
     return e;
 }
 
+static void name_log(const struct node *n)
+{
+    char name[NODE_ID_SHORT];
+    node_id_short(name, &n->me.id);
+    log_set_node(name);
+}
+
 static enum err open_identity(struct node *n, struct why *why)
 {
     char *file = n->identity_file;
@@ -43,6 +50,7 @@ static enum err open_identity(struct node *n, struct why *why)
     else if (snprintf(file, FILE_PATH_MAX, "%s", n->c->identity) >= FILE_PATH_MAX)
         e = fail(why, ERR_RANGE, "--identity: the path is too long");
     if (!e) e = keys_identity(&n->me, file, true, &created, why);
+    if (!e) name_log(n);
     if (!e && created) log_info("made a new identity in %s", file);
     return e;
 }

@@ -1,5 +1,7 @@
 #include "tools/args.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -19,7 +21,10 @@ int die(const struct args *a, int status, const char *fmt, ...)
     va_end(ap);
     for (char *c = text; *c; c++) /* the words of a command line may come from anywhere */
         if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
-    fprintf(stderr, "%s: %s\n", a->program, text);
+    if (log_is_json())
+        log_error("%s", text);
+    else
+        fprintf(stderr, "%s: %s\n", a->program, text);
     return status;
 }
 

@@ -112,6 +112,14 @@ static enum err check_level(const void *to, struct why *why)
                : fail(why, ERR_USAGE, "that is not error, warn, info or debug");
 }
 
+static enum err check_log_form(const void *to, struct why *why)
+{
+    const char *form = *(const char *const *)to;
+    return strcmp(form, "text") == 0 || strcmp(form, "json") == 0
+               ? ERR_OK
+               : fail(why, ERR_USAGE, "that is not text or json");
+}
+
 static enum err check_draft(const void *to, struct why *why)
 {
     enum draft_mode mode;
@@ -257,6 +265,8 @@ static const struct setting table[] = {
       .help = "a label that others see", .check = check_name },
     { .name = "metrics", .type = ARG_STR, .to = &the.config.metrics, .value = "[HOST:]PORT",
       .help = "say how it is to Prometheus there", .unset = "it does not", .check = check_metrics },
+    { .name = "log", .type = ARG_STR, .to = &the.log_form, .value = "FORM",
+      .help = "text, or json: one object a line", .preset = "text", .check = check_log_form },
     { .name = "log-level", .type = ARG_STR, .to = &the.log_level, .value = "LEVEL",
       .help = "error, warn, info or debug", .preset = "info", .check = check_level },
     { 0 },
@@ -376,5 +386,6 @@ unsigned node_settings_read(struct node_settings *s, const char *file,
     if (mistakes) return mistakes;
     fill_config(s);
     log_set_level((enum log_level)level(s->log_level));
+    if (strcmp(s->log_form, "json") == 0) log_set_json("swarm-node");
     return 0;
 }

@@ -13,7 +13,7 @@ struct node_settings {
     struct node_config config; /* what node_run takes; complete after node_settings_read */
     struct settings all;
     /* values that are not in config as they are typed */
-    const char *file, *log_level, *draft, *share;
+    const char *file, *log_level, *log_form, *draft, *share;
     struct arg_list join, bootstrap, allow, trust, hours, pause_on;
     struct arg_range layers;
     const char *experts, *heads, *dense; /* of these layers; NULL: see node_settings.c */

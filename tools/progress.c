@@ -1,5 +1,7 @@
 #include "tools/progress.h"
 
+#include "base/log.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -78,6 +80,10 @@ void progress_set(struct progress *p, uint64_t done, uint64_t total)
     size_text(now, done);
     size_text(all, total);
     rate_text(rate, p, done, total);
+    if (log_is_json()) {
+        log_info("%s: %u%%, %s of %s, %s", p->label, percent, now, all, rate);
+        return;
+    }
     if (!p->terminal) {
         fprintf(stderr, "%s: %u%%, %s of %s, %s\n", p->label, percent, now, all, rate);
         return;

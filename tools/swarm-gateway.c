@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *listen_at = "127.0.0.1:8080", *keys_file, *cors, *model, *swarm_key, *identity;
+static const char *listen_at = "127.0.0.1:8080", *keys_file, *cors, *model, *swarm_key, *identity,
+                  *log_form;
 static double per_minute, per_hour, tokens_per_minute;
 static uint32_t patience = 30;
 static bool is_demo, is_open;
@@ -28,6 +29,7 @@ static const struct arg options[] = {
     { "model", ARG_STR, &model, "NAME", "which of this machine's nodes (default: the newest)" },
     { "patience", ARG_U32, &patience, "S",
       "seconds to wait for a coordinator that goes away (default: 30)" },
+    { "log", ARG_STR, &log_form, "FORM", "text, or json: one object a line" },
     { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "which swarm (default: the public one)" },
     { "identity", ARG_STR, &identity, "FILE", "ask as this node (default: a fresh identity)" },
     { 0 },
@@ -77,6 +79,10 @@ int main(int argc, char **argv)
     int n = args_parse(&args, argc, argv, pos, 1);
     if (!beside_heed_parent()) return 1;
     if (!swarm_key) swarm_key = getenv(BESIDE_SWARM_KEY);
+    if (log_form && strcmp(log_form, "json") == 0)
+        log_set_json("swarm-gateway");
+    else if (log_form && strcmp(log_form, "text") != 0)
+        return die(&args, 2, "--log %s: that is not text or json", log_form);
     if (proto_init()) return die(&args, 1, "libsodium does not start");
     if (n > 0 && link_parse(&c.link, pos[0], &why)) return die(&args, 2, "%s", why.text);
     if (hostport_parse(host, &c.port, listen_at, &why)) return die(&args, 2, "%s", why.text);

@@ -1,1 +1,3 @@
 unit_test(base json base)
+unit_test(base log base)
+unit_test(base prom base)

@@ -10,7 +10,7 @@ refused 'metrics 99999' "$bin/swarm-node" --store "$tmp/store" --metrics 99999 -
 evil='k"it\ch{en'
 start n0 --store "$tmp/store" --layers 0-4 --metrics 0 --name "$evil" --draft ngram
 start n1 --store "$tmp/store" --layers 3-7 --no-ends --metrics 127.0.0.1:0 --join "${link[n0]}"
-start plain --store "$tmp/store" --layers 0-2 --no-ends --join "${link[n0]}"
+start plain --store "$tmp/store" --layers 0-2 --no-ends --join "${link[n0]}" --log json --log-level debug
 probe nodes 3
 ! grep -q metrics "$tmp/plain.log" || die "metrics without being asked for"
 at() { sed -n 's|.* metrics at http://\([^/]*\)/metrics.*|\1|p' "$tmp/$1.log" | tail -n 1; }
@@ -109,7 +109,7 @@ more n1 'swarm_node_network_bytes_total{direction="in"}' "$bytes" || die "no byt
 # A stage that is killed shows as healing; the dashboard names only what there is.
 start spare --store "$tmp/store" --layers 3-7 --no-ends --join "${link[n0]}"
 probe nodes 4
-"$bin/swarm-gateway" "${link[n0]}" --listen 127.0.0.1:0 >"$tmp/gateway.url" 2>>"$tmp/gateway.log" </dev/null &
+"$bin/swarm-gateway" "${link[n0]}" --listen 127.0.0.1:0 --log json >"$tmp/gateway.url" 2>>"$tmp/gateway.log" </dev/null &
 pid[gateway]=$!
 wait_until 20 test -s "$tmp/gateway.url" || die "$(cat "$tmp/gateway.log")"
 curl -sf "$(sed 's|/v1$||' "$tmp/gateway.url")/metrics" >"$tmp/gateway.prom"
@@ -117,5 +117,26 @@ read_metrics n0
 "$python" "$src/tests/swarm/metrics.py" --dashboard "$src/packaging/grafana/swarm.json" \
     "$tmp/n0.prom" "$tmp/gateway.prom" >/dev/null || die "see above"
 
+curl -sf "$(cat "$tmp/gateway.url")/chat/completions" -d '{"temperature":0,"messages":[{"role":"user","content":"What is the capital of France?"}]}' >"$tmp/answer.json"
 stop_all
+
+# --log json: each line is an object with its time, and nothing of what was asked or answered.
+SWARM_NODE_LOG=json "$bin/swarm-node" --store "$tmp/nowhere" --listen 127.0.0.1:0 2>>"$tmp/plain.log" && die "no store, no error"
+"$python" - "$tmp/plain.log" "$tmp/gateway.log" <<'EOF'
+import datetime, json, sys
+for path in sys.argv[1:]:
+    lines = [json.loads(line) for line in open(path, encoding="utf-8")]
+    for l in lines:
+        assert set(l) - {"node"} == {"time", "level", "program", "message"}, l
+        assert l["level"] in ("error", "warn", "info", "debug") and l["message"], l
+        when = datetime.datetime.strptime(l["time"], "%Y-%m-%dT%H:%M:%S.%fZ")
+        assert abs((datetime.datetime.utcnow() - when).total_seconds()) < 600, l
+    if "plain" in path:
+        assert any(l["message"].startswith("ready") and l["node"].startswith("swm1") for l in lines)
+        assert lines[-1]["level"] == "error", lines[-1]
+for path in sys.argv[1:]:
+    text = open(path).read()
+    assert "France" not in text and "Paris" not in text, path
+EOF
+! grep -q 'France\|Paris' "$tmp"/*.log || die "a question or an answer is logged"
 echo "what is told is true"
