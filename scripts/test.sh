@@ -43,7 +43,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-install_packages "${packages[@]}" iproute2 nftables python3 curl
+install_packages "${packages[@]}" iproute2 nftables python3 python3-yaml curl
 jobs=$(nproc)
 
 run_ctest() { ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"; }
