@@ -3,6 +3,7 @@
 
 - commands stand in blocks marked sh, which run.py runs, and every option in them, in `quoted commands` and alone
   (`--option`) is one that the program's --help knows; also in blocks that do not run
+- a node.conf that a page shows is one that swarm-node takes
 - every page is in the navigation of the site, links lead somewhere
 - every message that docs/troubleshooting.md explains is one of the program's
 - the gateway's parameters and paths are those that its pages name
@@ -10,6 +11,7 @@
 import re
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +21,10 @@ from pages import PROGRAMS, Wrong
 
 BIN, SRC = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 WITH_COMMANDS = ("swarm-node", "swarm-store", "swarm-eval", "swarm-bench")
+NODE_ID = "swm1kd803d8dsvul47mvn96tthd0ndwczwd8p7cuvy86esnuwcp8ptrqj8zy4z"  # for swm1...
 FOLDERS = ("base", "kernels", "arch", "model", "proto", "store", "node", "gateway", "tools")
 PAGES = pages.names(SRC)
-checked = {"options": 0, "links": 0, "messages": 0, "parameters": 0}
+checked = {"options": 0, "links": 0, "messages": 0, "parameters": 0, "settings": 0}
 
 
 @cache
@@ -105,6 +108,20 @@ def check_blocks(page):
             for line in block.text.splitlines():
                 if looks_like_a_command(line):
                     raise Wrong(f"{block.place}: commands stand in blocks marked sh: {line}")
+
+
+def check_settings(page):
+    """Blocks that are a node.conf are ones that a node takes."""
+    for block in pages.blocks(SRC, page):
+        if block.lang != "ini" or not block.text.startswith("# node.conf"):
+            continue
+        checked["settings"] += sum("=" in line for line in block.text.splitlines())
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write(block.text.replace("swm1...", NODE_ID))
+            file.flush()
+            done = subprocess.run([BIN / "swarm-node", "check-config", file.name], capture_output=True, text=True)
+        if done.returncode:
+            raise Wrong(f"{block.place}: {done.stderr.strip()}")
 
 
 def prose(page):
@@ -202,7 +219,7 @@ def check_gateway():
 
 def main():
     wrong = []
-    checks = [(f, p) for p in PAGES for f in (check_blocks, check_quoted, check_links)]
+    checks = [(f, p) for p in PAGES for f in (check_blocks, check_settings, check_quoted, check_links)]
     for check, *page in checks + [(check_navigation,), (check_messages,), (check_gateway,)]:
         try:
             check(*page)
