@@ -63,15 +63,17 @@ static void evict_pending(struct net *n)
     if (worst) sock_drop(worst, ERR_BUSY, "too many unfinished handshakes");
 }
 
-static void on_connection(uv_stream_t *listener, int status)
-{
-    struct net *n = listener->data;
-    struct sock *s;
+static void on_door(uv_timer_t *timer);
 
-    if (status || n->closing) return;
-    s = sock_new(n, false);
-    if (!s) return; /* no memory: libuv calls again when the next one knocks */
-    if (uv_accept(listener, (uv_stream_t *)&s->tcp)) {
+/* The next caller, whom libuv holds; until he is accepted it hands us no other. */
+static void let_in(struct net *n)
+{
+    struct sock *s = sock_new(n, false);
+    if (!s) { /* no memory */
+        (void)uv_timer_start(&n->door, on_door, 100, 0);
+        return;
+    }
+    if (uv_accept((uv_stream_t *)&n->listener, (uv_stream_t *)&s->tcp)) {
         sock_drop(s, ERR_IO, "accept failed");
         return;
     }
@@ -88,6 +90,32 @@ static void on_connection(uv_stream_t *listener, int status)
         sock_drop(s, ERR_BUSY, "too many unfinished handshakes from that address");
     else if (n->n_pending > NET_PENDING_MAX)
         evict_pending(n);
+}
+
+static void on_door(uv_timer_t *timer)
+{
+    struct net *n = timer->data;
+    if (n->closing) return;
+    n->let_in_ms = uv_now(&n->hub->loop);
+    n->n_let_in = 1;
+    let_in(n);
+}
+
+/* libuv hands over callers as long as there are any, in one turn of the loop: in a crowd that is as
+ * good as for ever, nobody else would be served, and of those that are dropped meanwhile no handle
+ * is freed.  So some at a time. */
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct net *n = listener->data;
+    uint64_t now = uv_now(&n->hub->loop);
+
+    if (status || n->closing) return;
+    if (n->let_in_ms != now) n->n_let_in = 0;
+    n->let_in_ms = now;
+    if (n->n_let_in++ < NET_ACCEPT_MAX)
+        let_in(n);
+    else
+        (void)uv_timer_start(&n->door, on_door, 1, 0);
 }
 
 static void find_listen_addr(struct net *n)
@@ -168,9 +196,11 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
     n->cfg.agent = n->agent;
     n->inbox = malloc(NET_READ_BYTES);
     if (!n->inbox || actor_init(&n->self, hub, "net", NET_SELF_MAX, on_self)) goto no_memory;
-    if (uv_timer_init(&hub->loop, &n->tick) || uv_tcp_init(&hub->loop, &n->listener)) abort();
-    n->tick.data = n->listener.data = n;
-    n->handles = 3;
+    if (uv_timer_init(&hub->loop, &n->tick) || uv_timer_init(&hub->loop, &n->door) ||
+        uv_tcp_init(&hub->loop, &n->listener))
+        abort();
+    n->tick.data = n->door.data = n->listener.data = n;
+    n->handles = 4;
     pace_open(n);
     uv_update_time(&hub->loop);
     (void)uv_timer_start(&n->tick, on_tick, NET_TICK_MS, NET_TICK_MS);
@@ -180,6 +210,7 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
         actor_fini(&n->self);
         uv_close((uv_handle_t *)&n->listener, on_handle_closed);
         uv_close((uv_handle_t *)&n->pace, on_handle_closed);
+        uv_close((uv_handle_t *)&n->door, on_handle_closed);
         uv_close((uv_handle_t *)&n->tick, on_handle_closed);
         return e;
     }
@@ -221,6 +252,7 @@ void net_close(struct net *n, void (*done)(void *arg), void *arg)
     n->done_arg = arg;
     uv_close((uv_handle_t *)&n->listener, on_handle_closed);
     uv_close((uv_handle_t *)&n->pace, on_handle_closed);
+    uv_close((uv_handle_t *)&n->door, on_handle_closed);
     actor_fini(&n->self);
     dial_cancel_all(n);
     for (struct sock *s = n->socks; s; s = s->next)

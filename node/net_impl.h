@@ -28,6 +28,7 @@ enum {
     NET_SOCKS_MAX = 256,               /* connections in all, pending ones included */
     NET_PENDING_MAX = 64,              /* accepted, not yet authenticated */
     NET_PENDING_ADDR_MAX = 16,         /* of one address; loopback is exempt */
+    NET_ACCEPT_MAX = 16,               /* callers let in in one millisecond */
     NET_PEERS_MAX = 8192,              /* remembered ids: the directory's 4,096 and as many again */
     NET_WAIT_MAX = CONN_QUEUE_MAX / 2, /* bytes that may wait for a connection to one peer */
     NET_READ_BYTES = 256 << 10,
@@ -183,7 +184,9 @@ struct net {
     uv_tcp_t listener;
     uint8_t listen_addr[ADDR_MAX]; /* as on the wire, with listen_addr_n */
     size_t listen_addr_n;
-    uv_timer_t tick, pace;
+    uv_timer_t tick, pace, door;
+    uint64_t let_in_ms; /* n_let_in callers were let in then */
+    unsigned n_let_in;
     struct actor self; /* messages to ourselves */
     struct sock *socks;
     unsigned n_socks, n_pending;
@@ -197,7 +200,7 @@ struct net {
     uint8_t *inbox; /* [NET_READ_BYTES] shared: libuv fills it and calls us at once */
     /* closing */
     bool closing;
-    unsigned handles; /* open or closing: listener, tick, socks */
+    unsigned handles; /* open or closing: listener, timers, socks */
     void (*done)(void *arg);
     void *done_arg;
 };
