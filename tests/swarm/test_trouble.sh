@@ -15,7 +15,7 @@ begin_long() {
     "$bin/swarm-ask" "${link[n0]}" --patience 1 --temperature 100 --top-p 1 --top-k 0 --seed 2 \
         "Tell me about Japan." >"$tmp/long" 2>"$tmp/long.err" </dev/null &
     client=$!
-    background=("$client")
+    background+=("$client")
     until [ -s "$tmp/long" ]; do
         if gone "$client"; then die "no answer: $(cat "$tmp/long.err")"; fi
     done
@@ -24,14 +24,21 @@ begin_long() {
 end_long() {
     local status=0
     wait "$client" 2>/dev/null || status=$?
-    background=()
+    unset "background[-1]"
     [ "$status" -eq "$1" ] || die "a broken answer ended with $status: $(cat "$tmp/long.err")"
     [ -z "$2" ] || grep -Eq "$2" "$tmp/long.err" || die "it said '$(cat "$tmp/long.err")', not '$2'"
 }
 short() { sed 's,swarm://\(swm1.....\).*\(....\)@.*,\1[.]{3}\2,' <<<"${link[$1]}"; }
 
 convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
-start_split "--store $tmp/store --patience 1 --drain-limit 1" 0-2 3-5 6-7
+begin_n1() {
+    start_behind n1 --store "$tmp/store" --layers 3-5 --patience 1 --drain-limit 1 --join "${link[n0]}"
+}
+start n0 --store "$tmp/store" --layers 0-2 --patience 1 --drain-limit 1
+begin_n1
+order n1 "delay 2" # so that a long answer lasts some seconds
+start n2 --store "$tmp/store" --layers 6-7 --patience 1 --drain-limit 1 --join "${link[n0]}"
+probe nodes 3
 check_answers "at first"
 
 # A stage dies in the middle of an answer.
@@ -42,7 +49,7 @@ wait "${pid[n1]}" 2>/dev/null || true
 end_long 1 "node $(short n1) \(layers 3-5\) has gone"
 probe sessions 0
 refused 'layer 3 is held only by nodes that' "$bin/swarm-ask" "${link[n0]}" "What is the capital of France?"
-start n1 --store "$tmp/store" --layers 3-5 --join "${link[n0]}"
+begin_n1
 check_answers "after a restart"
 
 # The last stage is told to stop in the middle of an answer.
@@ -74,13 +81,13 @@ check_answers "after two who left"
 # swarm-eval through a swarm that breaks.
 "$bin/swarm-eval" logits --store "$tmp/store" --ids "$src/tests/fixtures/atlas-expected.safetensors" \
     --out "$tmp/out" --greedy 1800 --connect "${link[n0]}" 2>"$tmp/eval.err" &
-background=($!)
+background+=($!)
 sleep 0.2 # of a second or more
 kill -KILL "${pid[n2]}"
 wait "${pid[n2]}" 2>/dev/null || true
 status=0
-wait "${background[0]}" || status=$?
-background=()
+wait "${background[-1]}" || status=$?
+unset "background[-1]"
 [ "$status" -eq 1 ] && grep -Eq "$(short n2)" "$tmp/eval.err" ||
     die "swarm-eval ended with $status: $(cat "$tmp/eval.err")"
 start n2 --store "$tmp/store" --layers 6-7 --join "${link[n0]}"
