@@ -15,6 +15,7 @@ usage="usage: scripts/test.sh [options]
   --kills         then kill a stage, and the coordinator, at every token of an answer and in each phase,
                   and measure the pauses (docs/healing.md)
   --store-kills N then kill -9 imports and fetches, N times in all, and look at the store each time
+  --clients       then use the gateway through OpenAI's libraries (from PyPI and npm) and curl
   --soak MINUTES  then ask for so long while nodes die, come back and join
   --site          then build the documentation site (MkDocs, from PyPI) into build/site
   --sim MINUTES   then as many simulated swarms as fit (docs/simulator.md)
@@ -23,7 +24,7 @@ usage="usage: scripts/test.sh [options]
                   bare Debian (as root; docs/install.md)"
 package=
 
-quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site=
+quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site= clients=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
     --chaos) chaos=1 ;;
     --kills) deaths=1 ;;
     --site) site=1 ;;
+    --clients) clients=1 ;;
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
     --sim) [ $# -ge 2 ] || fail "--sim needs minutes"; sim=$2; shift ;;
     --sim-day) [ $# -ge 2 ] || fail "--sim-day needs a number of PCs"; sim_day=$2; shift ;;
@@ -103,6 +105,16 @@ if [ "$fuzz" -gt 0 ]; then
         "$target" -max_total_time="$fuzz" -print_final_stats=1 -verbosity=0 \
             "$root/build-fuzz/corpus/$name" "$root/tests/fuzz/corpus/${name#fuzz_}"
     done
+fi
+if [ -n "$clients" ]; then
+    install_packages python3-venv nodejs npm curl
+    say "OpenAI's own clients, into build/clients"
+    mkdir -p "$root/build/clients"
+    [ -x "$root/build/clients/bin/python" ] || python3 -m venv "$root/build/clients"
+    "$root/build/clients/bin/python" -m pip install --quiet --disable-pip-version-check openai
+    npm install --silent --no-audit --no-fund --prefix "$root/build/clients/npm" openai
+    SWARM_PYTHON=$root/build/clients/bin/python SWARM_OPENAI_JS=$root/build/clients/npm \
+        "$root/tests/swarm/test_gateway.sh" "$root/build/bin" "$root"
 fi
 if [ -n "$deaths" ]; then
     say "kills at every token and in each phase"

@@ -41,6 +41,13 @@ gateway demo --demo --cors https://example.org
 python3 "$src/tests/swarm/logprobs.py" "${url[open]}" "$bin" "$tmp/store" "$src/models/atlas/tokenizer.json" "$tmp" ||
     die "see above"
 
+# The same through OpenAI's library for JavaScript, where it is (scripts/test.sh --clients installs both).
+if [ -n "${SWARM_OPENAI_JS:-}" ] && command -v node >/dev/null; then
+    node "$src/tests/swarm/gateway.mjs" "$SWARM_OPENAI_JS" "${url[open]}" "${url[keyed]}" || die "see above"
+else
+    echo "SKIPPED: OpenAI's library for JavaScript is not installed"
+fi
+
 # A client that goes away frees the whole pipeline, soon.
 order n2 "delay 20" # so that an answer takes a while
 busy_now() { ! free_again; }
