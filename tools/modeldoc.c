@@ -1,5 +1,6 @@
-/* modeldoc - the sizes in docs/models.md, from the shapes of the models and the layout of tiles: the
- * page on stdin with the table behind "<!-- sizes -->" computed anew, up to the next empty line. */
+/* modeldoc - the sizes in docs/models.md, from the shapes of the models and the layout of tiles:
+ * the page on stdin with the table behind "<!-- sizes -->" computed anew, up to the next empty
+ * line. */
 #include "store/folder.h"
 #include "store/random.h"
 #include "tools/shapes.h"
@@ -30,9 +31,7 @@ static enum err settle(struct arch *a, const char *shape, bool predicts, const s
                        struct why *why)
 {
     struct hf_config cfg;
-    struct random_options o = {
-        .exchange = FT_BF16, .kv = FT_F16, .mlp_parts = 8, .chat = "none"
-    };
+    struct random_options o = { .exchange = FT_BF16, .kv = FT_F16, .mlp_parts = 8, .chat = "none" };
 
     if (!wtype_parse(k->rest, &o.type)) return fail(why, ERR_USAGE, "no type %s", k->rest);
     enum err e = shape_read(&cfg, shape, why);
@@ -78,8 +77,9 @@ static void row(const struct manifest *m, const char *model, const char *type)
 
 static enum err table(struct why *why)
 {
-    puts("| model | type | `.tiles` files | a layer, bytes | the ends, bytes | all of them, bytes | "
-         "read for a token |\n|---|---|---|---|---|---|---|");
+    puts(
+        "| model | type | `.tiles` files | a layer, bytes | the ends, bytes | all of them, bytes | "
+        "read for a token |\n|---|---|---|---|---|---|---|");
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
             struct manifest m = { 0 };
