@@ -211,7 +211,7 @@ def answer_with_a_kill(link, victim):
             victim.send_signal(signal.SIGKILL)
             killed = time.monotonic() - begun
     said = ask.stderr.read().decode()
-    if ask.wait() or "left; layers 6-7 are now computed by" not in said:
+    if ask.wait() or "layers 6-7 are now computed by" not in said:
         sys.exit(f"the answer did not go on: {said}")
     return points, killed
 
