@@ -9,6 +9,7 @@ usage="usage: scripts/test.sh [options]
   (no option)     Release and ASan+UBSan builds, all tests in both; arithmetic on 64-bit Arm, in an
                   emulator; instructions counted; and the demo script
   --quick         the Release build's tests only
+  --only REGEX    of these, those whose names match
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)
   --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)
@@ -22,13 +23,14 @@ usage="usage: scripts/test.sh [options]
   --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024
   --package       then build Debian packages and tarball twice, install, use, remove and purge them in a
                   bare Debian (as root; docs/install.md)"
-package=
+package= only=.
 
 quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site= clients=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
     --quick) quick=1 ;;
+    --only) [ $# -ge 2 ] || fail "--only needs a regular expression"; quick=1 only=$2; shift ;;
     --llama) [ $# -ge 2 ] || fail "--llama needs a Python"; llama=$2; shift ;;
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
     --chaos) chaos=1 ;;
@@ -48,7 +50,7 @@ done
 install_packages "${packages[@]}" iproute2 nftables python3 python3-yaml curl
 jobs=$(nproc)
 
-run_ctest() { ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"; }
+run_ctest() { ctest --test-dir "$1" -R "$only" --output-on-failure --no-tests=error -j "$jobs"; }
 
 build "$root/build"
 say "tests, Release build"
