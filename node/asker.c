@@ -76,21 +76,42 @@ static void learn(const struct request *r, const struct report_times *t)
         pipeline_learn_start(r->pipeline, (int64_t)t->prefill_us - (int64_t)t->predicted_us);
 }
 
+/* Of an answer through a pipeline that has its first token. */
+static struct report_times times_of(const struct request *r)
+{
+    return (struct report_times){ .n_prompt = r->n_prompt,
+                                  .n_known = r->n_known,
+                                  .n_tokens = r->n_tokens - r->n_before,
+                                  .pick_us = r->pick_us,
+                                  .prefill_us = (r->first_ns - r->asked_ns) / 1000,
+                                  .decode_us = (r->last_ns - r->first_ns) / 1000,
+                                  .predicted_us = r->predicted_us,
+                                  .drafted = r->n_guessed,
+                                  .right = r->n_right };
+}
+
 static void make_stats(struct request *r)
 {
-    uint32_t n = r->n_tokens - r->n_before;
-    if (n == 0 || !r->pipeline) return;
-    struct report_times t = { .n_prompt = r->n_prompt,
-                              .n_known = r->n_known,
-                              .n_tokens = n,
-                              .pick_us = r->pick_us,
-                              .prefill_us = (r->first_ns - r->asked_ns) / 1000,
-                              .decode_us = (r->last_ns - r->first_ns) / 1000,
-                              .predicted_us = r->predicted_us,
-                              .drafted = r->n_guessed,
-                              .right = r->n_right };
+    if (r->n_tokens == r->n_before || !r->pipeline) return;
+    struct report_times t = times_of(r);
     if (r->n_before == 0 && !r->is_disturbed) learn(r, &t);
     report_stats(&r->stats, r->pipeline, &t);
+}
+
+void request_say_times(struct request *r)
+{
+    uint64_t now = now_ms(r->c->c.hub);
+    struct text json = { 0 };
+    if (r->watch_ms == 0 || now - r->watched_ms < r->watch_ms) return;
+    if (r->is_over || r->is_ended || r->is_away || !r->pipeline || !r->has_plan || !r->first_ns)
+        return;
+    struct report_times t = times_of(r);
+    r->watched_ms = now;
+    text_printf(&json, "{\"tokens\":%u,\"now\":", r->n_tokens);
+    report_stats(&json, r->pipeline, &t);
+    text_str(&json, "}");
+    if (json.n > PLAN_JSON_MAX) json.failed = true; /* of too many stages: the end tells */
+    request_say_json(r, &json);
 }
 
 static void go_away(struct request *r);

@@ -244,6 +244,21 @@ static uint8_t rank_of(const struct asks *a, const struct mail *m)
     return (uint8_t)(is_guest + 2 * (m->m.u.ASK.later != 0));
 }
 
+/* There is nothing to wait for: the answer is whole at once. */
+static void say_map(struct asks *a, const struct node_id *to, uint32_t rid)
+{
+    struct msg plan = { .type = MSG_ASK_PLAN, .rid = rid };
+    struct msg done = { .type = MSG_ASK_DONE, .rid = rid };
+    struct text json = { 0 };
+    coordinator_map(a->c.coordinator, &json);
+    plan.u.ASK_PLAN.plan = slice_of(json.p, json.n);
+    if (json.failed)
+        refuse(a, to, rid, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
+    else if (net_send(a->c.net, to, &plan) || net_send(a->c.net, to, &done))
+        log_debug("who asked for the nodes has gone, or reads too slowly");
+    free(json.p);
+}
+
 static void on_ask(struct asks *a, const struct mail *m)
 {
     const struct msg_ASK *ask = &m->m.u.ASK;
@@ -251,6 +266,10 @@ static void on_ask(struct asks *a, const struct mail *m)
     if (!check(a, m)) return;
     if (coordinator_find(a->c.coordinator, &m->from, ask->request)) {
         refuse(a, &m->from, m->m.rid, WIRE_BAD_MESSAGE, "this has been asked already");
+        return;
+    }
+    if (ask->plan_only == PLAN_ONLY_MAP) {
+        say_map(a, &m->from, m->m.rid);
         return;
     }
     struct asked *q = make(a, m);

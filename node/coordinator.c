@@ -183,6 +183,7 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client, ui
     r->max_new = (uint32_t)q->max_tokens;
     r->draft_mode = (enum draft_mode)q->draft;
     r->plan_only = q->plan_only;
+    r->watch_ms = (uint32_t)q->watch_ms;
     *out = r;
     r->prompt.call.run = read_prompt;
     request_hold(r);
@@ -330,7 +331,7 @@ uint32_t request_chunk_rows(const struct request *r, const struct pipeline *p)
     return plan_chunk(pipeline_plan(p)->n, r->n_prompt - r->n_known, r->c->row_bytes);
 }
 
-static void say_json(struct request *r, struct text *json)
+void request_say_json(struct request *r, struct text *json)
 {
     if (!json->failed) r->on.on_plan(r->on.arg, slice_of(json->p, json->n));
     free(json->p);
@@ -351,7 +352,7 @@ void request_say_plan(struct request *r)
 {
     struct text json = { 0 };
     report_plan(&json, r->c->c.weights->name.name, pipeline_plan(r->pipeline));
-    say_json(r, &json);
+    request_say_json(r, &json);
 }
 
 /* The plan and all that could be said of it. */
@@ -366,7 +367,7 @@ static void say_explanation(struct request *r)
                      why.text[0] ? why.text : err_text(e));
     } else {
         report_explanation(&json, r->c->c.weights->name.name, x, r->c->row_bytes);
-        say_json(r, &json);
+        request_say_json(r, &json);
     }
     free(x);
 }
@@ -636,6 +637,7 @@ static void on_next(struct request *r)
     if (is_waited_for && !ends_answer(r, token[n - 1], r->n_tokens + n)) send_next(r, n);
     take_tokens(r, token, n);
     request_say(r);
+    request_say_times(r);
     request_feed(r);
 }
 
@@ -682,6 +684,7 @@ static void on_decoded(struct request *r)
         decode(r, r->n_tokens + n);
     take_tokens(r, token, n);
     request_say(r);
+    request_say_times(r);
     request_feed(r);
     /* Layers that failed are the session's failure, which comes as on_fail. */
     if (e && d->rows.job.bad.layer == ARCH_ENDS) pick_failed(r, &d->rows.job);
@@ -707,6 +710,11 @@ static void on_note(struct actor *a, struct note *n)
 }
 
 /* --- life of the coordinator --- */
+
+void coordinator_map(const struct coordinator *c, struct text *out)
+{
+    pipelines_map(c->c.pipelines, c->c.weights->name.name, out);
+}
 
 uint32_t coordinator_requests(const struct coordinator *c)
 {

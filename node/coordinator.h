@@ -82,6 +82,8 @@ MUST_CHECK enum err coordinator_ask(struct coordinator *c, const struct node_id 
                                     uint8_t rank, const struct msg_ASK *q,
                                     const struct request_events *on, struct request **out,
                                     struct why *why);
+/* The nodes of its model as JSON (map.h). */
+void coordinator_map(const struct coordinator *c, struct text *out);
 /* Stop answering: sessions are closed at once, on_done with reason "cancelled" is the last event.
  */
 void coordinator_cancel(struct request *r);

@@ -39,6 +39,8 @@ struct request {
     uint32_t max_new;           /* 0: as many as fit */
     enum draft_mode draft_mode; /* DRAFT_AUTO: as the node does */
     bool plan_only;
+    uint32_t watch_ms; /* its asker wants to know so often how long things take; 0: not at all */
+    uint64_t watched_ms;
 
     /* jobs on the compute thread, which touches what they point to */
     struct prompt_job {
@@ -151,6 +153,7 @@ void request_fail(struct request *r, enum wire_error code, const char *text);
 void request_rest(struct request *r);
 void request_plan(struct request *r);
 void request_say_plan(struct request *r);
+void request_say_json(struct request *r, struct text *json); /* in an ASK_PLAN; frees its text */
 /* A request without a question; NULL: no memory. */
 struct request *request_make(struct coordinator *c);
 uint32_t request_rows(const struct request *r); /* ids so far */
@@ -182,6 +185,8 @@ void request_gather(void *arg, struct slice text, bool is_thinking);
 void request_say(struct request *r);
 /* r's text from its first token on; the prompt is known. */
 void request_begin_text(struct request *r);
+/* Say how long things have taken so far, if somebody watches and it is time to. */
+void request_say_times(struct request *r);
 /* The answer is whole, or cut off. */
 void request_finish(struct request *r, unsigned reason);
 /* The length is known: make the request durable before anything is told. */

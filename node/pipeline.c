@@ -1,6 +1,7 @@
 #include "node/pipeline_impl.h"
 
 #include "base/log.h"
+#include "node/map.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -203,6 +204,15 @@ static void count_taken(const struct pipeline *p, uint32_t rows)
     counters_add(p->all->c.counters, COUNT_ROWS_TAKEN, layers * rows);
 }
 
+/* The way of a step, where it tells something (hops.h); the coordinator is at its both ends. */
+static void left_point(struct pipeline *p, uint32_t point, uint32_t step, uint32_t rtt_us,
+                       uint64_t work_us)
+{
+    const struct step *s = &p->step[step % STEPS_RING];
+    if (!s->is_alone || s->rows > HOPS_ROWS_MAX || rtt_us == UINT32_MAX) return;
+    hops_left(&p->hops, point, step, uv_hrtime() / 1000 - rtt_us / 2, work_us);
+}
+
 static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want,
                       uint32_t drafts)
 {
@@ -221,6 +231,7 @@ static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *
     p->step[p->sent % STEPS_RING] =
         (struct step){ n, pos + n, pos + n - want, want, pipeline_under_way(p) == 0 };
     heal_on_sent(p, pos + n - drafts);
+    left_point(p, 0, p->sent, 0, 0);
     count_taken(p, n);
     p->sent++;
     enum err e = net_send(p->all->c.net, &p->plan.stage[0].id, &m);
@@ -237,6 +248,13 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
 void pipeline_send_drafts(struct pipeline *p, uint32_t pos, uint32_t n_drafts, const void *x)
 {
     send_rows(p, pos, 1 + n_drafts, x, 1 + n_drafts, n_drafts);
+}
+
+/* UINT32_MAX: not known. */
+static uint32_t round_trip_us(const struct pipeline *p, uint32_t i)
+{
+    const struct node_id *id = &p->plan.stage[i].id;
+    return node_id_equal(id, &p->all->c.me) ? 0 : net_rtt_us(p->all->c.net, id);
 }
 
 /* Stage i has computed. */
@@ -337,6 +355,22 @@ struct stage_time pipeline_time(const struct pipeline *p, uint32_t stage)
     return p->stage[stage].time;
 }
 
+uint32_t pipeline_way_us(const struct pipeline *p, uint32_t stage)
+{
+    return hops_way_us(&p->hops, stage + 1);
+}
+
+void pipelines_map(const struct pipelines *ps, const char *model_name, struct text *out)
+{
+    struct map_source s = { .directory = peers_directory(ps->c.peers),
+                            .net = ps->c.net,
+                            .me = ps->c.me,
+                            .model = ps->c.model,
+                            .name = model_name,
+                            .n_layers = ps->c.n_layers };
+    map_json(out, &s, PLAN_JSON_MAX);
+}
+
 struct heal_count pipeline_heals(const struct pipeline *p)
 {
     return p->heals;
@@ -432,6 +466,7 @@ static void on_step_done(struct pipeline *p, uint32_t i, const struct msg_STEP_D
                                     .pos = step->end,
                                     .compute_us = d->compute_us,
                                     .wait_us = d->wait_us });
+    left_point(p, i + 1, (uint32_t)d->step, round_trip_us(p, i), d->compute_us + d->wait_us);
     moved(p);
     if (i + 1 < p->plan.n) return;
     if (p->step[d->step % STEPS_RING].want > 0) {
@@ -459,6 +494,7 @@ static void on_rows(struct pipeline *p, uint32_t i, const struct msg_ACT *a)
         return;
     }
     s->want = 0;
+    left_point(p, p->plan.n + 1, (uint32_t)a->step, 0, 0);
     p->on.on_rows(p->on.arg, (uint32_t)a->pos, (uint32_t)a->rows, a->x);
 }
 

@@ -21,6 +21,7 @@
 #ifndef NODE_PIPELINE_H
 #define NODE_PIPELINE_H
 
+#include "base/json.h"
 #include "node/net.h"
 #include "node/peers.h"
 #include "node/stage.h"
@@ -150,6 +151,11 @@ struct stage_time {
     uint32_t singles;   /* such steps */
 };
 struct stage_time pipeline_time(const struct pipeline *p, uint32_t stage);
+/* How long the way to `stage` took lately, after the last one the way home; UINT32_MAX: not seen. */
+uint32_t pipeline_way_us(const struct pipeline *p, uint32_t stage);
+
+/* The nodes of the model (map.h), in at most PLAN_JSON_MAX bytes. */
+void pipelines_map(const struct pipelines *ps, const char *model_name, struct text *out);
 
 /* Losses that were healed, and how long the owner waited for that. */
 struct heal_count {

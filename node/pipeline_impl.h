@@ -4,6 +4,7 @@
 #define NODE_PIPELINE_IMPL_H
 
 #include "base/json.h"
+#include "node/hops.h"
 #include "node/pipeline.h"
 #include "node/words.h"
 #include "proto/speeds.h"
@@ -98,6 +99,7 @@ struct pipeline {
         rows_end; /* positions [0, rows_end) have been sent, in this session or an earlier one */
     enum err send_err; /* a step could not be sent; the next tick says so */
     struct step step[STEPS_RING];
+    struct hops hops; /* of this session */
     struct healing healing;
     struct heal_count heals;
 };

@@ -209,6 +209,7 @@ static void open_sessions(struct pipeline *p)
     p->pinged_ms = 0;
     p->deadline_ms = p->moved_ms + OPEN_WAIT_MS;
     for (uint32_t i = 0; i < p->plan.n; i++) p->stage[i] = (struct peer_stage){ 0 };
+    p->hops = (struct hops){ 0 };
     for (uint32_t i = 0; i < p->plan.n; i++) {
         enum err e = send_open(p, i);
         if (!e) continue;

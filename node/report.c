@@ -122,6 +122,11 @@ void report_explanation(struct text *out, const char *model, const struct plan_e
 
 /* --- after the answer --- */
 
+static void add_way(struct text *out, const char *key, uint32_t us)
+{
+    if (us != UINT32_MAX) text_printf(out, ",\"%s\":%.2f", key, us / 1e3);
+}
+
 void report_stats(struct text *out, const struct pipeline *p, const struct report_times *t)
 {
     const struct plan *plan = pipeline_plan(p);
@@ -135,14 +140,17 @@ void report_stats(struct text *out, const struct pipeline *p, const struct repor
     for (uint32_t i = 0; i < plan->n; i++) {
         const struct plan_stage *s = &plan->stage[i];
         struct stage_time st = pipeline_time(p, i);
-        text_printf(out,
-                    "%s{\"lo\":%u,\"hi\":%u,\"steps\":%u,\"compute_ms\":%.1f,\"wait_ms\":%.1f}",
+        text_printf(out, "%s{\"lo\":%u,\"hi\":%u,\"steps\":%u,\"compute_ms\":%.1f,\"wait_ms\":%.1f",
                     i ? "," : "", s->lo, s->hi, st.steps, (double)st.compute_us / 1e3,
                     (double)st.wait_us / 1e3);
+        add_way(out, "hop_ms", pipeline_way_us(p, i));
+        text_str(out, "}");
     }
     struct heal_count h = pipeline_heals(p);
+    text_str(out, "]");
+    add_way(out, "home_ms", pipeline_way_us(p, plan->n));
     text_printf(out,
-                "],\"heals\":%u,\"heal_ms\":%llu,\"heal_rows\":%u,\"heal_layer_rows\":%llu,"
+                ",\"heals\":%u,\"heal_ms\":%llu,\"heal_rows\":%u,\"heal_layer_rows\":%llu,"
                 "\"drafted\":%u,\"accepted\":%u}",
                 h.n, (unsigned long long)h.ms, h.rows, (unsigned long long)h.layer_rows, t->drafted,
                 t->right);

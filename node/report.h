@@ -31,9 +31,10 @@ struct report_times {
 };
 
 /* {"known", "tokens_per_s", "predicted_tokens_per_s", "first_token_ms", "predicted_first_token_ms",
- *  "pick_ms", "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms"}], "heals", "heal_ms",
- *  "heal_rows", "drafted", "accepted"}; stages in the order of the plan that the answer ended with,
- * whose times begin with it. */
+ *  "pick_ms", "stages": [{"lo", "hi", "steps", "compute_ms", "wait_ms", "hop_ms"}], "home_ms",
+ *  "heals", "heal_ms", "heal_rows", "drafted", "accepted"}; stages in the order of the plan that the
+ * answer ended with, whose times begin with it.  hop_ms is the way to the stage, home_ms that from
+ * the last one, for one step (hops.h); each is left away when it was not seen. */
 void report_stats(struct text *out, const struct pipeline *p, const struct report_times *t);
 
 #endif

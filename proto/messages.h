@@ -53,6 +53,9 @@ enum {
     NAMES_MAX = 8,          /* names of one model in one MANIFEST */
     TOKEN_BYTES = 32,       /* of a node's control */
     STATUS_MAX = 63 << 10,
+    WATCH_MS_MAX = 60000,
+    PLAN_ONLY_MAP = 2, /* of ASK's plan_only */
+    PLAN_JSON_MAX = 15 << 10,
     PREFIX_BLOCK = 32,      /* positions that are kept together: 2 blocks of KV_BLOCK */
     PREFIX_ASKS = 64,       /* hashes in one SESS_OPEN */
     PREFIX_TOLD = 64,       /* and in one PREFIX */
@@ -257,15 +260,16 @@ enum {
     F(top_k,        "topk", U,     OPT, 0, UINT32_MAX,          "keep so many of the most probable tokens; 0: all") \
     F(seed,         "seed", U,     OPT, 0, UINT64_MAX,          "the same seed gives the same answer") \
     F(max_tokens,   "max",  U,     OPT, 0, CONTEXT_MAX,         "tokens to generate; 0: as many as fit") \
-    F(plan_only,    "plan", U,     OPT, 0, 1,                   "explain the pipeline, compute nothing") \
+    F(plan_only,    "plan", U,     OPT, 0, 2,                   "1: explain the pipeline, compute nothing; 2: list the nodes of the model instead") \
     F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection") \
     F(later,        "late", U,     OPT, 0, 1,                   "it is in no hurry: others go first") \
     F(draft,        "dr",   U,     OPT, 0, 3,                   "guesses of tokens to come: 0 as the node does, 1 none, 2 by what was said before, 3 by the model's prediction layer") \
     F(frequency,    "fpen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token for each time the answer holds it; none: 3") \
     F(presence,     "ppen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token that the answer holds; none: 3") \
-    F(likely,       "lp",   U,     OPT, 1, 21,                  "log probabilities are told of each token and so many less one of the most likely ones")
+    F(likely,       "lp",   U,     OPT, 1, 21,                  "log probabilities are told of each token and so many less one of the most likely ones") \
+    F(watch_ms,     "w",    U,     OPT, 0, WATCH_MS_MAX,        "say so often in an ASK_PLAN how long the stages and the ways take; 0: at the end only")
 #define ASK_PLAN_FIELDS(F)                                                                        \
-    F(plan,         "plan", STR,   REQ, 2, 15 << 10,            "JSON: stages and prediction")
+    F(plan,         "plan", STR,   REQ, 2, PLAN_JSON_MAX,           "JSON: stages and prediction; or the nodes, or the times so far")
 #define ASK_TEXT_FIELDS(F)                                                                        \
     F(index,        "i",    U,     REQ, 0, UINT32_MAX,          "generated tokens so far")        \
     F(text,         "t",    STR,   REQ, 0, 8 << 10,             "whole characters")               \
