@@ -1,5 +1,6 @@
 /* gateway.c - the life of a gateway: who may ask, which request is what. */
 #include "gateway/gateway_impl.h"
+#include "gateway/page.h"
 
 #include "base/log.h"
 #include "store/file.h"
@@ -122,6 +123,7 @@ static const struct route {
     { "GET", "/v1/models", false, get_models, NULL },
     { "GET", "/health", true, get_health, NULL },
     { "GET", "/metrics", false, get_metrics, NULL },
+    { "GET", "/swarm/map", false, map_get, NULL },
 };
 
 static void add_cors(const struct gateway *g, struct exchange *x)
@@ -140,6 +142,13 @@ static bool is_preflight(struct gateway *g, struct exchange *x)
     return true;
 }
 
+static bool is_page(struct gateway *g, struct exchange *x)
+{
+    unsigned status = g->c->no_page ? 0 : page_serve(x);
+    if (status) g->counts.by_status[status / 100]++;
+    return status != 0;
+}
+
 static void on_request(void *arg, struct exchange *x)
 {
     struct gateway *g = arg;
@@ -147,6 +156,7 @@ static void on_request(void *arg, struct exchange *x)
     bool has_path = false;
     add_cors(g, x);
     if (is_preflight(g, x)) return;
+    if (is_page(g, x)) return;
     for (unsigned i = 0; i < sizeof routes / sizeof *routes; i++) {
         const struct route *r = &routes[i];
         if (strcmp(http_path(x), r->path) != 0) continue;
@@ -185,6 +195,7 @@ static void on_pulse_plan(void *arg, struct slice json)
         memcpy(g->model, m->text.p, m->text.n);
         g->model[m->text.n] = 0;
     }
+    map_on_plan(g, json);
     json_free(doc);
 }
 
@@ -234,7 +245,9 @@ static void feel_pulse(struct gateway *g)
 static void on_tick(uv_timer_t *t)
 {
     struct gateway *g = t->data;
-    if (now_ms(&g->hub) / TICK_MS % (PULSE_MS / TICK_MS) == 0 || !g->is_up) feel_pulse(g);
+    bool is_pulse = now_ms(&g->hub) / TICK_MS % (PULSE_MS / TICK_MS) == 0 || !g->is_up;
+    if (is_pulse) feel_pulse(g);
+    map_tick(g, is_pulse);
     replies_keep_alive(g);
 }
 
@@ -351,6 +364,7 @@ enum err gateway_run(const struct gateway_config *c, struct why *why)
         }
         hub_fini(&g->hub);
     }
+    map_fini(g);
     limits_close(g->minute);
     limits_close(g->hour);
     limits_close(g->tokens);

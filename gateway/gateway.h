@@ -29,6 +29,7 @@ struct gateway_config {
     uint32_t n_keys;
     double per_minute, per_hour; /* requests of one key, or address where there are none; 0: any */
     double tokens_per_minute;    /* likewise, prompt and answer */
+    bool no_page;                /* only the interface, not the web page */
     const char *cors;            /* origin that pages may ask from; NULL: none */
 };
 

@@ -35,6 +35,11 @@ struct gateway {
     char model[65];         /* empty: not known yet */
     bool is_up;
     struct why down_why;
+    struct {
+        struct question *question;    /* NULL: none is under way */
+        struct text nodes, plan;      /* owned: as shown.h lets them be shown */
+        uint64_t heard_ms, looked_ms; /* 0: never */
+    } map;
     uv_timer_t tick;
     uv_signal_t signal[2];
     bool is_stopping;
@@ -56,6 +61,18 @@ void reply_drop(struct exchange *x);
 void replies_keep_alive(struct gateway *g);
 void reply_error(struct gateway *g, struct exchange *x, const struct openai_error *e);
 void reply_json(struct gateway *g, struct exchange *x, unsigned status, const struct text *json);
+
+/* --- map.c --- */
+
+void map_tick(struct gateway *g, bool is_pulse);
+void map_on_plan(struct gateway *g, struct slice json); /* what the pulse was told */
+void map_get(struct gateway *g, struct exchange *x);
+void map_fini(struct gateway *g);
+/* Events of a stream that asked for them ("swarm": true): {"plan"}: the plan, or the times so far;
+ * {"note", "place"}; {"done", "prompt_tokens", "tokens", "reasoning_tokens"}. */
+void map_event_plan(struct text *out, struct slice json);
+void map_event_note(struct text *out, uint32_t place, struct slice sentence);
+void map_event_done(struct text *out, const struct msg_ASK_DONE *done);
 
 /* --- metrics.c --- */
 

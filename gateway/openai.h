@@ -39,6 +39,7 @@ struct openai_ask {
     struct stops stops;       /* none found yet: a start for every choice */
     struct msg_ASK ask;       /* sampling, think, max_tokens; conversation and model are set */
     bool with_logprobs;
+    bool with_swarm;            /* events of what happens to the pipeline */
     char user[OPENAI_USER_MAX]; /* who of the client's users asks; empty: not said */
 };
 

@@ -277,6 +277,15 @@ static enum err read_effort(struct reader *r, const char *name, const struct jso
     return wrong(r, name, "\"none\"");
 }
 
+/* Our own: a page that shows what happens wants to hear of it, this often. */
+static enum err read_swarm(struct reader *r, const char *name, const struct json *v)
+{
+    enum { WATCH_MS = 250 };
+    enum err e = read_bool(r, name, v, &r->out->with_swarm);
+    r->out->ask.watch_ms = r->out->with_swarm ? WATCH_MS : 0;
+    return e;
+}
+
 static enum err read_user(struct reader *r, const char *name, const struct json *v)
 {
     if (v->type != JSON_STRING || v->text.n >= sizeof r->out->user)
@@ -343,6 +352,7 @@ static const struct param {
     { "reasoning_effort", FOR_CHAT, read_effort },
     { "user", FOR_BOTH, read_user },
     { "safety_identifier", FOR_CHAT, read_user },
+    { "swarm", FOR_CHAT, read_swarm },
     { "frequency_penalty", FOR_BOTH, read_frequency },
     { "presence_penalty", FOR_BOTH, read_presence },
     { "logprobs", FOR_CHAT, read_logprobs },
@@ -411,6 +421,8 @@ enum err openai_read(struct openai_ask *out, enum endpoint endpoint, struct slic
     if (out->ask.likely > 0 && !out->with_logprobs)
         return wrong(&r, "top_logprobs", "there only with \"logprobs\": true");
     if (out->with_logprobs && out->ask.likely == 0) out->ask.likely = 1;
+    if (out->with_swarm && !out->stream)
+        return wrong(&r, "swarm", "there only with \"stream\": true");
     return write_conversation(&r, root);
 }
 

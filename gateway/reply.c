@@ -246,11 +246,32 @@ static void first_token(struct reply *r)
     histogram_add(&r->g->counts.first_token, (double)(uv_hrtime() - r->asked_ns) / 1e9, 1);
 }
 
+/* One of several answers is shown. */
+static bool is_watched(const struct choice *c)
+{
+    return c->r->a.with_swarm && c->index == 0;
+}
+
+/* What happens, to who watches; false: to others it is a comment. */
+static bool show_note(struct choice *c, uint32_t place, struct slice text)
+{
+    struct text event = { 0 };
+    if (!c->r->a.with_swarm) return false;
+    if (!is_watched(c)) return true;
+    begin_stream(c->r);
+    map_event_note(&event, place, text);
+    put(c->r, &event);
+    return true;
+}
+
 static void on_plan(void *arg, struct slice json)
 {
     struct choice *c = arg;
-    (void)json;
+    struct text event = { 0 };
     begin_stream(c->r); /* it is being worked on: the client may know */
+    if (!is_watched(c)) return;
+    map_event_plan(&event, json);
+    put(c->r, &event);
 }
 
 static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
@@ -282,7 +303,7 @@ static void on_note(void *arg, struct slice text)
     struct choice *c = arg;
     struct text event = { 0 };
     c->r->g->counts.notes++;
-    if (!c->r->has_begun) return;
+    if (show_note(c, 0, text) || !c->r->has_begun) return;
     text_str(&event, ": "); /* a comment, which clients skip; of one line */
     for (size_t i = 0; i < text.n; i++) {
         char one = text.p[i] < ' ' ? ' ' : (char)text.p[i];
@@ -296,9 +317,8 @@ static void on_note(void *arg, struct slice text)
 static void on_place(void *arg, uint32_t place, struct slice text)
 {
     struct choice *c = arg;
-    (void)place;
     begin_stream(c->r);
-    on_note(c, text);
+    if (!show_note(c, place, text)) on_note(c, text);
 }
 
 static void end_choice(struct choice *c, const struct msg_ASK_DONE *done)
@@ -323,6 +343,13 @@ static void end_choice(struct choice *c, const struct msg_ASK_DONE *done)
 
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
+    struct choice *c = arg;
+    struct text event = { 0 };
+    if (is_watched(c)) {
+        begin_stream(c->r);
+        map_event_done(&event, done);
+        put(c->r, &event);
+    }
     end_choice(arg, done);
 }
 

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { HEADERS_MAX = 8, IDLE_S = 75, TICK_MS = 1000, STREAM_BLOCK = 16 << 10 };
+enum { HEADERS_MAX = 12, IDLE_S = 75, TICK_MS = 1000, STREAM_BLOCK = 16 << 10 };
 
 /* A client's connection, for the clock of a request that never becomes whole. */
 struct line {
@@ -34,7 +34,7 @@ struct exchange {
     bool is_too_long;
     void *user;
     struct {
-        char name[32], value[128];
+        char name[32], value[256];
     } header[HEADERS_MAX];
     unsigned n_headers;
     struct MHD_Response *reply;  /* owned until it is queued */

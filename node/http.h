@@ -60,7 +60,7 @@ void *http_user(const struct exchange *x);
 
 /* --- the answer --- */
 
-/* Before http_reply or http_stream; at most 8. */
+/* Before http_reply or http_stream; at most 12, of up to 255 bytes. */
 void http_add_header(struct exchange *x, const char *name, const char *value);
 void http_reply(struct exchange *x, unsigned status, const char *type, struct slice body);
 void http_stream(struct exchange *x, const char *type);

@@ -26,15 +26,23 @@ static void add_parts(struct text *out, const struct record_body *b)
     text_str(out, "]");
 }
 
-static void add_node(struct text *out, const struct map_source *s, const struct entry *e)
+static const char *state_of(const struct map_source *s, uint32_t i)
 {
     static const char *const states[] = { "joining", "active", "draining", "gone" };
+    if (s->measured[i].banned) return "banned";
+    if (s->measured[i].lost) return "silent";
+    return states[directory_nth(s->directory, i)->body.state & 3];
+}
+
+static void add_node(struct text *out, const struct map_source *s, uint32_t i)
+{
+    const struct entry *e = directory_nth(s->directory, i);
     const struct record_body *b = &e->body;
     uint32_t rtt = net_rtt_us(s->net, &e->id);
     bool is_me = node_id_equal(&e->id, &s->me);
     char id[NODE_ID_TEXT];
     node_id_text(id, &e->id);
-    text_printf(out, "{\"id\":\"%s\",\"state\":\"%s\"", id, states[b->state & 3]);
+    text_printf(out, "{\"id\":\"%s\",\"state\":\"%s\"", id, state_of(s, i));
     if (is_me) text_str(out, ",\"here\":true");
     if (net_is_up(s->net, &e->id)) text_str(out, ",\"linked\":true");
     if (rtt != UINT32_MAX && !is_me) text_printf(out, ",\"rtt_us\":%u", rtt);
@@ -69,7 +77,7 @@ static void write_all(struct text *out, const struct map_source *s, uint32_t mos
                 continue;
             }
             if (listed++) text_str(out, ",");
-            add_node(out, s, e);
+            add_node(out, s, i);
         }
     text_printf(out, "],\"more\":%u}", more);
 }

@@ -363,6 +363,7 @@ uint32_t pipeline_way_us(const struct pipeline *p, uint32_t stage)
 void pipelines_map(const struct pipelines *ps, const char *model_name, struct text *out)
 {
     struct map_source s = { .directory = peers_directory(ps->c.peers),
+                            .measured = peers_measured(ps->c.peers),
                             .net = ps->c.net,
                             .me = ps->c.me,
                             .model = ps->c.model,

@@ -20,12 +20,14 @@ usage="usage: scripts/test.sh [options]
   --soak MINUTES  then ask for so long while nodes die, come back and join
   --site          then build the documentation site (MkDocs, from PyPI) into build/site
   --sim MINUTES   then as many simulated swarms as fit (docs/simulator.md)
+  --web           then the gateway's page in headless Chromium (installs it, and Node.js packages)
+  --web           then the gateway's page in headless Chromium (installs it, and Node.js packages)
   --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024
   --package       then build Debian packages and tarball twice, install, use, remove and purge them in a
                   bare Debian (as root; docs/install.md)"
 package= only=.
 
-quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site= clients=
+quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site= clients= web=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -128,6 +130,14 @@ fi
 if [ -n "$chaos" ]; then
     say "bad lines, all of them"
     "$root/tests/swarm/test_chaos.sh" "$root/build/bin" "$root" all
+fi
+if [ -n "$web" ]; then
+    install_packages chromium nodejs npm
+    say "the page in a browser"
+    mkdir -p "$root/build/web"
+    cp "$root/tests/web/package.json" "$root/build/web/"
+    (cd "$root/build/web" && PUPPETEER_SKIP_DOWNLOAD=1 npm install --silent --no-audit --no-fund)
+    "$root/tests/swarm/test_web.sh" "$root/build/bin" "$root" "$root/build/web/node_modules" "$root/build/web/pictures"
 fi
 if [ -n "$kills" ]; then
     say "stores killed $kills times"

@@ -13,7 +13,7 @@ static const char *listen_at = "127.0.0.1:8080", *keys_file, *cors, *model, *swa
                   *log_form;
 static double per_minute, per_hour, tokens_per_minute;
 static uint32_t patience = 30;
-static bool is_demo, is_open;
+static bool is_demo, is_open, no_page;
 
 static const struct arg options[] = {
     { "listen", ARG_STR, &listen_at, "HOST:PORT", "serve there (default: 127.0.0.1:8080)" },
@@ -26,6 +26,7 @@ static const struct arg options[] = {
       "likewise, of prompts and answers" },
     { "demo", ARG_FLAG, &is_demo, NULL, "for the public: --open --per-hour 10" },
     { "cors", ARG_STR, &cors, "ORIGIN", "pages from there may ask (default: none)" },
+    { "no-page", ARG_FLAG, &no_page, NULL, "only the interface, not the web page" },
     { "model", ARG_STR, &model, "NAME", "which of this machine's nodes (default: the newest)" },
     { "patience", ARG_U32, &patience, "S",
       "seconds to wait for a coordinator that goes away (default: 30)" },
@@ -38,8 +39,9 @@ static const struct arg options[] = {
 static const struct args args = {
     .program = "swarm-gateway",
     .usage = "[LINK] [options]",
-    .about = "Serves /v1/chat/completions, /v1/completions, /v1/models, /health and /metrics for a "
-             "swarm. Without a link it asks a node that runs on this machine.",
+    .about =
+        "Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and a web "
+        "page for a swarm. Without a link it asks a node that runs on this machine.",
     .options = options,
     .more = "Prints its address when it listens.  An outer address needs --keys, or --open.\n"
             "TLS is a reverse proxy's; several gateways may stand behind one.\n"
@@ -105,6 +107,7 @@ int main(int argc, char **argv)
     c.per_hour = per_hour;
     c.tokens_per_minute = tokens_per_minute;
     c.cors = cors;
+    c.no_page = no_page;
     c.patience_ms = 1000 * patience;
     int status = run(&c);
     explicit_bzero(key, sizeof key);

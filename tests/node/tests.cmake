@@ -4,6 +4,7 @@ target_link_libraries(swarm-proxy PRIVATE PkgConfig::UV)
 
 unit_test(node actor node)
 unit_test(node runtime_dir node)
+unit_test(node hops node)
 unit_test(node pool base Threads::Threads)
 target_sources(test_pool PRIVATE ${CMAKE_SOURCE_DIR}/node/pool.c)
 unit_test(node net node)

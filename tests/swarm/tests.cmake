@@ -23,6 +23,12 @@ set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # 
 add_test(NAME swarm_metrics
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_metrics.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 
+# The web page: as it is served; and its scripts, where there is a Node.js to run them.
+add_test(NAME swarm_page
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_page.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+add_test(NAME web_scripts COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/web/test_scripts.sh)
+set_tests_properties(web_scripts PROPERTIES SKIP_RETURN_CODE 77)
+
 # Beginnings of conversations that are known.
 add_test(NAME swarm_prefix
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_prefix.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
