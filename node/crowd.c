@@ -25,9 +25,10 @@ struct asking {
 };
 
 struct crowd {
+    struct crowd_config c;
     struct hub hub;
     uv_timer_t timer;
-    uint64_t began_ns, limit_ms;
+    uint64_t began_ns;
     struct member member[CROWD_MAX];
     struct asking asking[CROWD_MAX];
     uint32_t n, n_members, n_closed;
@@ -64,7 +65,18 @@ static void has_ended(struct asking *q)
     q->a->end_us = now_us(q->all);
 }
 
-/* --- what they hear --- */
+/* --- what they ask and hear --- */
+
+char *crowd_question(const char *text)
+{
+    struct text t = { 0 };
+    text_str(&t, "{\"messages\":[{\"role\":\"user\",\"content\":");
+    json_write_str(&t, slice_str(text));
+    text_str(&t, "}]}");
+    if (!t.failed) return t.p;
+    free(t.p);
+    return NULL;
+}
 
 static void on_plan(void *arg, struct slice json)
 {
@@ -142,8 +154,9 @@ static void ask(struct asking *q)
 static void on_tick(uv_timer_t *t)
 {
     struct crowd *c = t->data;
-    uint64_t ms = now_us(c) / 1000;
+    uint64_t us = now_us(c), ms = us / 1000;
     bool is_over = true;
+    if (c->c.on_tick) c->c.on_tick(c->c.arg, us);
     for (uint32_t i = 0; i < c->n; i++) {
         struct asking *q = &c->asking[i];
         const struct crowd_asker *a = q->a;
@@ -152,7 +165,7 @@ static void on_tick(uv_timer_t *t)
             question_cancel(q->question);
         is_over = is_over && q->has_ended;
     }
-    if (is_over || ms >= c->limit_ms) stop(c);
+    if (is_over || ms >= c->c.limit_ms) stop(c);
 }
 
 /* --- life --- */
@@ -172,14 +185,13 @@ static void on_peer(void *arg, const struct node_id *id, bool up, const char *wh
     if (!b->all->is_stopping) questions_on_peer(b->questions, id, up, why);
 }
 
-static enum err add_member(struct crowd *c, const struct link *link, const struct swarm_key *swarm,
-                           struct why *why)
+static enum err add_member(struct crowd *c, struct why *why)
 {
     struct member *b = &c->member[c->n_members];
     b->all = c;
     identity_make(&b->me);
     struct net_config nc = { .me = &b->me,
-                             .swarm = swarm,
+                             .swarm = c->c.swarm,
                              .agent = "crowd",
                              .role = ROLE_ASKS,
                              .arg = b,
@@ -187,15 +199,15 @@ static enum err add_member(struct crowd *c, const struct link *link, const struc
                              .on_peer = on_peer };
     enum err e = net_open(&b->net, &c->hub, &nc, why);
     if (e) return e;
-    struct questions_config qc = { .hub = &c->hub, .net = b->net, .link = *link };
+    struct questions_config qc = { .hub = &c->hub, .net = b->net, .link = *c->c.link };
     e = questions_open(&b->questions, &qc);
     if (e) net_close(b->net, NULL, NULL);
     if (!e) c->n_members++;
     return e ? fail(why, e, "%s", err_text(e)) : ERR_OK;
 }
 
-enum err crowd_run(const struct link *link, const struct swarm_key *swarm, struct crowd_asker *a,
-                   uint32_t n, uint32_t limit_ms, struct why *why)
+enum err crowd_run(const struct crowd_config *config, struct crowd_asker *a, uint32_t n,
+                   struct why *why)
 {
     struct crowd *c = n <= CROWD_MAX ? calloc(1, sizeof *c) : NULL;
     enum err e = c ? hub_init(&c->hub) : ERR_NOMEM;
@@ -203,14 +215,13 @@ enum err crowd_run(const struct link *link, const struct swarm_key *swarm, struc
         free(c);
         return fail(why, e, "%s", err_text(e));
     }
+    c->c = *config;
     c->n = n;
-    c->limit_ms = limit_ms;
     uv_timer_init(&c->hub.loop, &c->timer);
     c->timer.data = c;
     for (uint32_t i = 0; i < n && !e; i++) {
         c->asking[i] = (struct asking){ .all = c, .a = &a[i] };
-        while (!e && c->n_members <= a[i].who && c->n_members < CROWD_MAX)
-            e = add_member(c, link, swarm, why);
+        while (!e && c->n_members <= a[i].who && c->n_members < CROWD_MAX) e = add_member(c, why);
     }
     c->began_ns = uv_hrtime();
     if (e)

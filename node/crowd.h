@@ -38,9 +38,19 @@ struct crowd_asker {
     char failed[300]; /* in a sentence; empty: he was answered, or nothing came in time */
 };
 
+/* A conversation of one question; free it.  NULL: no memory. */
+char *crowd_question(const char *text);
+
+struct crowd_config {
+    const struct link *link; /* whom they ask; borrowed, as the key, until crowd_run is back */
+    const struct swarm_key *swarm;
+    uint32_t limit_ms;
+    void *arg;
+    void (*on_tick)(void *arg, uint64_t now_us); /* every few milliseconds; NULL: nobody looks */
+};
+
 /* Run until all questions have ended, or limit_ms.  ERR_NOMEM. */
-MUST_CHECK enum err crowd_run(const struct link *link, const struct swarm_key *swarm,
-                              struct crowd_asker *a, uint32_t n, uint32_t limit_ms,
+MUST_CHECK enum err crowd_run(const struct crowd_config *config, struct crowd_asker *a, uint32_t n,
                               struct why *why);
 void crowd_free(struct crowd_asker *a, uint32_t n);
 

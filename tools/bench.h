@@ -25,6 +25,7 @@ int bench_share(int argc, char **argv);
 int bench_swarm(int argc, char **argv);
 int bench_draft(int argc, char **argv);
 int bench_prefix(int argc, char **argv);
+int bench_users(int argc, char **argv);
 int bench_race(int argc, char **argv);
 int bench_memory(int argc, char **argv);
 int bench_convert(int argc, char **argv);

@@ -1,6 +1,5 @@
 #include "tools/bench_nodes.h"
 
-#include "base/json.h"
 #include "store/file.h"
 #include "tools/bench.h"
 
@@ -24,8 +23,12 @@ enum {
     ANSWER_MAX = 1 << 20,
     WORDS_MAX = 32,
     ASK_WORDS_MAX = 24,
+    TRIAL_WORDS = 100,
+    TRIAL_ROUND = 1000,
     CHILDREN_MAX = BENCH_NODES_MAX + BENCH_ASKS_MAX,
 };
+
+#define PROGRAM_LOG "program.log"
 
 static char home[FILE_PATH_MAX], programs[FILE_PATH_MAX];
 static volatile pid_t children[CHILDREN_MAX]; /* 0: none; read by the signal handler */
@@ -144,7 +147,7 @@ enum err bench_program(const char *const *words, double *seconds, uint64_t *memo
     struct rusage used = { 0 };
     int status = 1;
     pid_t pid;
-    enum err e = file_path(log, home, "program.log", why);
+    enum err e = file_path(log, home, PROGRAM_LOG, why);
 
     if (e) return e;
     int out = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -320,6 +323,32 @@ enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous, uint
     return ERR_OK;
 }
 
+enum err bench_node_work(const struct bench_node *n, struct bench_work_of *out, struct why *why)
+{
+    char number[24], log[FILE_PATH_MAX];
+    const char *const words[] = { "swarm-node", "status", number, "--json", NULL };
+    struct json_doc *doc;
+    uint64_t memory;
+    double seconds;
+    uint8_t *p;
+    size_t len;
+
+    snprintf(number, sizeof number, "%d", (int)n->pid);
+    enum err e = bench_program(words, &seconds, &memory, why);
+    if (!e) e = file_path(log, home, PROGRAM_LOG, why);
+    if (!e) e = file_read(log, ANSWER_MAX, &p, &len, why);
+    if (e) return e;
+    e = json_parse(&doc, slice_of(p, len), "swarm-node status", why);
+    free(p);
+    if (e) return e;
+    const struct json *j = json_root(doc);
+    *out = (struct bench_work_of){ .sessions = (uint32_t)json_number_of(j, "sessions"),
+                                   .requests = (uint32_t)json_number_of(j, "requests"),
+                                   .kv = json_number_of(j, "kv_used") };
+    json_free(doc);
+    return ERR_OK;
+}
+
 /* --- questions --- */
 
 static enum err read_answer(struct bench_answer *a, const char *path, struct why *why)
@@ -400,23 +429,80 @@ enum err bench_ask_so(const struct bench_node *n, const char *question, uint32_t
     return e ? e : wait_ask(&q, out, why);
 }
 
-enum err bench_ask(const struct bench_node *n, const char *question, uint32_t tokens,
-                   struct bench_answer *out, unsigned k, struct why *why)
+/* Start k of the same question, into q. */
+static enum err start_asks(const struct bench_node *n, const char *question, uint32_t tokens,
+                           struct asking *q, unsigned k, unsigned *started, struct why *why)
 {
-    struct asking q[BENCH_ASKS_MAX];
     char max[16];
     const char *words[] = { "swarm-ask",  n->link,        question, "--json", "--greedy",
                             "--no-think", "--max-tokens", max,      NULL };
     enum err e = ERR_OK;
-    unsigned started = 0;
 
+    *started = 0;
     snprintf(max, sizeof max, "%u", tokens);
     if (k > BENCH_ASKS_MAX) return fail(why, ERR_RANGE, "at most %d at once", BENCH_ASKS_MAX);
-    for (; started < k && !e; started += !e)
-        e = start_ask(&q[started], started, (char *const *)(uintptr_t)words, why);
+    for (; *started < k && !e; *started += !e)
+        e = start_ask(&q[*started], *started, (char *const *)(uintptr_t)words, why);
+    return e;
+}
+
+enum err bench_ask(const struct bench_node *n, const char *question, uint32_t tokens,
+                   struct bench_answer *out, unsigned k, struct why *why)
+{
+    struct asking q[BENCH_ASKS_MAX];
+    unsigned started;
+    enum err e = start_asks(n, question, tokens, q, k, &started, why);
+
     for (unsigned i = 0; i < started; i++) {
         enum err of_one = wait_ask(&q[i], &out[i], e ? NULL : why);
         if (!e) e = of_one;
     }
+    return e;
+}
+
+/* --- questions that are not waited for --- */
+
+static struct asking begun[BENCH_ASKS_MAX];
+static unsigned n_begun;
+
+enum err bench_asks_begin(const struct bench_node *n, const char *question, uint32_t tokens,
+                          unsigned k, struct why *why)
+{
+    return start_asks(n, question, tokens, begun, k, &n_begun, why);
+}
+
+void bench_asks_interrupt(void)
+{
+    for (unsigned i = 0; i < n_begun; i++) (void)kill(begun[i].pid, SIGINT);
+}
+
+void bench_asks_end(void)
+{
+    for (unsigned i = 0; i < n_begun; i++) end_child(begun[i].pid, SIGINT);
+    n_begun = 0;
+}
+
+/* --- texts --- */
+
+void bench_words(struct text *t, uint32_t n, uint32_t round)
+{
+    static const char *const word[] = { "river", "border", "capital", "island", "mountain",
+                                        "city",  "coast",  "desert",  "forest", "language" };
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t r = (i * 2654435761u + round * 40503u) >> 7;
+        text_printf(t, "%s ", word[r % (sizeof word / sizeof *word)]);
+    }
+}
+
+enum err bench_positions_of_word(const struct bench_node *n, double *positions, struct why *why)
+{
+    struct text t = { 0 };
+    struct bench_answer a;
+
+    bench_words(&t, TRIAL_WORDS, TRIAL_ROUND);
+    enum err e =
+        t.failed ? fail(why, ERR_NOMEM, "out of memory") : bench_ask(n, t.p, 1, &a, 1, why);
+    free(t.p);
+    *positions = e ? 1 : (double)a.n_prompt / TRIAL_WORDS;
     return e;
 }

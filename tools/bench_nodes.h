@@ -6,7 +6,7 @@
 #ifndef TOOLS_BENCH_NODES_H
 #define TOOLS_BENCH_NODES_H
 
-#include "base/err.h"
+#include "base/json.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -65,6 +65,15 @@ void bench_node_settle(const struct bench_node *n);
 MUST_CHECK enum err bench_node_memory(const struct bench_node *n, uint64_t *anonymous,
                                       uint64_t *file, struct why *why);
 
+/* What it says of its work: sessions on its layers, questions that it answers or that wait, bytes
+ * of K and V of its sessions. */
+struct bench_work_of {
+    uint32_t sessions, requests;
+    uint64_t kv;
+};
+MUST_CHECK enum err bench_node_work(const struct bench_node *n, struct bench_work_of *out,
+                                    struct why *why);
+
 /* What swarm-ask --json says. */
 struct bench_answer {
     uint32_t n_prompt, n_known, n_tokens, n_stages;
@@ -84,5 +93,18 @@ MUST_CHECK enum err bench_ask(const struct bench_node *n, const char *question, 
 MUST_CHECK enum err bench_ask_so(const struct bench_node *n, const char *question, uint32_t tokens,
                                  const char *const *words, struct bench_answer *out,
                                  struct why *why);
+
+/* Begin k such questions, which are not waited for; interrupt them all, as Ctrl-C does, and wait
+ * for the end of swarm-ask. */
+MUST_CHECK enum err bench_asks_begin(const struct bench_node *n, const char *question,
+                                     uint32_t tokens, unsigned k, struct why *why);
+void bench_asks_interrupt(void);
+void bench_asks_end(void);
+
+/* A text of so many words after what t holds, of which every round has its own. */
+void bench_words(struct text *t, uint32_t n, uint32_t round);
+/* How many positions such a word is, by asking n. */
+MUST_CHECK enum err bench_positions_of_word(const struct bench_node *n, double *positions,
+                                            struct why *why);
 
 #endif

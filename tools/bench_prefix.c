@@ -1,6 +1,5 @@
 /* bench_prefix.c - swarm-bench prefix: how much sooner the second turn of a conversation begins
  * than the first (docs/prefix.md). */
-#include "base/json.h"
 #include "tools/bench.h"
 #include "tools/bench_nodes.h"
 #include "tools/local.h"
@@ -11,7 +10,6 @@ enum {
     ROUNDS_MAX = 16,
     POSITIONS_MAX = 1 << 17,
     GOAL = 10,
-    TRIAL_WORDS = 100,
     TOKENS = 8 /* of an answer */
 };
 
@@ -44,17 +42,6 @@ struct run {
     uint32_t n_first, n_second, n_known; /* positions, of the last round */
 };
 
-/* A text of so many words after what t holds, of which every round has its own. */
-static void add_words(struct text *t, uint32_t n, uint32_t round)
-{
-    static const char *const word[] = { "river", "border", "capital", "island", "mountain",
-                                        "city",  "coast",  "desert",  "forest", "language" };
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t r = (i * 2654435761u + round * 40503u) >> 7;
-        text_printf(t, "%s ", word[r % (sizeof word / sizeof *word)]);
-    }
-}
-
 static enum err ask(const struct run *r, struct text *question, struct bench_answer *a,
                     struct why *why)
 {
@@ -82,25 +69,13 @@ static enum err start_nodes(struct run *r, uint32_t n_layers, struct why *why)
     return e;
 }
 
-/* How many positions is a word? */
-static enum err try_words(struct run *r, struct why *why)
-{
-    struct text t = { 0 };
-    struct bench_answer a;
-    add_words(&t, TRIAL_WORDS, rounds);
-    enum err e = ask(r, &t, &a, why);
-    free(t.p);
-    r->per_word = e ? 1 : (double)a.n_prompt / TRIAL_WORDS;
-    return e;
-}
-
 static enum err time_turns(struct run *r, uint32_t round, struct why *why)
 {
     struct text t = { 0 };
     struct bench_answer a, b;
-    add_words(&t, (uint32_t)(positions / r->per_word), round);
+    bench_words(&t, (uint32_t)(positions / r->per_word), round);
     enum err e = ask(r, &t, &a, why);
-    add_words(&t, (uint32_t)(more / r->per_word) + 1, round + 1);
+    bench_words(&t, (uint32_t)(more / r->per_word) + 1, round + 1);
     if (!e) e = ask(r, &t, &b, why);
     free(t.p);
     if (e) return e;
@@ -128,7 +103,7 @@ static enum err measure(struct run *r, struct why *why)
     local_close(&local);
     if (!e) e = bench_nodes_init(why);
     if (!e) e = start_nodes(r, n_layers, why);
-    if (!e) e = try_words(r, why);
+    if (!e) e = bench_positions_of_word(&r->node[0], &r->per_word, why);
     for (uint32_t i = 0; i < rounds && !e; i++) e = time_turns(r, i, why);
     if (e) return e;
     bench_add(&bench, "ms", 0, bench_median(r->first_ms, rounds), 0,

@@ -12,6 +12,7 @@ static const struct command commands[] = {
     { "draft", bench_draft, "tokens guessed ahead: what it brings over slow lines" },
     { "swarm", bench_swarm, "nodes on loopback: tokens, hops, start, memory" },
     { "prefix", bench_prefix, "how much sooner a conversation goes on than it began" },
+    { "users", bench_users, "many who ask at once: rates, shares, a long prompt, the end" },
     { "convert", bench_convert, "a checkpoint into a store" },
     { "make", bench_make, "a store of random weights at a model's real dimensions" },
     { "race", bench_race, "the same weights here and in llama.cpp, in turns" },

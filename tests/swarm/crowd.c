@@ -20,16 +20,6 @@ enum { LINE = 1 << 17 };
 
 static struct crowd_asker asker[CROWD_MAX];
 
-static char *conversation_of(const char *text)
-{
-    struct text t = { 0 };
-    text_str(&t, "{\"messages\":[{\"role\":\"user\",\"content\":");
-    json_write_str(&t, slice_str(text));
-    text_str(&t, "}]}");
-    text_add(&t, "", 1);
-    return (char *)t.p;
-}
-
 static bool read_asker(struct crowd_asker *a, char *line)
 {
     unsigned later = 0, n = 0;
@@ -41,7 +31,7 @@ static bool read_asker(struct crowd_asker *a, char *line)
         return false;
     a->seed = seed;
     a->later = later != 0;
-    a->conversation = conversation_of(line + n);
+    a->conversation = crowd_question(line + n);
     return true;
 }
 
@@ -97,7 +87,8 @@ int main(int argc, char **argv)
             return 2;
         }
     uint32_t limit_s = argc > 3 ? (uint32_t)atoi(argv[3]) : 60;
-    enum err e = crowd_run(&link, &swarm, asker, n, limit_s * 1000, &why);
+    struct crowd_config c = { .link = &link, .swarm = &swarm, .limit_ms = limit_s * 1000 };
+    enum err e = crowd_run(&c, asker, n, &why);
     for (uint32_t i = 0; i < n && !e; i++) write_one(argv[2], i, &asker[i]);
     for (uint32_t i = 0; i < n; i++) free((void *)(uintptr_t)asker[i].conversation);
     crowd_free(asker, n);
