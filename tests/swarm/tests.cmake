@@ -36,6 +36,10 @@ add_test(NAME swarm_prefix
 add_test(NAME swarm_draft
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_draft.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 
+# Many who ask.
+add_test(NAME swarm_bench_users
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_bench_users.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+
 # Swarms under bad conditions.
 add_executable(flood swarm/flood.c)
 add_test(NAME swarm_lines
