@@ -19,7 +19,7 @@ cleanup() {
     trap - EXIT INT TERM ERR
     trap '' PIPE # whoever reads us may have gone
     set +e
-    for p in "${pid[@]}" "${background[@]}"; do
+    for p in "${pid[@]}" "${background[@]}" $(jobs -p); do
         kill -CONT "$p" 2>/dev/null || true
         kill -KILL "$p" 2>/dev/null || true
     done
