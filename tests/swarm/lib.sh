@@ -103,7 +103,7 @@ order() {
         for text in "${@:2}"; do
             before=$(wc -l <"$tmp/$name.line")
             echo "$text" >"$tmp/$name.orders"
-            wait_until 10 obeyed "$name" "$before" || die "proxy $name does not obey"
+            wait_until 20 obeyed "$name" "$before" || die "proxy $name does not obey"
         done
     done
 }
@@ -116,7 +116,7 @@ stop() {
     for name in "$@"; do kill -TERM "${pid[$name]}"; done
     for name in "$@"; do
         p=${pid[$name]}
-        wait_until 10 gone "$p" || die "node $name does not stop"
+        wait_until 20 gone "$p" || die "node $name does not stop"
         status=0
         wait "$p" || status=$?
         unset "pid[$name]"

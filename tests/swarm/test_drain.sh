@@ -46,7 +46,7 @@ finish() {
 ended() {
     local name
     for name in "$@"; do
-        wait_until 10 gone "${pid[$name]}" || die "$name does not stop"
+        wait_until 20 gone "${pid[$name]}" || die "$name does not stop"
         wait "${pid[$name]}" || die "$name ended with $?"
         unset "pid[$name]"
     done
@@ -88,7 +88,7 @@ run_node b 1
 probe nodes 4
 begin 20:5:15
 ended b
-wait_until 10 grep -q "^note waiting for layers 4-7" "$tmp/answer.err" || die "it left without a word"
+wait_until 20 grep -q "^note waiting for layers 4-7" "$tmp/answer.err" || die "it left without a word"
 run_node b
 wait "$client" || die "after one that left in time: $(cat "$tmp/answer.err")"
 begin 20:5:15 25:5:15
@@ -119,7 +119,7 @@ unset "pid[${who[0]}]"
 # A coordinator finishes its answers, takes no new ones, and is gone.
 tokens=200
 begin
-wait_until 10 grep -q "^stage" "$tmp/answer.err" || die "no answer"
+wait_until 20 grep -q "^stage" "$tmp/answer.err" || die "no answer"
 kill -TERM "${pid[n0]}"
 status=0
 "$bin/swarm-ask" "${link[n0]}" --patience 0 "$question" >/dev/null 2>"$tmp/ask.err" || status=$?

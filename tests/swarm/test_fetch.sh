@@ -62,7 +62,7 @@ hold b --ends
 wait_until 20 grep -q 'holding no layers' "$tmp/b.log" || die "b did not move: $(cat "$tmp/b.log")"
 probe nodes 2
 again() { "$bin/swarm-ask" "${link[n0]}" "$question" >"$tmp/again" 2>&1 && [ "$(cat "$tmp/again")" = "$oracle" ]; }
-wait_until 10 again || die "after the moves: $(cat "$tmp/again")"
+wait_until 20 again || die "after the moves: $(cat "$tmp/again")"
 refused 'the model has layers 0-7' "$bin/swarm-node" hold "${pid[c]}" --layers 3-9
 echo "two moved while they served"
 
@@ -123,13 +123,13 @@ start g --store "$tmp/full" --upload 3000000
 start h --store "$tmp/full" --upload 3000000 --join "${link[g]}"
 "$bin/liar" "$tmp/full" atlas:q80 "${link[g]}" >"$tmp/liar.id" 2>"$tmp/liar.log" &
 background=($!)
-wait_until 10 test -s "$tmp/liar.id" || die "no liar: $(cat "$tmp/liar.log")"
+wait_until 20 test -s "$tmp/liar.id" || die "no liar: $(cat "$tmp/liar.log")"
 link[n0]=${link[g]}
 probe nodes 3
 "$bin/swarm-node" --listen 127.0.0.1:0 --identity "$tmp/v.key" --threads 1 --store "$tmp/v" \
     --model atlas:q80 --join "${link[g]}" >"$tmp/v.link" 2>"$tmp/v.log" &
 pid[v]=$!
-wait_until 10 grep -q "node $(cat "$tmp/liar.id") sent .* with other bytes" "$tmp/v.log" ||
+wait_until 20 grep -q "node $(cat "$tmp/liar.id") sent .* with other bytes" "$tmp/v.log" ||
     die "nobody notices the liar: $(cat "$tmp/v.log")"
 grep -q "^$(cat "$tmp/liar.id") [0-9]* it sent" "$tmp/v/banned.txt" || sleep 1
 grep -q "^$(cat "$tmp/liar.id") [0-9]* it sent" "$tmp/v/banned.txt" || die "no ban is kept"
@@ -217,7 +217,7 @@ alone=$(middle "$(gap)" "$(gap)" "$(gap)" "$(gap)" "$(gap)")
 "$bin/swarm-node" --listen 127.0.0.1:0 --identity "$tmp/w.key" --threads 1 --store "$tmp/w" \
     --model atlas:q80 --join "${link[n0]}" >"$tmp/w.link" 2>"$tmp/w.log" &
 pid[w]=$!
-wait_until 10 test -s "$tmp/w/data.mdb" || die "w does not fetch: $(cat "$tmp/w.log")"
+wait_until 20 test -s "$tmp/w/data.mdb" || die "w does not fetch: $(cat "$tmp/w.log")"
 during=$(middle "$(gap)" "$(gap)" "$(gap)" "$(gap)" "$(gap)")
 ! test -s "$tmp/w.link" || die "the fetch was over before it could disturb anybody"
 [ "$during" -lt $((5 * alone + 2000)) ] ||

@@ -17,7 +17,7 @@ add_machine() {
     unshare --net sleep 600 &
     machine[$1]=$!
     background+=("$!")
-    wait_until 5 other_namespace "$1" || die "no namespace for $1"
+    wait_until 20 other_namespace "$1" || die "no namespace for $1"
     in_machine "$1" ip link set lo up
 }
 other_namespace() { [ "$(readlink "/proc/${machine[$1]}/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
@@ -61,7 +61,7 @@ short() { sed 's,swarm://\(swm1.....\).*\(....\)@.*,\1...\2,' <<<"${link[$1]}"; 
 said() { grep -Eq "$2" "$tmp/$1.log"; }
 met() { grep -qF "connected to $(short "$2")" "$tmp/$1.log"; }
 # meets A B: within 10 s.
-meets() { wait_until 10 met "$1" "$2" || die "$1 has not met $2: $(tail -n 5 "$tmp/$1.log")"; }
+meets() { wait_until 20 met "$1" "$2" || die "$1 has not met $2: $(tail -n 5 "$tmp/$1.log")"; }
 apart() { if met "$1" "$2"; then die "$1 has met $2"; fi; }
 forget() { rm -f "$tmp"/*.log "$tmp"/*.key "$tmp"/*.peers; }
 paris() {
@@ -116,10 +116,10 @@ start_on pc2 b "${home[@]}" --layers 4-7 --no-ends
 sleep 0.5
 in_machine pc1 ip link set eth0 up
 meets a b
-wait_until 10 said a "reachable on this network at 192.168.77.1:7777" || die "a says $(cat "$tmp/a.log")"
+wait_until 20 said a "reachable on this network at 192.168.77.1:7777" || die "a says $(cat "$tmp/a.log")"
 in_machine pc1 ip addr del 192.168.77.1/24 dev eth0
 in_machine pc1 ip addr add 192.168.77.101/24 dev eth0
-wait_until 10 said a "reachable on this network at 192.168.77.101:7777" || die "a says $(cat "$tmp/a.log")"
+wait_until 20 said a "reachable on this network at 192.168.77.101:7777" || die "a says $(cat "$tmp/a.log")"
 stop_all
 forget
 in_machine pc1 ip addr flush dev eth0 scope global
@@ -143,7 +143,7 @@ forget
 
 start_on pc1 a --layers 0-3
 start_on pc2 b --layers 4-7 --no-ends
-wait_until 10 said a "node $(id b) was heard on this network; to join it: swarm-node --join swarm://$(id b)@192.168.77.2:7777" ||
+wait_until 20 said a "node $(id b) was heard on this network; to join it: swarm-node --join swarm://$(id b)@192.168.77.2:7777" ||
     die "nobody was told of b"
 start_on pc3 c --layers 4-7 --no-ends --lan-join
 meets c a
@@ -198,7 +198,7 @@ router() {
     nsenter --target "${machine[router]}" --net -- python3 "$src/tests/igd.py" --inside 192.168.88.1 \
         --outside 198.51.100.1 "$@" >"$tmp/router.out" 2>"$tmp/router.log" &
     pid[router]=$!
-    wait_until 10 grep -q ready "$tmp/router.out" || die "the router does not start"
+    wait_until 20 grep -q ready "$tmp/router.out" || die "the router does not start"
 }
 router_stops() {
     kill "${pid[router]}"
@@ -218,10 +218,10 @@ for speak in upnp natpmp; do
     start_on far b --layers 4-7 --no-ends --no-portmap --join "swarm://$(id a)@198.51.100.1:$outside"
     meets b a
     paris inner a
-    wait_until 10 said a "reachable at 198.51.100.1:$outside \(mapped by $name, .*1 peer connected" ||
+    wait_until 20 said a "reachable at 198.51.100.1:$outside \(mapped by $name, .*1 peer connected" ||
         die "a says $(cat "$tmp/a.log")"
     stop a b
-    wait_until 5 routed "$speak del $outside" || wait_until 1 routed "$speak del 7777" ||
+    wait_until 20 routed "$speak del $outside" || wait_until 1 routed "$speak del 7777" ||
         die "the mapping is left behind: $(cat "$tmp/router.out")"
     router_stops
     forget
@@ -234,7 +234,7 @@ wait_until 15 said a "not reachable from the internet: the provider shares one a
     die "a says $(cat "$tmp/a.log")"
 routed "upnp add 7777 192.168.88.2:7777 0" || die "the router did $(cat "$tmp/router.out")"
 stop a
-wait_until 5 routed "upnp del 7777" || die "the mapping is left behind"
+wait_until 20 routed "upnp del 7777" || die "the mapping is left behind"
 router_stops
 forget
 

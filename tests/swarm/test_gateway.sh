@@ -62,10 +62,10 @@ for how in '{"stream":true,' '{"stream":false,'; do
     curl -sN "${url[open]}/chat/completions" -d "$how$slow" >"$tmp/cut" &
     client=$!
     background+=($client)
-    wait_until 10 busy_now || die "it does not begin: $(cat "$tmp/cut" "$tmp/open.log" | tail -5)"
+    wait_until 20 busy_now || die "it does not begin: $(cat "$tmp/cut" "$tmp/open.log" | tail -5)"
     kill -KILL "$client"
     wait "$client" || true
-    wait_until 5 free_again || die "sessions stay: $("$bin/swarm-node" status "${pid[n1]}" --json)"
+    wait_until 20 free_again || die "sessions stay: $("$bin/swarm-node" status "${pid[n1]}" --json)"
     ! grep -q 'DONE\|finish_reason":"stop' "$tmp/cut" || die "it was too fast to be cut: $(tail -2 "$tmp/cut")"
 done
 
@@ -94,7 +94,7 @@ grep -q '^data: \[DONE\]' "$tmp/healed" || die "no end"
 # No coordinator: said at once where people look, and in OpenAI's form; it comes back by itself.
 gateway brief --patience 1
 kill -KILL "${pid[n0]}"
-wait_until 10 curl -s -o /dev/null -w '%{http_code}' "${url[brief]%/v1}/health" || die "no health"
+wait_until 20 curl -s -o /dev/null -w '%{http_code}' "${url[brief]%/v1}/health" || die "no health"
 sick() { [ "$(curl -s -o "$tmp/health" -w '%{http_code}' "${url[brief]%/v1}/health")" = 503 ]; }
 wait_until 20 sick || die "it is said to be well: $(cat "$tmp/health")"
 code=$(curl -s -o "$tmp/error" -w '%{http_code}' "${url[brief]}/chat/completions" -d '{"messages":[{"role":"user","content":"hi"}]}')
@@ -103,7 +103,7 @@ grep -q '"message":"127.0.0.1:.* cannot be asked' "$tmp/error" || die "$(cat "$t
 
 for name in open keyed demo brief; do kill -TERM "${pid[$name]}"; done
 for name in open keyed demo brief; do
-    wait_until 10 gone "${pid[$name]}" || die "gateway $name does not stop"
+    wait_until 20 gone "${pid[$name]}" || die "gateway $name does not stop"
     status=0
     wait "${pid[$name]}" || status=$?
     [ "$status" = 0 ] || die "gateway $name ended with $status: $(cat "$tmp/$name.log")"

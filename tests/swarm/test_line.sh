@@ -15,7 +15,7 @@ unshare --net sleep 600 &
 there=$!
 background+=("$there")
 other_namespace() { [ "$(readlink "/proc/$there/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
-wait_until 5 other_namespace || die "no namespace"
+wait_until 20 other_namespace || die "no namespace"
 there() { nsenter --target "$there" --net -- "$@"; }
 ip link set lo up
 ip link add near type veth peer name far netns "$there"
@@ -73,7 +73,7 @@ stop_all
 there ip route change 10.79.0.0/24 dev far congctl cubic || true # what this kernel has, then
 "$bin/pour" take 10.79.0.1:7001 >"$tmp/taker" &
 background+=("$!")
-wait_until 10 test -s "$tmp/taker" || die "no taker"
+wait_until 20 test -s "$tmp/taker" || die "no taker"
 pour() { nsenter --target "$there" --net -- "$bin/pour" give "$(cat "$tmp/taker")" "$@"; }
 pour 4 2097152 >"$tmp/poured" &
 client=$!

@@ -33,7 +33,7 @@ start_far() {
     rm -f "$tmp/$name.proxy"
     "$bin/swarm-proxy" --target "127.0.0.1:$port" --delay "$delay" >"$tmp/$name.proxy" </dev/null &
     background+=("$!")
-    wait_until 5 test -s "$tmp/$name.proxy" || die "no proxy for $name"
+    wait_until 20 test -s "$tmp/$name.proxy" || die "no proxy for $name"
     start "$name" --store "$tmp/store" --listen "127.0.0.1:$port" \
         --advertise "$(cat "$tmp/$name.proxy")" "$@"
 }

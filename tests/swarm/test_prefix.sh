@@ -120,7 +120,7 @@ kill_two() {
 }
 start_two --prefix-disk 32M
 talk "$sys" n0 disk
-wait_until 10 on_disk 1900000 || die "only $(kept n0 disk_bytes) bytes came to the disk"
+wait_until 20 on_disk 1900000 || die "only $(kept n0 disk_bytes) bytes came to the disk"
 kill_two
 shelves=("$tmp"/store/prefixes-*)
 [ ${#shelves[@]} -eq 2 ] || die "not two shelves: ${shelves[*]}"

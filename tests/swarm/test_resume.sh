@@ -48,7 +48,7 @@ survive() {
     done
     wait "$client" || die "$*: $(cat "$tmp/answer.err")"
         cmp -s "$tmp/answer" "$tmp/oracle" || die "$*: another answer: $(cat "$tmp/answer")"
-    wait_until 5 none_left || die "$*: a journal stays: $(files)"
+    wait_until 20 none_left || die "$*: a journal stays: $(files)"
 }
 
 survive
@@ -100,7 +100,7 @@ finish() {
     run_n0
     wait "$client" || die "$1: $(cat "$tmp/answer.err")"
         cmp -s "$tmp/answer" "$tmp/oracle" || die "$1: another answer: $(cat "$tmp/answer")"
-    wait_until 5 none_left || die "$1: a journal stays: $(files)"
+    wait_until 20 none_left || die "$1: a journal stays: $(files)"
 }
 begin
 head -c 20 /dev/urandom >>"$file"
@@ -131,13 +131,13 @@ for fault in cut flip; do
         <"$tmp/$fault" >"$tmp/$fault.proxy" &
     background+=($!)
     exec 3>"$tmp/$fault"
-    wait_until 5 grep -q : "$tmp/$fault.proxy" || die "no proxy"
+    wait_until 20 grep -q : "$tmp/$fault.proxy" || die "no proxy"
     XDG_RUNTIME_DIR=$tmp/elsewhere "$bin/survive" "${link[n0]%:*}:$(sed 's/.*://;1q' "$tmp/$fault.proxy")" \
         2 1000 "$question" --coordinator "$tmp/n0.pid" >"$tmp/answer" 2>"$tmp/answer.err" || die "$fault: $(cat "$tmp/answer.err")"
     cmp "$tmp/answer" "$tmp/long.oracle" || die "$fault: another answer"
     n=$(grep -c "^note it is back, and the answer goes on" "$tmp/answer.err" || true)
     [ "$n" -ge 1 ] || die "$fault: the line never broke: $(cat "$tmp/answer.err")"
-    wait_until 5 none_left || die "$fault: a journal stays"
+    wait_until 20 none_left || die "$fault: a journal stays"
     exec 3>&- # the proxy ends, and not before it has passed on that the answer was heard
     echo "the client's line broke $n times ($fault): the same answer"
 done
@@ -164,8 +164,8 @@ none_left || die "an old journal stays"
     --max-tokens 200 "$question" >"$tmp/again" 2>"$tmp/again.err" &
 client=$!
 background+=("$client")
-wait_until 5 some_left || die "no journal of swarm-ask's question"
-wait_until 5 test -s "$tmp/again" || die "no answer"
+wait_until 20 some_left || die "no journal of swarm-ask's question"
+wait_until 20 test -s "$tmp/again" || die "no answer"
 stop n0
 run_n0
 wait "$client" || die "swarm-ask after a stop: $(cat "$tmp/again.err")"
@@ -177,7 +177,7 @@ grep -q "shutting down; waiting for it, at most 30 s" "$tmp/again.err" &&
     --patience 1 "$question" >"$tmp/impatient" 2>"$tmp/again.err" &
 client=$!
 background+=("$client")
-wait_until 5 test -s "$tmp/impatient" || die "no answer"
+wait_until 20 test -s "$tmp/impatient" || die "no answer"
 stop n0
 status=0
 wait "$client" || status=$?

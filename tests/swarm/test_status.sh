@@ -55,7 +55,7 @@ done
 # Drained by its user; what it counted is kept.
 refused 'say which one' "$node" drain
 "$node" drain "${pid[n0]}" 2>"$tmp/drain.out" || die "$(cat "$tmp/drain.out")"
-wait_until 5 gone "${pid[n0]}" || die "the node is drained, but did not end"
+wait_until 20 gone "${pid[n0]}" || die "the node is drained, but did not end"
 wait "${pid[n0]}" || die "it ended with an error: $(cat "$tmp/n0.log")"
 unset 'pid[n0]'
 stop n1 # n0 would find it again

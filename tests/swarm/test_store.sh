@@ -25,7 +25,7 @@ web() {
     "$bin/web" "$tmp/models" "$@" >"$tmp/port" 2>"$tmp/requests" &
     server=$!
     background+=("$server")
-    wait_until 10 test -s "$tmp/port" || die "no web server"
+    wait_until 20 test -s "$tmp/port" || die "no web server"
     url=http://127.0.0.1:$(cat "$tmp/port")/atlas/q80
 }
 web_end() {
@@ -201,7 +201,7 @@ web rate=6000000
 "$store" import "$url" --store "$tmp/k" --quiet &
 background+=($!)
 first=$!
-wait_until 10 test -s "$tmp/k/data.mdb" || die "no import"
+wait_until 20 test -s "$tmp/k/data.mdb" || die "no import"
 fails 1 'is being written by another process \(pid [0-9]+\)' import "$url" --store "$tmp/k"
 fails 1 'is being written by another process' remove atlas:q80 --store "$tmp/k"
 run list --store "$tmp/k" # reading is fine

@@ -56,7 +56,7 @@ check_answers "after a restart"
 begin_long
 kill -STOP "${pid[n1]}"
 kill -TERM "${pid[n2]}"
-wait_until 10 gone "${pid[n2]}" || die "a stage with an answer under way does not stop"
+wait_until 20 gone "${pid[n2]}" || die "a stage with an answer under way does not stop"
 wait "${pid[n2]}" || die "it ended with $?"
 kill -CONT "${pid[n1]}"
 end_long 1 "node $(short n2) \(layers 6-7\)"

@@ -17,7 +17,7 @@ foreach(name splits parts share ask users gateway gateway_deaths beside chat sta
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
 set_tests_properties(swarm_find swarm_line swarm_memory PROPERTIES SKIP_RETURN_CODE 77) # where namespaces are not allowed
-set_tests_properties(swarm_bench_swarm swarm_plan PROPERTIES RUN_SERIAL TRUE) # they look at times
+set_tests_properties(swarm_bench_swarm swarm_plan swarm_line PROPERTIES RUN_SERIAL TRUE) # they look at times
 
 # What is told to who watches a swarm.
 add_test(NAME swarm_metrics
