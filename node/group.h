@@ -84,7 +84,7 @@ void group_served(const struct group *g, uint32_t *lo, uint32_t *hi);
 
 /* What it brings to share the layers that are led with those who are IN, by prediction
  * (proto/sharing.h) from what they hold and announce, round trips, our own pace, and which experts
- * were chosen.  Layers of which everybody holds the same are computed once: about a millisecond.
+ * were chosen.  Well below a millisecond, also where everybody holds something else of each layer.
  * ERR_NOMEM. */
 MUST_CHECK enum err group_weigh(struct group *g, const struct pace *pace, struct sharing *out);
 /* The same with those who may be wanted: n <= GROUP_MEMBERS_MAX. */

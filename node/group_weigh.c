@@ -44,6 +44,14 @@ static double some(uint32_t us)
     return us ? us : 0.5;
 }
 
+/* All layers together as many as one: the loop waits. */
+static uint32_t draws_for(uint32_t times, uint32_t n_layers)
+{
+    enum { FEW = 4 };
+    uint32_t n = SHARING_DRAWS * times / n_layers;
+    return n > FEW ? n : FEW;
+}
+
 static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer, uint32_t times)
 {
     const struct arch *a = w->g->a;
@@ -60,6 +68,7 @@ static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer, u
         .piece_bytes = (uint32_t)arch_row_bytes(a),
         .use = moe && w->use ? w->use + (size_t)(layer - w->g->lo) * a->n_experts : NULL,
         .n_use = times,
+        .draws = draws_for(times, w->g->n_layers),
     };
     double parts = l.heads * some(p->heads_us) + l.top_k * item_us + l.shared_us;
 

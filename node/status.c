@@ -92,7 +92,7 @@ static void add_refused(struct text *out, const struct nearby_state *n)
 
 static void add_hottest(struct text *out, struct group *g)
 {
-    enum { HOT = 5 };
+    enum { HOT = 3 };
     struct group_hot hot[HOT];
     uint32_t n = group_hottest(g, hot, HOT);
 

@@ -204,25 +204,35 @@ static double chosen_us(const struct sharing_layer *l, const struct sharing_hand
                 sharing_add(&mine[h], i, i + 1);
     }
     double us = sharing_deal(who, l->top_k, holds, r->start_us, r->item_us, n);
-    for (uint32_t i = 0; of && i < l->top_k; i++)
-        if (who[i] != NOBODY) of[who[i]] += 1.0 / SHARING_DRAWS;
+    for (uint32_t i = 0; i < l->top_k; i++)
+        if (who[i] != NOBODY) of[who[i]]++;
     return us > l->shared_us ? us : l->shared_us;
 }
 
 static double items_us(const struct sharing_layer *l, const struct sharing_hand *hand, unsigned n,
                        double *of)
 {
+    uint32_t draws = l->draws ? l->draws : SHARING_DRAWS;
+    double sum = 0, of_all[SHARING_HANDS_MAX] = { 0 };
     uint64_t state = 1;
     struct round r;
-    double sum = 0;
 
     price(&r, l, hand, n, false);
     if (l->item_of && n > 1) return fixed_us(l->item_of, l->items, &r, n, of);
-    for (unsigned i = 0; i < SHARING_DRAWS; i++) {
+    for (unsigned i = 0; i < draws; i++) {
         const float *use = l->use ? l->use + (size_t)(i % l->n_use) * l->items : NULL;
-        sum += chosen_us(l, hand, n, &r, use, &state, of);
+        sum += chosen_us(l, hand, n, &r, use, &state, of_all);
     }
-    return sum / SHARING_DRAWS;
+    for (unsigned h = 0; h < n; h++) of[h] += of_all[h] / draws;
+    return sum / draws;
+}
+
+/* By the leader alone: whatever a token chooses takes it as long. */
+static double items_alone_us(const struct sharing_layer *l, const struct sharing_hand *leader)
+{
+    for (uint32_t i = 0; i < l->items; i++)
+        if (!leader->items || !sharing_has(leader->items, i)) return HUGE_VAL;
+    return l->shared_us + l->top_k * leader->item_us;
 }
 
 void sharing_add_layer(struct sharing *s, const struct sharing_layer *l,
@@ -231,7 +241,7 @@ void sharing_add_layer(struct sharing *s, const struct sharing_layer *l,
     double heads = heads_us(l, hands, 1, NULL), items = items_us(l, hands, n, s->of);
 
     s->n_layers++;
-    s->us[SHARING_ALONE] += l->trunk_us + heads + items_us(l, hands, 1, NULL);
+    s->us[SHARING_ALONE] += l->trunk_us + heads + items_alone_us(l, hands);
     s->us[SHARING_EXPERTS] += l->trunk_us + heads + items;
     s->us[SHARING_ALL] += l->trunk_us + heads_us(l, hands, n, s->of) + items;
 }

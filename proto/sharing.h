@@ -70,6 +70,7 @@ struct sharing_layer {
     const float *use; /* [n_use][items] how often a token chooses each, of as many layers as this
                        * one stands for; NULL: all alike */
     uint32_t n_use;
+    uint32_t draws;         /* 0: SHARING_DRAWS, which take a tenth of a millisecond */
     const uint8_t *head_of; /* [heads] the hand that computes it when all is shared, 0xff: nobody;
                              * NULL: whoever is best */
     const uint8_t *item_of; /* [items] likewise, of items that are all wanted */

@@ -268,10 +268,13 @@ static void put_sharing(struct screen *s, const struct json *r, struct text *lin
     }
     put_not_shared(s, sharing, line);
     if (!n) return;
+    struct slice way = string(sharing, "way");
     text_printf(line, "layers are shared with %llu other%s", (unsigned long long)n, plural(n));
-    if (predicted.n) text_str(line, "; predicted: ");
-    text_add(line, predicted.p, predicted.n);
+    if (way.n == 7 && memcmp(way.p, "experts", 7) == 0) text_str(line, ", but for head groups");
     put_line(s, line);
+    text_str(line, predicted.n ? "by prediction " : "");
+    text_add(line, predicted.p, predicted.n);
+    if (predicted.n) put_line(s, line);
     put_hottest(s, sharing, line);
 }
 

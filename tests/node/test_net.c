@@ -1024,6 +1024,8 @@ static void test_slow_line(void **state)
     assert_true(run_until(&hub, all_came, &g, 30000));
     print_message("a line of 64000 kbit/s is measured as %u\n", net_uplink_kbit(b[0].net));
     assert_in_range(net_uplink_kbit(b[0].net), 64000 / 5, 64000 * 2);
+    assert_int_equal(net_line_kbit(b[0].net, &b[1].me.id), net_uplink_kbit(b[0].net));
+    assert_int_equal(net_line_kbit(b[1].net, &b[0].me.id), 0);
     assert_int_equal(net_uplink_kbit(b[1].net), 0);
     close_two(&hub, b);
     proxy_stop(&p);
