@@ -99,8 +99,8 @@ def words(text, place):
 
 
 def program_of(command):
-    """(program, its words) of a command that is one of ours, else None; paths and VAR=x before it are left away."""
-    while command and re.match(r"\w+=", command[0]):
+    """(program, its words) of a command that is one of ours, else None; paths, sudo and VAR=x before it are left away."""
+    while command and (re.match(r"\w+=", command[0]) or command[0] == "sudo"):
         command = command[1:]
     if not command or command[0].startswith("#"):
         return None
