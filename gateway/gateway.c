@@ -36,12 +36,27 @@ static const struct api_key *find_key(const struct gateway *g, const char *given
     return found;
 }
 
+/* Limits are a key's, or an address's. */
+static void find_asker(const struct gateway *g, struct exchange *x, const struct api_key *key,
+                       struct asker *who)
+{
+    struct text forwarded = { 0 };
+    if (key) {
+        snprintf(who->name, sizeof who->name, "%s", key->name);
+        return;
+    }
+    if (g->c->n_proxies > 0) http_join_header(x, "X-Forwarded-For", &forwarded);
+    asker_find(who->name, http_peer(x), forwarded.p ? forwarded.p : "", g->c->proxy,
+               g->c->n_proxies);
+    free(forwarded.p);
+}
+
 static bool knows_key(struct gateway *g, struct exchange *x, struct asker *who)
 {
     const char *auth = http_header(x, "Authorization");
     bool is_bearer = auth && strncasecmp(auth, "Bearer ", 7) == 0;
     const struct api_key *key = is_bearer ? find_key(g, auth + 7) : NULL;
-    snprintf(who->name, sizeof who->name, "%s", key ? key->name : http_peer(x));
+    find_asker(g, x, key, who);
     if (g->c->n_keys == 0 || key) return true;
     g->counts.refused_key++;
     refuse(g, x, 401, "authentication_error", "invalid_api_key",
@@ -242,10 +257,44 @@ static void feel_pulse(struct gateway *g)
         on_pulse_fail(g, 0, err_text(ERR_NOMEM));
 }
 
+/* --- what it served, day by day --- */
+
+static void count_usage(const struct gateway *g, uint64_t out[USAGE_KINDS])
+{
+    const struct gateway_counts *k = &g->counts;
+    const uint64_t count[USAGE_KINDS] = {
+        [USAGE_REQUESTS] = k->requests,
+        [USAGE_STREAMS] = k->streams,
+        [USAGE_PROMPT_TOKENS] = k->prompt_tokens,
+        [USAGE_CACHED_TOKENS] = k->cached_tokens,
+        [USAGE_TOKENS] = k->tokens,
+        [USAGE_REASONING_TOKENS] = k->reasoning_tokens,
+        [USAGE_REFUSED_KEY] = k->refused_key,
+        [USAGE_REFUSED_LIMIT] = k->refused_limit,
+        [USAGE_CLIENT_ERRORS] = k->by_status[4],
+        [USAGE_SERVER_ERRORS] = k->by_status[5],
+        [USAGE_GONE] = k->gone,
+        [USAGE_FIRST_TOKEN_MS] = (uint64_t)(k->first_token.sum * 1000),
+    };
+    memcpy(out, count, sizeof count);
+}
+
+static void close_usage(struct gateway *g)
+{
+    uint64_t count[USAGE_KINDS];
+    count_usage(g, count);
+    usage_close(g->usage, count, unix_now());
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct gateway *g = t->data;
     bool is_pulse = now_ms(&g->hub) / TICK_MS % (PULSE_MS / TICK_MS) == 0 || !g->is_up;
+    if (g->usage) {
+        uint64_t count[USAGE_KINDS];
+        count_usage(g, count);
+        usage_tick(g->usage, count, unix_now());
+    }
     if (is_pulse) feel_pulse(g);
     map_tick(g, is_pulse);
     replies_keep_alive(g);
@@ -327,6 +376,12 @@ static enum err open_sockets(struct gateway *g, struct why *why)
     struct questions_config qc = { &g->hub, NULL, g->c->link, g->c->patience_ms };
     enum err e = http_open(&g->http, &hc, why);
     if (e) return e;
+    if (g->c->usage_dir)
+        e = usage_open(&g->usage, &g->hub, g->c->usage_dir, http_port(g->http), unix_now(), why);
+    if (e) {
+        http_close(g->http);
+        return e;
+    }
     e = net_open(&g->net, &g->hub, &nc, why);
     qc.net = g->net;
     if (!e && (e = questions_open(&g->questions, &qc))) {
@@ -352,6 +407,7 @@ enum err gateway_run(const struct gateway_config *c, struct why *why)
     if (!g) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     g->c = c;
     g->started_s = unix_now();
+    random_bytes(g->salt, sizeof g->salt);
     enum err e = open_limits(g);
     if (e) fail(why, e, "%s", err_text(e));
     if (!e && (e = hub_init(&g->hub))) fail(why, e, "the loop cannot start: %s", err_text(e));
@@ -365,6 +421,7 @@ enum err gateway_run(const struct gateway_config *c, struct why *why)
         hub_fini(&g->hub);
     }
     map_fini(g);
+    close_usage(g);
     limits_close(g->minute);
     limits_close(g->hour);
     limits_close(g->tokens);

@@ -8,6 +8,7 @@
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
+#include "gateway/asker.h"
 #include "node/http.h"
 #include "proto/identity.h"
 
@@ -30,7 +31,10 @@ struct gateway_config {
     double per_minute, per_hour; /* requests of one key, or address where there are none; 0: any */
     double tokens_per_minute;    /* likewise, prompt and answer */
     bool no_page;                /* only the interface, not the web page */
-    const char *cors;            /* origin that pages may ask from; NULL: none */
+    const struct proxy_net *proxy; /* [n_proxies] borrowed: believed about whom they ask for */
+    unsigned n_proxies;
+    const char *usage_dir; /* where counts by day are kept; NULL: nowhere */
+    const char *cors;      /* origin that pages may ask from; NULL: none */
 };
 
 /* Listens and serves until SIGINT or SIGTERM. */

@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
 #include "gateway/openai.h"
+#include "gateway/usage.h"
 #include "node/question.h"
 
 enum { STATUS_KINDS = 12, PULSE_MS = 5000 };
@@ -29,6 +30,8 @@ struct gateway {
     struct reply *first; /* under way */
     uint32_t n_replies;
     struct gateway_counts counts;
+    struct usage_book *usage; /* NULL: none is kept */
+    uint8_t salt[32];         /* of askers' names, random */
     uint64_t started_s;
     /* what the coordinator said last */
     struct question *pulse; /* NULL: none is under way */
@@ -45,9 +48,9 @@ struct gateway {
     bool is_stopping;
 };
 
-/* Who asks: a key's name, or an address. */
+/* Who asks: a key's name, or an address (asker.h). */
 struct asker {
-    char name[HTTP_ADDR_TEXT];
+    char name[ASKER_BYTES];
 };
 
 /* --- reply.c --- */

@@ -4,6 +4,7 @@
 
 #include "gateway/logprobs.h"
 #include "gateway/tool_calls.h"
+#include "store/manifest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ struct reply {
     char model[65];
     struct choice choice[CHOICES_MAX];
     uint32_t n_open;
+    uint8_t asker[ASKER_TAG]; /* whom the swarm takes him for */
     struct usage usage;
     uint64_t asked_ns, said_ms;
     bool has_begun; /* the stream's head is sent */
@@ -404,6 +406,19 @@ static void name_reply(struct reply *r)
     r->head.model = r->model;
 }
 
+/* One share of the swarm for each end user: who they are it cannot tell. */
+static void name_asker(struct reply *r)
+{
+    struct text all = { 0 };
+    text_add(&all, r->g->salt, sizeof r->g->salt);
+    text_add(&all, r->who.name, strlen(r->who.name) + 1);
+    text_str(&all, r->a.user);
+    struct hash h = hash_of(slice_of(all.p, all.failed ? 0 : all.n));
+    memcpy(r->asker, h.b, ASKER_TAG);
+    r->a.ask.asker = slice_of(r->asker, ASKER_TAG);
+    free(all.p);
+}
+
 static enum err ask(struct choice *c)
 {
     enum { SET_SEED = 16 };
@@ -444,6 +459,7 @@ void reply_begin(struct gateway *g, struct exchange *x, enum endpoint endpoint,
     g->counts.requests++;
     http_set_user(x, r);
     name_reply(r);
+    name_asker(r);
     for (uint32_t i = 0; i < r->a.n; i++) {
         r->choice[i].r = r;
         r->choice[i].index = i;

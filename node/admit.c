@@ -64,7 +64,7 @@ static uint64_t work_of(const struct admit *a, const struct request *r)
 static void learn_of(struct admit *a, const struct request *r)
 {
     uint64_t ms = now(a), work = r->n_tokens + r->n_prompt / PROMPT_ROWS;
-    fair_correct(&a->queue.shares, r->place.who, (int64_t)work - (int64_t)r->place.work);
+    fair_settle(&a->queue, &r->place, (int64_t)work - (int64_t)r->place.work);
     if (a->queue.n > 0 && a->ended_ms) learn(&a->gap_ms, (double)(ms - a->ended_ms));
     a->ended_ms = a->queue.n > 0 ? ms : 0;
     if (!r->is_ended || r->reason == DONE_CANCELLED) return;
@@ -110,6 +110,7 @@ void admit_join(struct admit *a, struct request *r)
 {
     bool is_first = a->queue.n == 0;
     r->place.who = fair_who(r->client.b);
+    r->place.user = r->user;
     r->place.rank = r->rank;
     r->place.work = work_of(a, r);
     r->is_waiting = true;

@@ -174,6 +174,7 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client, ui
     r->on = *on;
     r->client = *client;
     r->rank = rank;
+    if (q->asker.n == ASKER_TAG) r->user = fair_who(q->asker.p);
     r->text_bytes = q->conversation.n;
     c->text_bytes += r->text_bytes;
     r->has_key = q->request.n == REQUEST_BYTES && !q->plan_only;

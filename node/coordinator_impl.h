@@ -23,6 +23,7 @@ struct request {
     uint8_t key[REQUEST_BYTES]; /* by which the client finds it again */
     bool has_key;               /* else it goes with its client */
     uint8_t rank;               /* 0 goes first */
+    uint64_t user;              /* of the client's own; 0: it named none */
     size_t text_bytes;          /* of its conversation, as counted by the coordinator */
 
     /* its turn: admit.c's */

@@ -388,6 +388,28 @@ const char *http_header(const struct exchange *x, const char *name)
     return MHD_lookup_connection_value(x->c, MHD_HEADER_KIND, name);
 }
 
+struct join {
+    const char *name;
+    struct text *out;
+};
+
+static enum MHD_Result join_one(void *arg, enum MHD_ValueKind kind, const char *name,
+                                const char *value)
+{
+    struct join *j = arg;
+    (void)kind;
+    if (!value || strcasecmp(name, j->name) != 0) return MHD_YES;
+    if (j->out->n > 0) text_str(j->out, ",");
+    text_str(j->out, value);
+    return MHD_YES;
+}
+
+void http_join_header(const struct exchange *x, const char *name, struct text *out)
+{
+    struct join j = { name, out };
+    MHD_get_connection_values(x->c, MHD_HEADER_KIND, join_one, &j);
+}
+
 const char *http_query(const struct exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->c, MHD_GET_ARGUMENT_KIND, name);

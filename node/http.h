@@ -13,7 +13,7 @@
 #ifndef NODE_HTTP_H
 #define NODE_HTTP_H
 
-#include "base/slice.h"
+#include "base/json.h"
 #include "node/actor.h"
 
 enum {
@@ -52,6 +52,8 @@ const char *http_method(const struct exchange *x); /* "GET", ... */
 const char *http_path(const struct exchange *x);   /* without the query */
 struct slice http_body(const struct exchange *x);
 const char *http_header(const struct exchange *x, const char *name); /* NULL: not there */
+/* All values of a header that may come several times, separated by commas. */
+void http_join_header(const struct exchange *x, const char *name, struct text *out);
 const char *http_query(const struct exchange *x, const char *name);  /* NULL: not there */
 const char *http_peer(const struct exchange *x); /* address of the other side, as text */
 /* The owner's own. */

@@ -97,6 +97,45 @@ void fair_leave(struct fair_queue *q, struct fair_place *p)
     q->n--;
 }
 
+/* --- users of one who: the same with a clock of their own for `now` --- */
+
+static uint64_t clock_of(const struct fair_shares *s, uint64_t key)
+{
+    const struct fair_share *share = find(s, key);
+    return share ? share->clock : 0;
+}
+
+static uint64_t now_key(const struct fair_place *p)
+{
+    return p->who * UINT64_C(0x9e3779b97f4a7c15) + 1;
+}
+
+static uint64_t user_key(const struct fair_place *p)
+{
+    return now_key(p) ^ (p->user * UINT64_C(0xbf58476d1ce4e5b9) + 2);
+}
+
+static uint64_t user_clock(const struct fair_queue *q, const struct fair_place *p)
+{
+    uint64_t now = clock_of(&q->users, now_key(p)), own = clock_of(&q->users, user_key(p));
+    return own > now ? own : now;
+}
+
+static void user_serve(struct fair_queue *q, const struct fair_place *p)
+{
+    uint64_t start = user_clock(q, p);
+    set_clock(&q->users, now_key(p), start);
+    set_clock(&q->users, user_key(p), start + p->work);
+}
+
+static void user_correct(struct fair_queue *q, const struct fair_place *p, int64_t work)
+{
+    uint64_t clock = user_clock(q, p), now = clock_of(&q->users, now_key(p));
+    uint64_t back = work < 0 ? (uint64_t)-work : 0;
+    if (back > clock - now) back = clock - now;
+    set_clock(&q->users, user_key(p), work < 0 ? clock - back : clock + (uint64_t)work);
+}
+
 static uint64_t rank_of(const struct fair_place *p, uint64_t now_ms)
 {
     uint64_t better = (now_ms - p->since_ms) / FAIR_RANK_MS;
@@ -106,14 +145,17 @@ static uint64_t rank_of(const struct fair_place *p, uint64_t now_ms)
 struct fair_place *fair_next(const struct fair_queue *q, uint64_t now_ms)
 {
     struct fair_place *best = NULL;
-    uint64_t best_rank = 0, best_clock = 0;
+    uint64_t best_rank = 0, best_clock = 0, best_user = 0;
     for (struct fair_place *p = q->first; p; p = p->next) {
         uint64_t rank = rank_of(p, now_ms), clock = fair_clock(&q->shares, p->who);
+        uint64_t user = user_clock(q, p);
         bool is_better = !best || rank < best_rank || (rank == best_rank && clock < best_clock);
+        if (best && rank == best_rank && p->who == best->who) is_better = user < best_user;
         if (!is_better) continue;
         best = p;
         best_rank = rank;
         best_clock = clock;
+        best_user = user;
     }
     return best;
 }
@@ -122,12 +164,19 @@ void fair_take(struct fair_queue *q, struct fair_place *p)
 {
     fair_leave(q, p);
     fair_serve(&q->shares, p->who, p->work);
+    user_serve(q, p);
 }
 
 void fair_return(struct fair_queue *q, struct fair_place *p)
 {
-    fair_correct(&q->shares, p->who, -(int64_t)p->work);
+    fair_settle(q, p, -(int64_t)p->work);
     insert(q, p);
+}
+
+void fair_settle(struct fair_queue *q, const struct fair_place *p, int64_t work)
+{
+    fair_correct(&q->shares, p->who, work);
+    user_correct(q, p, work);
 }
 
 static int compare(const void *a, const void *b)
@@ -136,6 +185,21 @@ static int compare(const void *a, const void *b)
     const struct fair_place *y = *(struct fair_place *const *)b;
     if (x->tag != y->tag) return x->tag < y->tag ? -1 : 1;
     return x->order < y->order ? -1 : 1;
+}
+
+/* Of the same who and rank, does o go before p? */
+static bool is_before(const struct fair_place *o, const struct fair_place *p)
+{
+    return o->user_tag != p->user_tag ? o->user_tag < p->user_tag : o->order < p->order;
+}
+
+/* A user's clock when the place's turn comes, after what of his was there before. */
+static uint64_t user_tag_of(const struct fair_queue *q, const struct fair_place *p)
+{
+    uint64_t clock = user_clock(q, p);
+    for (const struct fair_place *o = q->first; o != p; o = o->next)
+        if (o->who == p->who && o->user == p->user) clock += o->work;
+    return clock;
 }
 
 /* His clock when p's turn comes, after what of his goes before; nobody's is earlier than now then.
@@ -148,7 +212,7 @@ static uint64_t tag_of(const struct fair_queue *q, const struct fair_place *p, u
         if (o->who != p->who) continue;
         uint64_t other = rank_of(o, now_ms);
         if (other < rank && o->tag + o->work > clock) clock = o->tag + o->work;
-        if (other == rank && o->order < p->order) same += o->work;
+        if (other == rank && o != p && is_before(o, p)) same += o->work;
     }
     return (clock > now ? clock : now) + same;
 }
@@ -169,6 +233,7 @@ void fair_order(struct fair_queue *q, uint64_t now_ms)
     struct fair_place *seat[FAIR_PLACES];
     uint32_t place = 0;
     uint64_t now = q->shares.now, rank = 0;
+    for (struct fair_place *p = q->first; p; p = p->next) p->user_tag = user_tag_of(q, p);
     while ((rank = next_rank(q, rank, now_ms)) != UINT64_MAX) {
         uint32_t n = 0;
         for (struct fair_place *p = q->first; p; p = p->next) {

@@ -6,6 +6,8 @@
  * from those who were there.  Between two who always want something the work differs by no more
  * than one piece of each.
  *
+ * Who asks for users of his own has one share, which they share in the same way.
+ *
  * A queue adds ranks: a lower one goes first, but one who waits becomes a rank better every
  * FAIR_RANK_MS, so nobody starves.
  *
@@ -49,18 +51,19 @@ void fair_correct(struct fair_shares *s, uint64_t who, int64_t work);
 struct fair_place {
     /* set by the owner before fair_join */
     uint64_t who;
+    uint64_t user; /* of his own, who share what is his; 0: he has none */
     uint32_t rank; /* 0 first */
     uint64_t work; /* that he is thought to need */
     /* the queue's */
     struct fair_place *next;
     uint64_t since_ms, order; /* when he came first, and as which */
     uint32_t place;           /* of fair_order: 1 is next */
-    uint64_t tag;
+    uint64_t tag, user_tag;
 };
 
 struct fair_queue {
-    struct fair_shares shares;
-    struct fair_place *first; /* by order; borrowed until fair_leave */
+    struct fair_shares shares, users; /* by who, and by who and user */
+    struct fair_place *first;         /* by order; borrowed until fair_leave */
     uint32_t n;
     uint64_t joined; /* so many so far */
 };
@@ -74,6 +77,8 @@ struct fair_place *fair_next(const struct fair_queue *q, uint64_t now_ms);
 void fair_take(struct fair_queue *q, struct fair_place *p);
 /* He could not be served and waits again, where he was. */
 void fair_return(struct fair_queue *q, struct fair_place *p);
+/* Whose turn it was needed so much more (less: negative) than p->work. */
+void fair_settle(struct fair_queue *q, const struct fair_place *p, int64_t work);
 /* Everybody's place, as it would be if nobody else came. */
 void fair_order(struct fair_queue *q, uint64_t now_ms);
 

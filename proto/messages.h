@@ -46,6 +46,7 @@ enum {
     LAYER_MAX = 256,
     LIST_MAX = 32,          /* largest count of any list field */
     CONVERSATION_MAX = 1 << 20,
+    ASKER_TAG = 8,
     LIKELY_BYTES_MAX = 7 << 10, /* of one ASK_TEXT */
     HASH_WIRE = 32,         /* BLAKE2b-256 */
     MANIFEST_WIRE_MAX = 1 << 20,
@@ -264,6 +265,7 @@ enum {
     F(request,      "req",  BIN,   OPT, REQUEST_BYTES, REQUEST_BYTES, "random: by this ASK_RESUME finds the request; empty: it ends with the connection") \
     F(later,        "late", U,     OPT, 0, 1,                   "it is in no hurry: others go first") \
     F(draft,        "dr",   U,     OPT, 0, 3,                   "guesses of tokens to come: 0 as the node does, 1 none, 2 by what was said before, 3 by the model's prediction layer") \
+    F(asker,        "for",  BIN,   OPT, ASKER_TAG, ASKER_TAG,   "random: which of the client's own users it is for; each has a share of the client's turns") \
     F(frequency,    "fpen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token for each time the answer holds it; none: 3") \
     F(presence,     "ppen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token that the answer holds; none: 3") \
     F(likely,       "lp",   U,     OPT, 1, 21,                  "log probabilities are told of each token and so many less one of the most likely ones") \

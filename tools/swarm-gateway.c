@@ -4,6 +4,7 @@
 #include "node/beside.h"
 #include "node/keys.h"
 #include "node/runtime_dir.h"
+#include "store/file.h"
 #include "tools/args.h"
 
 #include <stdlib.h>
@@ -13,7 +14,9 @@ static const char *listen_at = "127.0.0.1:8080", *keys_file, *cors, *model, *swa
                   *log_form;
 static double per_minute, per_hour, tokens_per_minute;
 static uint32_t patience = 30;
-static bool is_demo, is_open, no_page;
+static bool is_demo, is_open, no_page, no_usage;
+static struct arg_list trusted;
+static const char *usage_dir;
 
 static const struct arg options[] = {
     { "listen", ARG_STR, &listen_at, "HOST:PORT", "serve there (default: 127.0.0.1:8080)" },
@@ -24,7 +27,12 @@ static const struct arg options[] = {
     { "per-hour", ARG_DOUBLE, &per_hour, "N", "likewise in an hour" },
     { "tokens-per-minute", ARG_DOUBLE, &tokens_per_minute, "N",
       "likewise, of prompts and answers" },
-    { "demo", ARG_FLAG, &is_demo, NULL, "for the public: --open --per-hour 10" },
+    { "demo", ARG_FLAG, &is_demo, NULL, "for the public: --open --per-hour 10, and usage" },
+    { "trusted-proxy", ARG_LIST, &trusted, "ADDRESS[/BITS]",
+      "believe its X-Forwarded-For; may be repeated" },
+    { "usage", ARG_STR, &usage_dir, "DIR",
+      "count by day there (default: nowhere; with --demo ~/.local/state/swarm-gateway)" },
+    { "no-usage", ARG_FLAG, &no_usage, NULL, "do not, with --demo either" },
     { "cors", ARG_STR, &cors, "ORIGIN", "pages from there may ask (default: none)" },
     { "no-page", ARG_FLAG, &no_page, NULL, "only the interface, not the web page" },
     { "model", ARG_STR, &model, "NAME", "which of this machine's nodes (default: the newest)" },
@@ -54,6 +62,27 @@ static bool is_inner(const char *host)
            strcmp(host, "localhost") == 0;
 }
 
+static enum err read_proxies(struct proxy_net out[PROXIES_MAX], struct gateway_config *c,
+                             struct why *why)
+{
+    enum err e = ERR_OK;
+    if (trusted.n > PROXIES_MAX)
+        return fail(why, ERR_RANGE, "--trusted-proxy: at most %d", PROXIES_MAX);
+    for (unsigned i = 0; i < trusted.n && !e; i++) e = proxy_parse(&out[i], trusted.v[i], why);
+    c->proxy = out;
+    c->n_proxies = trusted.n;
+    return e;
+}
+
+/* Where usage of the demonstration goes when nobody says. */
+static enum err find_usage_dir(char out[FILE_PATH_MAX], struct why *why)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state && state[0] == '/') return file_path(out, state, "swarm-gateway", why);
+    if (home && home[0] == '/') return file_path(out, home, ".local/state/swarm-gateway", why);
+    return fail(why, ERR_USAGE, "--usage is missing: a folder for counts by day (or --no-usage)");
+}
+
 static int run(struct gateway_config *c)
 {
     struct identity me;
@@ -75,6 +104,8 @@ int main(int argc, char **argv)
 {
     static struct api_key key[GATEWAY_KEYS_MAX];
     struct gateway_config c = { .key = key, .cors = cors };
+    static char usage_path[FILE_PATH_MAX];
+    struct proxy_net proxy[PROXIES_MAX];
     const char *pos[1];
     char host[256];
     struct why why = { "" };
@@ -91,6 +122,12 @@ int main(int argc, char **argv)
     if (is_demo && per_hour == 0) per_hour = 10;
     if (per_minute < 0 || per_hour < 0 || tokens_per_minute < 0)
         return die(&args, 2, "a limit is a number from 0 on");
+    if (read_proxies(proxy, &c, &why)) return die(&args, 2, "%s", why.text);
+    c.usage_dir = no_usage ? NULL : usage_dir;
+    if (is_demo && !c.usage_dir && !no_usage) {
+        if (find_usage_dir(usage_path, &why)) return die(&args, 2, "%s", why.text);
+        c.usage_dir = usage_path;
+    }
     if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
     if (keys_file && gateway_read_keys(keys_file, key, &c.n_keys, &why))
         return die(&args, 2, "%s", why.text);

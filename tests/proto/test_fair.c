@@ -45,6 +45,36 @@ static void test_one_with_many_does_not_keep_off_one_with_few(void **state)
     assert_int_equal(got[2], 100);
 }
 
+/* Users of one client share what is his: one with many questions does not keep off another of the
+ * same client, and both together have no more than a client alone. */
+static void test_users_of_one_client_share_what_is_his(void **state)
+{
+    (void)state;
+    struct fair_queue q = { 0 };
+    struct fair_place p[PLACES];
+    uint64_t got[3] = { 0 };
+    for (uint32_t i = 0; i < 40; i++) {
+        p[i] = place_of(i < 30 ? 1 : 2, 0, 100);
+        p[i].user = i < 20 ? 7 : i < 30 ? 8 : 0;
+        fair_join(&q, &p[i], 0);
+    }
+    fair_order(&q, 0);
+    uint32_t first_of_8 = p[20].place;
+    assert_true(first_of_8 <= 4); /* of four turns two are the client's, and one of these is 8's */
+    uint64_t of_user[9] = { 0 };
+    for (uint32_t i = 0; i < 20; i++) {
+        struct fair_place *next = fair_next(&q, 0);
+        fair_take(&q, next);
+        got[next->who] += next->work;
+        of_user[next->user] += next->work;
+        if (next == &p[20]) assert_int_equal(i + 1, first_of_8);
+    }
+    assert_int_equal(got[1], 1000);
+    assert_int_equal(got[2], 1000);
+    assert_int_equal(of_user[7], 500);
+    assert_int_equal(of_user[8], 500);
+}
+
 /* Two who always want something differ by one piece of each at most, whatever their pieces. */
 static void test_shares_are_equal_whatever_the_pieces(void **state)
 {
@@ -163,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_with_many_does_not_keep_off_one_with_few),
+        cmocka_unit_test(test_users_of_one_client_share_what_is_his),
         cmocka_unit_test(test_shares_are_equal_whatever_the_pieces),
         cmocka_unit_test(test_absence_saves_nothing_up),
         cmocka_unit_test(test_places_are_honest),

@@ -164,6 +164,23 @@ def test_demo():
     for _ in range(10):
         chat({"max_tokens": 2}, DEMO)
     assert chat({"max_tokens": 2}, DEMO, 429)["error"]["code"] == "rate_limit_exceeded"
+    # Behind a trusted proxy each client has his own ten, and what a client claims of himself changes nothing.
+    for i in range(10):
+        chat({"max_tokens": 2}, DEMO, headers={"X-Forwarded-For": f"192.0.2.{i}, 198.51.100.7"})
+    for claim in ("192.0.2.77, 198.51.100.7", "198.51.100.7"):
+        chat({"max_tokens": 2}, DEMO, 429, {"X-Forwarded-For": claim})
+    at = urllib.parse.urlsplit(DEMO)
+    for want, last in ((429, "198.51.100.7"), (200, "198.51.100.8")):  # the header twice: the last one counts
+        c = http.client.HTTPConnection(at.hostname, at.port, timeout=60)
+        body = json.dumps(ask("hi", max_tokens=2)).encode()
+        c.putrequest("POST", "/v1/chat/completions")
+        for value in ("203.0.113.1", last):
+            c.putheader("X-Forwarded-For", value)
+        c.putheader("Content-Length", str(len(body)))
+        c.endheaders(body)
+        assert c.getresponse().status == want, last
+        c.close()
+    chat({"max_tokens": 2}, DEMO, headers={"X-Forwarded-For": "2001:db8::1"})
     _, headers, _ = call(DEMO, "/v1/models")
     assert headers["Access-Control-Allow-Origin"] == "https://example.org"
     assert call(DEMO, "/v1/chat/completions", method="OPTIONS")[0] == 204

@@ -33,7 +33,8 @@ refused "$tmp/bad:1: a name has at most 31 bytes, a key 16 to 127" "$bin/swarm-g
 
 gateway open
 gateway keyed --keys "$tmp/keys" --per-minute 3
-gateway demo --demo --cors https://example.org
+gateway demo --demo --cors https://example.org --usage "$tmp/usage" --trusted-proxy 127.0.0.1
+refused 'a trusted proxy is an address' "$bin/swarm-gateway" "${link[n0]}" --trusted-proxy example.org
 
 "${SWARM_PYTHON:-python3}" "$src/tests/swarm/gateway.py" "${url[open]}" "${url[keyed]}" "${url[demo]}" ||
     die "see above"
@@ -109,4 +110,16 @@ for name in open keyed demo brief; do
     [ "$status" = 0 ] || die "gateway $name ended with $status: $(cat "$tmp/$name.log")"
     unset "pid[$name]"
 done
+# The demonstration counted, in a file that its owner alone reads, and nothing but numbers.
+pages=$(find "$tmp/usage" -type f -name "usage-20*-*.json") # two of them at midnight
+for page in $pages; do
+    [ "$(stat -c %a "$page")" = 600 ] || die "$page: mode $(stat -c %a "$page")"
+    grep -Eq '^\{"day":"[0-9-]*"(,"[a-z_]*":[0-9]*)+\}$' "$page" || die "more than numbers: $(cat "$page")"
+done
+# shellcheck disable=SC2086
+python3 -c 'import json, sys
+u = [json.load(open(p)) for p in sys.argv[1:]]
+of = lambda k: sum(d[k] for d in u)
+assert of("requests") == 22 and of("refused_limit") == 4 and of("busiest_minute") >= 5 and of("tokens") > 20, u' $pages || die "see above"
+[ -z "$(find "$tmp/home" -path "*swarm-gateway*")" ] || die "usage where nobody asked for it"
 echo "the gateway serves as promised"
