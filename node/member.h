@@ -51,7 +51,7 @@ void member_stop(struct member *m);
 /* After compute_close: frees everything. */
 void member_close(struct member *m); /* NULL is fine */
 
-void member_on_mail(struct member *m, struct mail *mail); /* takes mail */
+void member_on_mail(struct member *s, struct mail *m); /* takes mail */
 void member_on_peer(struct member *m, const struct node_id *id, bool up);
 
 /* Leaders and sessions that there are, and bytes of K and V. */

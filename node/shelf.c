@@ -200,7 +200,7 @@ static bool fits(const struct shelf_search *q, const struct attic_head *h)
 static struct hash *find_path(struct attic *a, const struct shelf_search *q, uint32_t *n)
 {
     struct hash name = { { 0 } }, *path;
-    struct attic_head h;
+    struct attic_head h = { 0 };
     uint32_t i = 0;
     for (; i < q->n_names; i++) {
         memcpy(name.b, q->names + (size_t)i * HASH_WIRE, HASH_WIRE);
