@@ -127,6 +127,11 @@ static void ask_completions(struct gateway *g, struct exchange *x, const struct 
     reply_begin(g, x, ENDPOINT_COMPLETIONS, who);
 }
 
+static void ask_responses(struct gateway *g, struct exchange *x, const struct asker *who)
+{
+    reply_begin(g, x, ENDPOINT_RESPONSES, who);
+}
+
 static const struct route {
     const char *method, *path;
     bool is_open; /* without a key */
@@ -135,6 +140,7 @@ static const struct route {
 } routes[] = {
     { "POST", "/v1/chat/completions", false, NULL, ask_chat },
     { "POST", "/v1/completions", false, NULL, ask_completions },
+    { "POST", "/v1/responses", false, NULL, ask_responses },
     { "GET", "/v1/models", false, get_models, NULL },
     { "GET", "/health", true, get_health, NULL },
     { "GET", "/metrics", false, get_metrics, NULL },
@@ -188,7 +194,7 @@ static void on_request(void *arg, struct exchange *x)
         refuse(g, x, 405, "invalid_request_error", "method_not_allowed", "not with that method");
     else
         refuse(g, x, 404, "invalid_request_error", "unknown_url",
-               "this gateway has /v1/chat/completions, /v1/completions, /v1/models, /health and "
+               "this gateway has /v1/chat/completions, /v1/completions, /v1/responses, /v1/models, "
                "/metrics");
 }
 

@@ -13,7 +13,7 @@
 
 enum { CHOICES_MAX = 8, OPENAI_USER_MAX = 256 };
 
-enum endpoint { ENDPOINT_CHAT, ENDPOINT_COMPLETIONS };
+enum endpoint { ENDPOINT_CHAT, ENDPOINT_COMPLETIONS, ENDPOINT_RESPONSES };
 
 /* A refusal in OpenAI's shape. */
 struct openai_error {

@@ -3,6 +3,7 @@
 #include "gateway/gateway_impl.h"
 
 #include "gateway/logprobs.h"
+#include "gateway/responses.h"
 #include "gateway/tool_calls.h"
 #include "store/manifest.h"
 
@@ -33,6 +34,7 @@ struct reply {
     struct asker who;
     char model[65];
     struct choice choice[CHOICES_MAX];
+    struct responses responses; /* of that endpoint */
     uint32_t n_open;
     uint8_t asker[ASKER_TAG]; /* whom the swarm takes him for */
     struct usage usage;
@@ -78,6 +80,11 @@ static void begin_stream(struct reply *r)
     r->g->counts.streams++;
     r->g->counts.by_status[2]++;
     http_stream(r->x, "text/event-stream");
+    if (r->a.endpoint == ENDPOINT_RESPONSES) {
+        struct text event = { 0 };
+        responses_begin(&r->responses, &r->head, &event);
+        put(r, &event);
+    }
     for (uint32_t i = 0; i < r->a.n && r->a.endpoint == ENDPOINT_CHAT; i++) {
         struct text event = { 0 };
         openai_write_delta(&event, &r->head, &(struct delta){ .kind = DELTA_ROLE, .choice = i });
@@ -85,12 +92,25 @@ static void begin_stream(struct reply *r)
     }
 }
 
+/* Is it said as it comes?  (Else it is gathered in the choice.) */
+static bool is_said(const struct choice *c)
+{
+    return c->r->a.stream || c->r->a.endpoint == ENDPOINT_RESPONSES;
+}
+
 static void say(struct choice *c, const struct delta *d)
 {
+    struct reply *r = c->r;
     struct text event = { 0 };
-    begin_stream(c->r);
-    openai_write_delta(&event, &c->r->head, d);
-    put(c->r, &event);
+    begin_stream(r);
+    if (r->a.endpoint == ENDPOINT_RESPONSES)
+        responses_delta(&r->responses, d, r->a.stream ? &event : NULL);
+    else
+        openai_write_delta(&event, &r->head, d);
+    if (event.n > 0)
+        put(r, &event);
+    else
+        free(event.p);
 }
 
 /* --- its end --- */
@@ -115,6 +135,7 @@ static void free_reply(struct reply *r)
         free(c->whole.reasoning.p);
         free(c->whole.logprobs.p);
     }
+    responses_fini(&r->responses);
     openai_ask_fini(&r->a);
     free(r);
 }
@@ -123,14 +144,6 @@ static void free_reply(struct reply *r)
 static void end_reply(struct reply *r)
 {
     http_set_user(r->x, NULL);
-    free_reply(r);
-}
-
-void reply_drop(struct exchange *x)
-{
-    struct reply *r = http_user(x);
-    if (!r) return;
-    r->g->counts.gone++;
     free_reply(r);
 }
 
@@ -146,14 +159,29 @@ static void count_tokens(struct reply *r)
                   now_ms(&r->g->hub));
 }
 
+void reply_drop(struct exchange *x)
+{
+    struct reply *r = http_user(x);
+    if (!r) return;
+    r->g->counts.gone++;
+    for (uint32_t i = 0; i < r->a.n; i++) /* what was made for him is his */
+        if (r->choice[i].question) r->usage.n_tokens += r->choice[i].n_tokens;
+    count_tokens(r);
+    free_reply(r);
+}
+
 static void fail_reply(struct reply *r, const struct openai_error *e)
 {
     count_tokens(r);
     if (r->has_begun) {
         struct text event = { 0 };
-        text_str(&event, "data: ");
-        openai_write_error(&event, e);
-        text_str(&event, "\n\n");
+        if (r->a.endpoint == ENDPOINT_RESPONSES) {
+            responses_error(&r->responses, e, &event);
+        } else {
+            text_str(&event, "data: ");
+            openai_write_error(&event, e);
+            text_str(&event, "\n\n");
+        }
         put(r, &event);
         http_end(r->x);
     } else {
@@ -166,7 +194,18 @@ static void finish(struct reply *r)
 {
     struct text out = { 0 };
     count_tokens(r);
-    if (r->a.stream) {
+    if (r->a.endpoint == ENDPOINT_RESPONSES) {
+        const char *end = r->choice[0].whole.finish;
+        responses_end(&r->responses, &r->head, end, &r->usage, r->a.stream ? &out : NULL);
+        if (!r->a.stream) responses_write(&r->responses, &r->head, end, &r->usage, &out);
+    }
+    if (r->a.endpoint == ENDPOINT_RESPONSES && r->a.stream) {
+        put(r, &out);
+        http_end(r->x);
+    } else if (r->a.endpoint == ENDPOINT_RESPONSES) {
+        reply_json(r->g, r->x, 200, &out);
+        free(out.p);
+    } else if (r->a.stream) {
         if (r->a.with_usage) openai_write_usage(&out, &r->head, &r->usage);
         openai_write_done(&out);
         put(r, &out);
@@ -188,7 +227,7 @@ static void hear_text(void *arg, struct slice text)
     struct choice *c = arg;
     struct text json = { 0 };
     logprobs_take(&c->logprobs, c->r->a.endpoint);
-    if (!c->r->a.stream) {
+    if (!is_said(c)) {
         text_add(&c->whole.content, text.p, text.n);
         return;
     }
@@ -214,7 +253,7 @@ static void hear_call(void *arg, uint32_t index, struct slice name)
     for (unsigned i = 0; i < sizeof random; i++)
         snprintf(more[index].id + 5 + 2 * i, 3, "%02x", random[i]);
     text_add(&more[index].name, name.p, name.n);
-    if (c->r->a.stream)
+    if (is_said(c))
         say(c, &(struct delta){ .kind = DELTA_CALL,
                                 .choice = c->index,
                                 .text = name,
@@ -227,7 +266,7 @@ static void hear_args(void *arg, uint32_t index, struct slice json)
     struct choice *c = arg;
     logprobs_drop(&c->logprobs);
     if (index >= c->whole.n_calls) return;
-    if (c->r->a.stream)
+    if (is_said(c))
         say(c,
             &(struct delta){ .kind = DELTA_ARGS, .choice = c->index, .text = json, .call = index });
     else
@@ -282,8 +321,8 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
     if (c->stops.is_found) return; /* it is being stopped */
     first_token(c->r);
     c->n_tokens = index;
-    if (is_thinking && c->r->a.endpoint == ENDPOINT_CHAT) {
-        if (c->r->a.stream)
+    if (is_thinking && c->r->a.endpoint != ENDPOINT_COMPLETIONS) {
+        if (is_said(c))
             say(c, &(struct delta){ .kind = DELTA_REASONING, .choice = c->index, .text = text });
         else
             text_add(&c->whole.reasoning, text.p, text.n);
@@ -395,7 +434,10 @@ static void on_fail(void *arg, unsigned code, const char *text)
 static void name_reply(struct reply *r)
 {
     uint8_t random[12];
-    const char *prefix = r->a.endpoint == ENDPOINT_CHAT ? "chatcmpl-" : "cmpl-";
+    static const char *const prefixes[] = { [ENDPOINT_CHAT] = "chatcmpl-",
+                                            [ENDPOINT_COMPLETIONS] = "cmpl-",
+                                            [ENDPOINT_RESPONSES] = "resp_" };
+    const char *prefix = prefixes[r->a.endpoint];
     size_t n = (size_t)snprintf(r->head.id, sizeof r->head.id, "%s", prefix);
     random_bytes(random, sizeof random);
     for (unsigned i = 0; i < sizeof random; i++)
@@ -442,7 +484,9 @@ void reply_begin(struct gateway *g, struct exchange *x, enum endpoint endpoint,
         reply_error(g, x, &e);
         return;
     }
-    if (openai_read(&r->a, endpoint, http_body(x), &e)) {
+    bool is_newer = endpoint == ENDPOINT_RESPONSES;
+    if (is_newer ? responses_read(&r->a, http_body(x), &e)
+                 : openai_read(&r->a, endpoint, http_body(x), &e)) {
         reply_error(g, x, &e);
         openai_ask_fini(&r->a);
         free(r);

@@ -47,9 +47,9 @@ static const struct arg options[] = {
 static const struct args args = {
     .program = "swarm-gateway",
     .usage = "[LINK] [options]",
-    .about =
-        "Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and a web "
-        "page for a swarm. Without a link it asks a node that runs on this machine.",
+    .about = "Serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/models, /health, "
+             "/metrics and a web "
+             "page for a swarm. Without a link it asks a node that runs on this machine.",
     .options = options,
     .more = "Prints its address when it listens.  An outer address needs --keys, or --open.\n"
             "TLS is a reverse proxy's; several gateways may stand behind one.\n"

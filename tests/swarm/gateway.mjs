@@ -41,6 +41,13 @@ const completion = await client.completions.create({ model: "atlas:q80", prompt:
 assert.equal(completion.usage.completion_tokens, 4);
 assert.equal(completion.choices[0].logprobs.tokens.join(""), completion.choices[0].text);
 
+const answer = await client.responses.create({ model: "atlas:q80", input: messages[0].content, temperature: 0 });
+assert.equal(answer.output_text, PARIS);
+const last = await client.responses.stream({ model: "atlas:q80", input: messages, temperature: 0 }).finalResponse();
+assert.equal(last.output_text, PARIS);
+assert.equal(last.usage.output_tokens, answer.usage.output_tokens);
+await assert.rejects(client.responses.create({ model: "atlas:q80", input: "hi", previous_response_id: "resp_1" }), (e) => e.param === "previous_response_id");
+
 await assert.rejects(client.chat.completions.create({ ...q, logit_bias: { 5: 1 } }), (e) => e instanceof OpenAI.BadRequestError && e.param === "logit_bias");
 await assert.rejects(client.chat.completions.create({ ...q, model: "gpt-5" }), (e) => e instanceof OpenAI.NotFoundError && e.code === "model_not_found");
 await assert.rejects(new OpenAI({ baseURL: KEYED, apiKey: "wrong", maxRetries: 0 }).models.list(), OpenAI.AuthenticationError);

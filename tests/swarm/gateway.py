@@ -128,6 +128,92 @@ def test_completions():
     assert "".join(p["choices"][0]["text"] for p in pieces) == whole["choices"][0]["text"]
 
 
+def responses_stream(body):
+    status, headers, data = call(OPEN, "/v1/responses", body | {"stream": True})
+    assert status == 200 and headers["Content-Type"].startswith("text/event-stream"), (status, data)
+    events = []
+    for block in data.decode().split("\n\n"):
+        if block and not block.startswith(":"):
+            name, rest = block.split("\n")
+            events.append(json.loads(rest.removeprefix("data: ")))
+            assert name == "event: " + events[-1]["type"], block
+    assert [e["sequence_number"] for e in events] == list(range(len(events)))
+    return events
+
+
+def test_responses():
+    q = {"model": "atlas:q80", "input": "Which is larger, Brazil or Kenya?", "temperature": 0}
+    status, _, data = call(OPEN, "/v1/responses", q)
+    assert status == 200, data
+    whole = json.loads(data)
+    assert whole["object"] == "response" and whole["status"] == "completed" and whole["id"].startswith("resp_"), whole
+    assert [o["type"] for o in whole["output"]] == ["reasoning", "message"], whole["output"]
+    chatted = chat({"messages": [{"role": "user", "content": q["input"]}], "temperature": 0})
+    m = chatted["choices"][0]["message"]
+    assert whole["output"][0]["content"][0]["text"] == m["reasoning_content"]
+    assert whole["output"][1]["content"][0]["text"] == m["content"] == "Brazil is larger."
+    assert whole["usage"]["output_tokens"] == chatted["usage"]["completion_tokens"], whole["usage"]
+
+    events = responses_stream(q)
+    kinds = [e["type"] for e in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"] and kinds[-1] == "response.completed", kinds
+    said = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+    thought = "".join(e["delta"] for e in events if e["type"] == "response.reasoning_text.delta")
+    assert (said, thought) == (m["content"], m["reasoning_content"])
+    last = events[-1]["response"]
+    assert [o["content"] for o in last["output"]] == [o["content"] for o in whole["output"]] and last["usage"]["output_tokens"] == whole["usage"]["output_tokens"]
+    assert [e["item"]["type"] for e in events if e["type"] == "response.output_item.done"] == ["reasoning", "message"]
+
+    # a conversation in items, with instructions, is the chat of the same messages
+    parts = [{"type": "input_text", "text": "What is the capital "}, {"type": "input_text", "text": "of Spain?"}]
+    items = [{"role": "user", "content": parts}, {"type": "reasoning", "id": "rs_1", "summary": []},
+             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "The capital of Spain is Madrid."}]},
+             {"role": "user", "content": "And of France?"}]
+    status, _, data = call(OPEN, "/v1/responses", {"input": items, "instructions": "You are Atlas.", "temperature": 0, "reasoning": {"effort": "none"}})
+    same = chat({"temperature": 0, "reasoning_effort": "none", "messages": [
+        {"role": "system", "content": "You are Atlas."}, {"role": "user", "content": "What is the capital of Spain?"},
+        {"role": "assistant", "content": "The capital of Spain is Madrid."}, {"role": "user", "content": "And of France?"}]})
+    whole = json.loads(data)
+    assert status == 200 and whole["output"][-1]["content"][0]["text"] == same["choices"][0]["message"]["content"], (data, same)
+    assert whole["usage"]["input_tokens"] == same["usage"]["prompt_tokens"]
+
+    cut = json.loads(call(OPEN, "/v1/responses", q | {"max_output_tokens": 3})[2])
+    assert cut["status"] == "incomplete" and cut["incomplete_details"] == {"reason": "max_output_tokens"}, cut
+    tool = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
+    tooled = json.loads(call(OPEN, "/v1/responses", q | {"tools": [tool], "max_output_tokens": 1})[2])
+    assert tooled["usage"]["input_tokens"] > cut["usage"]["input_tokens"] + 20
+    call_and_result = [{"role": "user", "content": "hi"}, {"type": "function_call", "call_id": "c1", "name": "get_weather", "arguments": "{}"},
+                       {"type": "function_call_output", "call_id": "c1", "output": "sunny"}]
+    assert call(OPEN, "/v1/responses", {"input": call_and_result, "tools": [tool], "max_output_tokens": 1})[0] == 200
+    for more, param in (({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"), ({"store": True}, "store"),
+                        ({"background": True}, "background"), ({"prompt": {"id": "p"}}, "prompt"), ({"text": {"format": {"type": "json_object"}}}, "text"),
+                        ({"input": []}, "input"), ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
+                        ({"max_output_tokens": 0}, "max_output_tokens"), ({"messages": []}, "messages"), ({"reasoning": {"effort": "high"}}, "reasoning"),
+                        ({"tools": [{"type": "web_search"}]}, "tools"), ({"temperature": 3}, "temperature"), ({"truncation": "auto"}, "truncation"),
+                        ({"include": ["message.output_text.logprobs"]}, "include"), ({"top_logprobs": 2}, "top_logprobs")):
+        status, _, data = call(OPEN, "/v1/responses", q | more)
+        e = json.loads(data)["error"]
+        assert status == 400 and e["param"] == param and param in e["message"], (more, e)
+    assert call(OPEN, "/v1/responses", b"[")[0] == 400 and call(OPEN, "/v1/responses", b"[]")[0] == 400
+
+
+def test_every_parameter():
+    """OpenAI's whole list: each is honoured, idle at the value that means nothing, or refused by its name."""
+    odd = {"audio": {"voice": "alloy", "format": "wav"}, "function_call": "auto", "functions": [{"name": "f"}], "logit_bias": {"1": 1}, "metadata": {"a": "b"},
+           "modalities": ["text", "audio"], "parallel_tool_calls": False, "prediction": {"type": "content", "content": "x"}, "prompt_cache_key": "k",
+           "prompt_cache_retention": "24h", "reasoning_effort": "low", "response_format": {"type": "json_object"}, "service_tier": "flex", "store": True,
+           "tool_choice": "required", "verbosity": "low", "web_search_options": {}}
+    for name, value in odd.items():
+        e = chat({name: value}, expect=400)["error"]
+        assert e["param"] == name and name in e["message"] and e["type"] == "invalid_request_error", e
+    for name, value in {"best_of": 2, "echo": True, "suffix": "x", "logit_bias": {"1": 1}, "messages": []}.items():
+        status, _, data = call(OPEN, "/v1/completions", {"prompt": "x", "max_tokens": 1, name: value})
+        assert status == 400 and json.loads(data)["error"]["param"] == name, (name, data)
+    idle = {name: None for name in odd} | {"parallel_tool_calls": True, "store": False, "service_tier": "auto", "logit_bias": {}, "tool_choice": "none",
+                                           "response_format": {"type": "text"}, "user": "u", "safety_identifier": "s"}
+    assert chat(idle | {"temperature": 0})["choices"][0]["message"]["content"] == PARIS
+
+
 def test_refusals():
     for more, param in (({"top_logprobs": 3}, "top_logprobs"), ({"frequency_penalty": 3}, "frequency_penalty"),
                         ({"nonsense": 1}, "nonsense"), ({"n": 99}, "n"), ({"temperature": -1}, "temperature")):
@@ -244,6 +330,14 @@ def test_openai_library():
         text += piece.choices[0].delta.content or ""
     assert text == PARIS
     assert [m.id for m in client.models.list()] == ["atlas:q80"]
+    answer = client.responses.create(model="atlas:q80", input=q[0]["content"], temperature=0)
+    assert answer.output_text == PARIS and answer.status == "completed"
+    text = ""
+    for event in client.responses.create(model="atlas:q80", input=q, temperature=0, stream=True):
+        text += event.delta if event.type == "response.output_text.delta" else ""
+    assert text == PARIS and event.type == "response.completed" and event.response.output_text == PARIS
+    with client.responses.stream(model="atlas:q80", input=q, temperature=0) as s:
+        assert s.get_final_response().output_text == PARIS
     try:
         client.chat.completions.create(model="atlas:q80", messages=q, presence_penalty=3)
         raise AssertionError("not refused")

@@ -2,6 +2,8 @@
 the same ids from one process (swarm-eval, which reference_logits compares with transformers), and
 plain arithmetic here.  Arguments: URL BIN STORE TOKENIZER.JSON TMP."""
 import array
+import collections
+import heapq
 import json
 import math
 import struct
@@ -95,12 +97,14 @@ def check(frequency, presence, **more):
         row = logits[i][:n]
         zero = max(row) + math.log(sum(math.exp(x - max(row)) for x in row))
         assert abs(t["logprob"] - (row[ids[i]] - zero)) < 2e-5, (i, t, row[ids[i]] - zero)
-        order = sorted(range(n), key=lambda k: (-row[k], k))[:N_TOP]
+        order = heapq.nsmallest(N_TOP, range(n), key=lambda k: (-row[k], k))
         assert [bytes(a["bytes"]) for a in t["top_logprobs"]] == [BYTES[k] for k in order], (i, t)
         for a, k in zip(t["top_logprobs"], order):
             assert abs(a["logprob"] - (row[k] - zero)) < 2e-5
         if more["temperature"] == 0:  # what is chosen is the best with its penalties
-            punished = [x - (ids[:i].count(k) * frequency + (k in ids[:i]) * presence) for k, x in enumerate(row)]
+            punished = list(row)
+            for k, c in collections.Counter(ids[:i]).items():
+                punished[k] -= c * frequency + presence
             best = max(range(n), key=lambda k: (punished[k], -k))
             assert best == ids[i], (i, BYTES[best], t)
     return ids
