@@ -464,8 +464,8 @@ static void name_asker(struct reply *r)
 static enum err ask(struct choice *c)
 {
     enum { SET_SEED = 16 };
-    struct question_events on = { c,        on_plan, on_text, on_note,
-                                  on_place, on_done, on_fail, on_likely };
+    struct question_events on = { c,       on_plan, on_text,   on_note, on_place,
+                                  on_done, on_fail, on_likely, NULL };
     c->ask = c->r->a.ask;
     if (c->ask.sampling & SET_SEED) c->ask.seed += c->index; /* n answers that differ */
     c->stops = c->r->a.stops;

@@ -6,6 +6,7 @@
 #include "node/draft.h"
 #include "node/likely.h"
 #include "node/report.h"
+#include "node/tracing.h"
 
 #include <stdlib.h>
 
@@ -158,6 +159,7 @@ static void tell_end(struct request *r)
 {
     if (r->has_answer && !r->is_held) answer_flush(&r->answer, request_gather, r);
     request_say(r);
+    if (!r->is_over) tracing_say(r, true);
     if (!r->is_over && !r->is_away) say_done(r); /* else he went away at the last word */
 }
 
@@ -241,9 +243,9 @@ static void ignore_fail(void *arg, enum wire_error code, const char *text)
     (void)arg, (void)code, (void)text;
 }
 
-static const struct request_events nobody = { NULL,         ignore_plan, ignore_text, ignore_note,
-                                              ignore_place, ignore_done, ignore_fail,
-                                              NULL };
+static const struct request_events nobody = { NULL,        ignore_plan,  ignore_text,
+                                              ignore_note, ignore_place, ignore_done,
+                                              ignore_fail, NULL,         NULL };
 
 void coordinator_cancel(struct request *r)
 {

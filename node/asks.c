@@ -99,6 +99,13 @@ static void on_likely(void *arg, struct slice likely)
     q->likely = likely;
 }
 
+static void on_trace(void *arg, struct slice events)
+{
+    struct msg m = { .type = MSG_ASK_TEXT };
+    m.u.ASK_TEXT.trace = events;
+    (void)tell(arg, &m);
+}
+
 static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinking)
 {
     struct asked *q = arg;
@@ -233,8 +240,8 @@ static bool check(struct asks *a, const struct mail *m)
 
 static struct request_events events_to(struct asked *q)
 {
-    return (struct request_events){ q, on_plan, on_text, on_note, on_place, on_done, on_fail,
-                                    on_likely };
+    return (struct request_events){ q,       on_plan, on_text,   on_note, on_place,
+                                    on_done, on_fail, on_likely, on_trace };
 }
 
 /* Those of this machine, then its guests; who is in no hurry comes after both. */

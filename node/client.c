@@ -116,6 +116,12 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
     c->c.on_text(c->c.arg, index, text, is_thinking);
 }
 
+static void on_trace(void *arg, struct slice events)
+{
+    struct client *c = arg;
+    if (c->c.on_trace) c->c.on_trace(c->c.arg, events);
+}
+
 static void on_progress(void *arg, struct slice text)
 {
     struct client *c = arg;
@@ -148,7 +154,8 @@ static void on_fail(void *arg, unsigned code, const char *text)
 
 void client_ask(struct client *c, const struct msg_ASK *q)
 {
-    struct question_events on = { c, on_plan, on_text, on_progress, on_place, on_done, on_fail, NULL };
+    struct question_events on = { c,       on_plan, on_text, on_progress, on_place,
+                                  on_done, on_fail, NULL,    on_trace };
     if (question_ask(c->questions, q, &on, &c->question))
         c->c.on_fail(c->c.arg, err_text(ERR_NOMEM));
 }

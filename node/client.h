@@ -21,7 +21,8 @@ struct client_config {
     void (*on_plan)(void *arg, struct slice json);
     /* index: tokens of the answer that have been made by now */
     void (*on_text)(void *arg, uint32_t index, struct slice text, bool is_thinking);
-    void (*on_note)(void *arg, struct slice text); /* what happens to the pipeline, for people */
+    void (*on_trace)(void *arg, struct slice events); /* as in question.h; NULL: not wanted */
+    void (*on_note)(void *arg, struct slice text);    /* what happens to the pipeline, for people */
     /* It waits for its turn, which text says in words; NULL: that is a note as others. */
     void (*on_place)(void *arg, uint32_t place, struct slice text);
     /* The question's end is one of these two. */

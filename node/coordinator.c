@@ -4,6 +4,7 @@
 #include "node/draft.h"
 #include "node/likely.h"
 #include "node/report.h"
+#include "node/tracing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ static void free_request(struct request *r)
     if (r->has_answer) answer_fini(&r->answer);
     free(r->said.p);
     free(r->stats.p);
+    free(r->traced.p);
     free(r->prompt.ids.p);
     known_fini(r);
     free(r->embed.x);
@@ -63,9 +65,12 @@ void request_fail(struct request *r, enum wire_error code, const char *text)
 {
     if (r->is_over) return;
     request_hold(r);
-    request_end(r);
-    counters_add(r->c->c.counters, COUNT_FAILED, !r->c->stopping);
-    r->on.on_fail(r->on.arg, code, text);
+    tracing_say(r, true);
+    if (!r->is_over) {
+        request_end(r);
+        counters_add(r->c->c.counters, COUNT_FAILED, !r->c->stopping);
+        r->on.on_fail(r->on.arg, code, text);
+    }
     request_release(r);
 }
 
@@ -185,6 +190,7 @@ enum err coordinator_ask(struct coordinator *c, const struct node_id *client, ui
     r->draft_mode = (enum draft_mode)q->draft;
     r->plan_only = q->plan_only;
     r->watch_ms = (uint32_t)q->watch_ms;
+    r->is_traced = q->trace && !q->plan_only;
     *out = r;
     r->prompt.call.run = read_prompt;
     request_hold(r);
@@ -247,6 +253,7 @@ static void on_prompt(struct request *r)
         return;
     }
     r->n_prompt = j->ids.n;
+    tracing_job(r, TRACE_PROMPT, &j->call.job, r->n_prompt, 0);
     if (r->n_prompt == 0 || r->n_prompt >= a->context) {
         snprintf(text, sizeof text, "this conversation needs %u positions, the model has %u in all",
                  r->n_prompt + 1, a->context);
@@ -297,6 +304,7 @@ static struct pipeline_events events_to(struct request *r)
                                      .on_ask_known = known_ask,
                                      .on_prefix = known_learn,
                                      .on_leaving = handover_begin,
+                                     .on_trace = tracing_events(r),
                                      .on_fail = on_pipeline_fail };
 }
 
@@ -352,6 +360,7 @@ void request_rest(struct request *r)
 void request_say_plan(struct request *r)
 {
     struct text json = { 0 };
+    tracing_plan(r);
     report_plan(&json, r->c->c.weights->name.name, pipeline_plan(r->pipeline));
     request_say_json(r, &json);
 }
@@ -496,6 +505,7 @@ static void on_embedded(struct request *r)
         request_fail(r, WIRE_INTERNAL, err_text(j->call.job.err));
         return;
     }
+    tracing_job(r, TRACE_EMBED, &j->call.job, j->n, j->lo);
     bool is_last = j->lo + j->n == request_rows(r);
     if (j->for_heir && j->round == r->heir_round)
         pipeline_send(r->heir, j->lo, j->n, j->x, 0);
@@ -629,6 +639,7 @@ static void on_next(struct request *r)
     if (pick_failed(r, &j->job)) return;
     uint32_t n = draft_tokens(j, token);
     draft_came_back(r, j);
+    tracing_job(r, TRACE_PICK, &j->job, n, r->n_tokens);
     if (likely_failed(r, n)) return;
     r->pick_us += j->job.compute_us;
     r->last_ns = j->job.finished_ns;
@@ -639,6 +650,7 @@ static void on_next(struct request *r)
     take_tokens(r, token, n);
     request_say(r);
     request_say_times(r);
+    tracing_say(r, false);
     request_feed(r);
 }
 
@@ -665,6 +677,13 @@ static void decode(struct request *r, uint32_t n_tokens)
     request_hold(r);
 }
 
+static void trace_home(struct request *r, const struct decode_job *d)
+{
+    struct job both = d->rows.job;
+    both.compute_us += d->next.job.compute_us;
+    if (d->n_tokens > 0) tracing_job(r, TRACE_HOME, &both, d->n_tokens, r->n_tokens);
+}
+
 /* The next ones are computed while these are told. */
 static void on_decoded(struct request *r)
 {
@@ -675,6 +694,7 @@ static void on_decoded(struct request *r)
     bool is_current = r->decoding.round == r->round;
     memcpy(token, d->token, n * sizeof *token);
     r->is_picking = false;
+    trace_home(r, d);
     draft_came_back(r, &d->next);
     if (r->pipeline) pipeline_decoded(r->pipeline, &r->decoding.home);
     if (likely_failed(r, n)) return;
@@ -686,6 +706,7 @@ static void on_decoded(struct request *r)
     take_tokens(r, token, n);
     request_say(r);
     request_say_times(r);
+    tracing_say(r, false);
     request_feed(r);
     /* Layers that failed are the session's failure, which comes as on_fail. */
     if (e && d->rows.job.bad.layer == ARCH_ENDS) pick_failed(r, &d->rows.job);

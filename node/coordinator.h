@@ -73,6 +73,7 @@ struct request_events {
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
     /* Before on_text: of the tokens of that text, as ASK_TEXT has it; NULL: that is not told. */
     void (*on_likely)(void *arg, struct slice likely);
+    void (*on_trace)(void *arg, struct slice events); /* proto/trace.h, at most TRACE_BYTES_MAX */
 };
 
 /* Take a request of client; q's slices are copied.  rank: of its turn, a lower one goes first; the

@@ -113,6 +113,9 @@ struct request {
     bool has_answer;
     size_t n_told;           /* bytes of text up to here, told or known */
     size_t n_heard;          /* the asker has so many: they are not told again */
+    bool is_traced;          /* the asker wants to know when what was computed */
+    struct text traced;      /* owned: events that he was not told yet */
+    uint32_t n_traced;       /* events so far */
     struct text stats;       /* owned: of the end */
     unsigned reason;         /* likewise */
     struct journal *journal; /* owned; NULL: none */

@@ -137,7 +137,8 @@ static void ask(struct asking *q)
 {
     enum { TEMPERATURE = 1, TOP_P = 2, SEED = 16 };
     struct crowd_asker *a = q->a;
-    struct question_events on = { q, on_plan, on_text, on_note, on_place, on_done, on_fail, NULL };
+    struct question_events on = { q,       on_plan, on_text, on_note, on_place,
+                                  on_done, on_fail, NULL,    NULL };
     struct msg_ASK m = { .conversation = slice_str(a->conversation),
                          .sampling = TEMPERATURE | TOP_P | SEED,
                          .temperature = a->temperature,

@@ -7,6 +7,7 @@
 #include "node/coordinator_impl.h"
 
 #include "base/log.h"
+#include "node/tracing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ void handover_begin(void *arg)
                                   .on_room = request_feed,
                                   .on_ask_known = known_ask,
                                   .on_prefix = known_learn,
+                                  .on_trace = tracing_later(r),
                                   .on_fail = on_heir_fail };
     r->heir_chunk = 0; /* not open */
     if (pipeline_open(r->c->c.pipelines, &wish, &on, &r->heir)) r->heir = NULL;

@@ -213,6 +213,11 @@ static void left_point(struct pipeline *p, uint32_t point, uint32_t step, uint32
     hops_left(&p->hops, point, step, uv_hrtime() / 1000 - rtt_us / 2, work_us);
 }
 
+static void trace(const struct pipeline *p, struct trace_event e)
+{
+    if (p->on.on_trace) p->on.on_trace(p->on.arg, &e);
+}
+
 static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want,
                       uint32_t drafts)
 {
@@ -234,6 +239,7 @@ static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *
     left_point(p, 0, p->sent, 0, 0);
     count_taken(p, n);
     p->sent++;
+    trace(p, (struct trace_event){ .kind = TRACE_SENT, .n = (uint16_t)n, .step = p->sent - 1 });
     enum err e = net_send(p->all->c.net, &p->plan.stage[0].id, &m);
     if (!e || p->send_err) return;
     p->send_err = e;
@@ -468,6 +474,15 @@ static void on_step_done(struct pipeline *p, uint32_t i, const struct msg_STEP_D
                                     .compute_us = d->compute_us,
                                     .wait_us = d->wait_us });
     left_point(p, i + 1, (uint32_t)d->step, round_trip_us(p, i), d->compute_us + d->wait_us);
+    if (d->came)
+        trace(p, (struct trace_event){ .kind = TRACE_STAGE,
+                                       .stage = (uint8_t)i,
+                                       .n = (uint16_t)step->rows,
+                                       .step = (uint32_t)d->step,
+                                       .clock = d->came,
+                                       .wait = (uint32_t)d->wait_us,
+                                       .compute = (uint32_t)d->compute_us,
+                                       .stay = (uint32_t)d->stay_us });
     moved(p);
     if (i + 1 < p->plan.n) return;
     if (p->step[d->step % STEPS_RING].want > 0) {
@@ -496,6 +511,8 @@ static void on_rows(struct pipeline *p, uint32_t i, const struct msg_ACT *a)
     }
     s->want = 0;
     left_point(p, p->plan.n + 1, (uint32_t)a->step, 0, 0);
+    trace(p, (struct trace_event){
+                 .kind = TRACE_ROWS, .n = (uint16_t)a->rows, .step = (uint32_t)a->step });
     p->on.on_rows(p->on.arg, (uint32_t)a->pos, (uint32_t)a->rows, a->x);
 }
 

@@ -26,6 +26,7 @@
 #include "node/peers.h"
 #include "node/stage.h"
 #include "proto/plan_explain.h"
+#include "proto/trace.h"
 
 struct pipelines; /* all of this node's; an actor of the loop */
 struct pipeline;  /* one */
@@ -78,6 +79,9 @@ struct pipeline_events {
     void (*on_prefix)(void *arg, uint32_t lo, uint32_t first, struct slice names);
     /* A stage has announced that it leaves; now and again until it does.  May be NULL. */
     void (*on_leaving)(void *arg);
+    /* When what was computed; `at` is the owner's to fill in.  NULL: nobody wants to know, and stages
+     * are not asked.  pipeline_hear changes who hears of it, not whether. */
+    void (*on_trace)(void *arg, struct trace_event *e);
     /* The end: sessions are closed; the owner still calls pipeline_close. */
     void (*on_fail)(void *arg, enum wire_error code, const char *text);
 };

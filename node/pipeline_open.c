@@ -53,6 +53,7 @@ static enum err send_open(struct pipeline *p, uint32_t i)
     }
     uint8_t names[PREFIX_ASKS * HASH_WIRE];
     o->keeps = p->on.on_ask_known != NULL;
+    o->trace = p->on.on_trace != NULL;
     if (p->kept >> i & 1) {
         o->adopts = slice_of(p->former, SESSION_BYTES);
     } else if (p->on.on_ask_known) {

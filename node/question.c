@@ -250,6 +250,8 @@ static void on_answer(struct question *q, const struct msg *a)
     switch (a->type) {
     case MSG_ASK_PLAN: on->on_plan(on->arg, a->u.ASK_PLAN.plan); break;
     case MSG_ASK_TEXT:
+        if (a->u.ASK_TEXT.trace.n > 0 && on->on_trace) on->on_trace(on->arg, a->u.ASK_TEXT.trace);
+        if (a->u.ASK_TEXT.text.n == 0) break;
         q->n_heard += a->u.ASK_TEXT.text.n;
         if (a->u.ASK_TEXT.likely.n > 0 && on->on_likely)
             on->on_likely(on->arg, a->u.ASK_TEXT.likely);

@@ -38,6 +38,7 @@ struct question_events {
     void (*on_fail)(void *arg, unsigned code, const char *text);
     /* Before on_text: of that text's tokens, as ASK_TEXT has it; NULL: nobody wants it. */
     void (*on_likely)(void *arg, struct slice likely);
+    void (*on_trace)(void *arg, struct slice events); /* proto/trace.h; NULL: likewise */
 };
 
 MUST_CHECK enum err questions_open(struct questions **out, const struct questions_config *c);

@@ -16,6 +16,7 @@ struct step_job {
     struct rows_job rows; /* first */
     struct session *session;
     uint32_t round;
+    uint64_t came_ns;  /* when the rows did */
     struct mail *mail; /* owned */
     uint8_t hashes[];  /* [rows][HASH_WIRE] of what came in, where the session has a prefix */
 };
@@ -155,6 +156,11 @@ static bool check_act(struct stage_server *s, struct session *x, const struct ma
     return false;
 }
 
+/* When rows were here. */
+struct stay {
+    uint64_t came_ns, left_ns;
+};
+
 /* The result goes on: all rows to the next stage, or those wanted to the coordinator. */
 static enum err send_on(struct stage_server *s, struct session *x, const struct mail *in)
 {
@@ -176,7 +182,7 @@ static enum err send_on(struct stage_server *s, struct session *x, const struct 
 }
 
 static void send_step_done(struct stage_server *s, const struct session *x, const struct mail *in,
-                           const struct job *j)
+                           const struct job *j, const struct stay *stay)
 {
     struct msg m = { .type = MSG_STEP_DONE };
     m.u.STEP_DONE.session = slice_of(x->id, SESSION_BYTES);
@@ -184,17 +190,22 @@ static void send_step_done(struct stage_server *s, const struct session *x, cons
     m.u.STEP_DONE.step = in->m.u.ACT.step;
     m.u.STEP_DONE.compute_us = j ? j->compute_us : 0;
     m.u.STEP_DONE.wait_us = j ? j->wait_us : 0;
+    if (x->is_traced) {
+        m.u.STEP_DONE.came = stay->came_ns / 1000;
+        m.u.STEP_DONE.stay_us = (stay->left_ns - stay->came_ns) / 1000;
+    }
     stage_answer(s, &x->coordinator, &m);
 }
 
 /* The rows of in are what they are to be; j: of their computing, NULL: there was none. */
 static void pass_on(struct stage_server *s, struct session *x, const struct mail *in,
-                    const struct job *j)
+                    const struct job *j, uint64_t came_ns)
 {
     char id[NODE_ID_SHORT], text[160];
+    struct stay stay = { came_ns, uv_hrtime() };
     enum err e = send_on(s, x, in);
     if (!e) {
-        send_step_done(s, x, in, j);
+        send_step_done(s, x, in, j, &stay);
         return;
     }
     node_id_short(id, &x->following);
@@ -224,6 +235,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
     if (!x || x->is_broken || x->is_adopted || x->is_fetching)
         return false; /* it was closed on the way */
     if (!check_act(s, x, m)) return false;
+    uint64_t came_ns = uv_hrtime();
     begin_at(x, (uint32_t)a->pos);
     uint32_t pos = (uint32_t)a->pos, n = (uint32_t)a->rows;
     if (pos < x->accepted) rewind_to(x, pos);
@@ -235,7 +247,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
     x->firm = x->accepted - (uint32_t)a->drafts;
     x->used_ms = now_ms(s->c.hub);
     if (known == n) {
-        pass_on(s, x, m, NULL);
+        pass_on(s, x, m, NULL, came_ns);
         return false;
     }
 
@@ -260,6 +272,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
     j->rows.hash_pos = j->rows.pos;
     j->session = x;
     j->round = x->round;
+    j->came_ns = came_ns;
     j->mail = m;
     x->n_jobs++;
     s->n_jobs++;
@@ -337,7 +350,7 @@ static void on_computed(struct stage_server *s, const struct step_job *j)
     sent_add(&x->sent, &s->sent_used, j->rows.pos, j->rows.n, j->rows.x, s->row_bytes);
     prefix_feed(x->prefix, j->rows.pos, j->hashes, j->rows.n,
                 (uint32_t)(a->pos + a->rows - a->drafts));
-    if (!is_old && !x->is_broken) pass_on(s, x, j->mail, &j->rows.job);
+    if (!is_old && !x->is_broken) pass_on(s, x, j->mail, &j->rows.job, j->came_ns);
     if (x->is_adopted && x->n_jobs == 0) stage_finish_adoption(s, x);
 }
 

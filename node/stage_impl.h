@@ -36,6 +36,7 @@ struct session {
     bool is_fetching;      /* K and V of earlier sessions are copied; not yet granted */
     struct prefix *prefix; /* what it leaves for others; NULL: nothing */
     uint32_t round;        /* grows when the session is adopted; jobs of before send nothing on */
+    bool is_traced;        /* its coordinator wants to know when what was computed */
     bool is_broken;        /* its next stage is lost: it computes nothing, and may be adopted */
     bool is_adopted;       /* and not yet granted: jobs of before are still under way */
     uint64_t used_ms;      /* when somebody last wanted something of it */

@@ -88,6 +88,7 @@ static void place(struct session *x, const struct mail *m)
     memcpy(x->prev.b, o->prev_id.p, ID_BYTES);
     x->rid = m->m.rid;
     x->epoch = (uint32_t)o->epoch;
+    x->is_traced = o->trace;
     x->coordinator = x->following = m->from;
     x->is_last = o->next_id.n == 0;
     bool is_own = node_id_equal(&m->from, &x->server->c.me);

@@ -48,6 +48,8 @@ enum {
     CONVERSATION_MAX = 1 << 20,
     ASKER_TAG = 8,
     LIKELY_BYTES_MAX = 7 << 10, /* of one ASK_TEXT */
+    TRACE_EVENT_BYTES = 40,
+    TRACE_BYTES_MAX = 100 * TRACE_EVENT_BYTES, /* of one ASK_TEXT */
     HASH_WIRE = 32,         /* BLAKE2b-256 */
     MANIFEST_WIRE_MAX = 1 << 20,
     TILE_MESSAGE_MAX = 4 << 20,
@@ -96,7 +98,7 @@ enum {
     M(DIALBACK_DONE, 51, 512,                "answer to DIALBACK")                                \
     M(ASK,         40,  CONVERSATION_MAX + 1024, "client to coordinator: answer this conversation") \
     M(ASK_PLAN,    41,  16 << 10,            "coordinator to client: who will compute what")      \
-    M(ASK_TEXT,    42,  16 << 10,            "coordinator to client: a piece of the answer")      \
+    M(ASK_TEXT,    42,  20 << 10,            "coordinator to client: a piece of the answer")      \
     M(ASK_DONE,    43,  8 << 10,             "coordinator to client: the answer is complete")     \
     M(ASK_CANCEL,  44,  64,                  "client to coordinator: stop answering")           \
     M(ASK_NOTE,    45,  512,                 "coordinator to client: what happens to the pipeline") \
@@ -176,7 +178,8 @@ enum {
     F(priority,     "pri",  U,     OPT, 0, 7,                   "0 is usual; the more, the more others go first") \
     F(adopts,       "ad",   BIN,   OPT, SESSION_BYTES, SESSION_BYTES, "a session of the sender for the same layers, of which this is to go on") \
     F(prefixes,     "pf",   BIN,   OPT, HASH_WIRE, PREFIX_ASKS * HASH_WIRE, "hashes of PREFIX, the longest first rows first: K and V of which may be there") \
-    F(keeps,        "kp",   U,     OPT, 0, 1,                   "the stage may keep K and V for later sessions of the sender")
+    F(keeps,        "kp",   U,     OPT, 0, 1,                   "the stage may keep K and V for later sessions of the sender") \
+    F(trace,        "tr",   U,     OPT, 0, 1,                   "each STEP_DONE is to say when the rows came")
 #define SESS_OK_FIELDS(F)                                                                         \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
@@ -197,7 +200,9 @@ enum {
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
     F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "as in ACT")                      \
     F(compute_us,   "us",   U,     REQ, 0, UINT32_MAX,          "computing")                      \
-    F(wait_us,      "wus",  U,     REQ, 0, UINT32_MAX,          "waiting for the processor")
+    F(wait_us,      "wus",  U,     REQ, 0, UINT32_MAX,          "waiting for the processor") \
+    F(came,         "at",   U,     OPT, 0, UINT64_MAX,          "if it is wanted: when the rows came, in microseconds of the stage's clock") \
+    F(stay_us,      "sus",  U,     OPT, 0, UINT32_MAX,          "likewise: from then until they went on")
 #define KV_TRIM_FIELDS(F)                                                                         \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \
     F(epoch,        "e",    U,     REQ, 0, UINT32_MAX,          "as in SESS_OPEN")                \
@@ -269,14 +274,16 @@ enum {
     F(frequency,    "fpen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token for each time the answer holds it; none: 3") \
     F(presence,     "ppen", DBL,   OPT, 1, 5,                   "3 + the penalty on a token that the answer holds; none: 3") \
     F(likely,       "lp",   U,     OPT, 1, 21,                  "log probabilities are told of each token and so many less one of the most likely ones") \
-    F(watch_ms,     "w",    U,     OPT, 0, WATCH_MS_MAX,        "say so often in an ASK_PLAN how long the stages and the ways take; 0: at the end only")
+    F(watch_ms,     "w",    U,     OPT, 0, WATCH_MS_MAX,        "say so often in an ASK_PLAN how long the stages and the ways take; 0: at the end only") \
+    F(trace,        "tr",   U,     OPT, 0, 1,                   "when what was computed is told too")
 #define ASK_PLAN_FIELDS(F)                                                                        \
     F(plan,         "plan", STR,   REQ, 2, PLAN_JSON_MAX,           "JSON: stages and prediction; or the nodes, or the times so far")
 #define ASK_TEXT_FIELDS(F)                                                                        \
     F(index,        "i",    U,     REQ, 0, UINT32_MAX,          "generated tokens so far")        \
     F(text,         "t",    STR,   REQ, 0, 8 << 10,             "whole characters")               \
     F(thinking,     "th",   U,     OPT, 0, 1,                   "part of the model's reasoning") \
-    F(likely,       "lp",   BIN,   OPT, 1, LIKELY_BYTES_MAX,    "of each token of the text that is no reasoning: n u8, then n times the log probability f32 and a token's bytes, their count u8 before them; its own first, then the most likely ones; little endian")
+    F(likely,       "lp",   BIN,   OPT, 1, LIKELY_BYTES_MAX,    "of each token of the text that is no reasoning: n u8, then n times the log probability f32 and a token's bytes, their count u8 before them; its own first, then the most likely ones; little endian") \
+    F(trace,        "tr",   BIN,   OPT, TRACE_EVENT_BYTES, TRACE_BYTES_MAX, "events of the request, each of 40 bytes: docs/tracing.md; the text may be empty then")
 #define ASK_DONE_FIELDS(F)                                                                        \
     F(reason,       "why",  U,     REQ, 0, 2,                   "0 the model stopped, 1 length, 2 cancelled") \
     F(n_prompt,     "np",   U,     REQ, 0, CONTEXT_MAX,         "prompt tokens")                  \

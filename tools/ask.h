@@ -25,6 +25,8 @@ struct ask {
 
     /* the answer under way; owned */
     struct text answer, reasoning, plan;
+    struct text traced;     /* events of --trace; owned */
+    const char *trace_file; /* NULL: none is wanted */
     bool is_answering;
     uint32_t place;   /* in the queue, as shown; 0: it does not wait */
     bool is_dim;      /* the terminal shows reasoning now */
@@ -49,6 +51,8 @@ void ask_chat_interrupt(struct ask *a);              /* ctrl-C while nobody answ
 
 /* --- ask_report.c --- */
 void ask_print_plan(FILE *f, const struct text *plan);
+/* Write what was traced to a->trace_file.  ERR_MALFORMED, or of the file. */
+MUST_CHECK enum err ask_write_trace(const struct ask *a, struct why *why);
 void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done);
 
 #endif

@@ -1,4 +1,7 @@
 #include "tools/ask.h"
+
+#include "proto/trace.h"
+#include "store/file.h"
 #include "tools/plan_print.h"
 
 #include <inttypes.h>
@@ -33,6 +36,23 @@ static void print_stage_time(FILE *f, const struct json *s)
     layers_of(layers, sizeof layers, s);
     fprintf(f, "  %-14s computed %.1f ms in %" PRIu64 " steps, waited %.1f ms\n", layers,
             json_real_of(s, "compute_ms"), steps, json_real_of(s, "wait_ms"));
+}
+
+enum err ask_write_trace(const struct ask *a, struct why *why)
+{
+    struct file_out f;
+    struct text json = { 0 };
+    enum err e = a->traced.failed ? ERR_NOMEM
+                                  : trace_write(&json, slice_of(a->traced.p, a->traced.n),
+                                                "swarm-ask " SWARM_VERSION);
+    if (e) {
+        fail(why, e, "--trace: what the node told cannot be drawn: %s", err_text(e));
+    } else if (!(e = file_create_private(&f, a->trace_file, why))) {
+        file_put(&f, json.p, json.n);
+        e = file_finish(&f, ERR_OK, why);
+    }
+    free(json.p);
+    return e;
 }
 
 void ask_print_stats(FILE *f, const struct msg_ASK_DONE *done)

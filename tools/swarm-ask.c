@@ -7,6 +7,7 @@
 #include "model/tokenizer.h"
 #include "node/keys.h"
 #include "node/runtime_dir.h"
+#include "proto/trace.h"
 #include "tools/args.h"
 #include "tools/terminal.h"
 
@@ -41,6 +42,8 @@ static const struct arg options[] = {
       "guess tokens ahead: off, ngram or mtp (default: as the node does)" },
     { "plan", ARG_FLAG, &plan_only, NULL, "explain who would compute what, ask nothing" },
     { "stats", ARG_FLAG, &ask.wants_stats, NULL, "afterwards: speed, and time by stage" },
+    { "trace", ARG_STR, &ask.trace_file, "FILE",
+      "when what was computed, for Chrome's or Perfetto's viewer" },
     { "json", ARG_FLAG, &ask.wants_json, NULL, "one JSON object at the end instead of text" },
     { "patience", ARG_U32, &patience, "S",
       "seconds to wait for a node that goes away meanwhile (default: 30)" },
@@ -205,6 +208,20 @@ static void print_json(const struct ask *a, const struct msg_ASK_DONE *done)
     free(t.p);
 }
 
+static void on_trace(void *arg, struct slice events)
+{
+    struct ask *a = arg;
+    if (a->traced.n + events.n <= (TRACE_EVENTS_MAX + 1) * (size_t)TRACE_BYTES)
+        text_add(&a->traced, events.p, events.n);
+}
+
+/* Also of an answer that failed. */
+static void write_trace(struct ask *a)
+{
+    struct why why;
+    if (a->trace_file && ask_write_trace(a, &why)) a->status = die(&args, 1, "%s", why.text);
+}
+
 static void on_done(void *arg, const struct msg_ASK_DONE *done)
 {
     enum { CANCELLED = 2 };
@@ -218,6 +235,7 @@ static void on_done(void *arg, const struct msg_ASK_DONE *done)
         ask_chat_turn(a, a->answer.n > 0);
         return;
     }
+    write_trace(a);
     if (done->reason == CANCELLED) a->status = EXIT_INTERRUPTED;
     client_stop(a->client);
 }
@@ -227,10 +245,12 @@ static void on_fail(void *arg, const char *text)
     struct ask *a = arg;
     end_text(a);
     if (a->status != EXIT_INTERRUPTED) a->status = die(&args, a->is_chat ? 0 : 1, "%s", text);
-    if (a->is_chat)
+    if (a->is_chat) {
         ask_chat_turn(a, false);
-    else
-        client_stop(a->client);
+        return;
+    }
+    write_trace(a);
+    client_stop(a->client);
 }
 
 static void on_line(void *arg, const char *line)
@@ -265,6 +285,7 @@ static enum err read_options(struct ask *a, struct why *why)
     q->max_tokens = max_tokens < CONTEXT_MAX ? max_tokens : CONTEXT_MAX;
     q->plan_only = plan_only;
     q->later = later;
+    q->trace = a->trace_file != NULL;
     enum draft_mode mode = DRAFT_AUTO;
     if (draft && !draft_mode_parse(&mode, draft))
         return fail(why, ERR_USAGE, "--draft: that is not auto, off, ngram or mtp");
@@ -307,6 +328,7 @@ static int run(struct ask *a, const struct link *link, const char *question)
                                .on_note = on_note,
                                .on_place = on_place,
                                .on_text = on_text,
+                               .on_trace = on_trace,
                                .on_done = on_done,
                                .on_fail = on_fail,
                                .on_line = on_line,
@@ -340,6 +362,8 @@ int main(int argc, char **argv)
     if (at < n) return die(&args, 2, "'%s': one question, please (in quotes)", pos[at]);
     if (question && !*question) return die(&args, 2, "the question is empty");
     if (read_options(&ask, &why)) return die(&args, 2, "%s", why.text);
+    if (ask.trace_file && (!question || plan_only))
+        return die(&args, 2, "--trace is of one question: give it");
     if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
     if (link_word && link_parse(&link, link_word, &why)) return die(&args, 2, "%s", why.text);
     struct local_node here;
@@ -354,5 +378,6 @@ int main(int argc, char **argv)
     free(ask.answer.p);
     free(ask.reasoning.p);
     free(ask.plan.p);
+    free(ask.traced.p);
     return status;
 }

@@ -1,3 +1,4 @@
+unit_test(proto trace proto)
 unit_test(proto noise proto)
 target_sources(test_noise PRIVATE proto/noise_vectors.c)
 unit_test(proto beacon proto)

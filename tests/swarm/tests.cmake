@@ -28,6 +28,8 @@ add_test(NAME swarm_page
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_page.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 add_test(NAME web_scripts COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/web/test_scripts.sh)
 set_tests_properties(web_scripts PROPERTIES SKIP_RETURN_CODE 77)
+add_test(NAME swarm_trace
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_trace.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 
 # Beginnings of conversations that are known.
 add_test(NAME swarm_prefix
