@@ -83,9 +83,9 @@ void group_lacks(const struct group *g, uint32_t layer, char *out, size_t size);
 void group_served(const struct group *g, uint32_t *lo, uint32_t *hi);
 
 /* What it brings to share the layers that are led with those who are IN, by prediction
- * (proto/sharing.h) from what they hold and announce, round trips, our own pace, and which experts
- * were chosen.  Well below a millisecond, also where everybody holds something else of each layer.
- * ERR_NOMEM. */
+ * (proto/sharing.h) from what they hold and announce, round trips, our own pace, which experts were
+ * chosen, and what experts took us and them in answers of late, where there were any.  Well below a
+ * millisecond, also where everybody holds something else of each layer.  ERR_NOMEM. */
 MUST_CHECK enum err group_weigh(struct group *g, const struct pace *pace, struct sharing *out);
 /* The same with those who may be wanted: n <= GROUP_MEMBERS_MAX. */
 MUST_CHECK enum err group_weigh_want(struct group *g, const struct group_want *want, uint32_t n,

@@ -11,6 +11,7 @@ enum {
     USUAL_US = 500, /* an expert, before one was timed */
     ROW_PART = 16,  /* one more row of an expert costs this part of reading it, about */
     LEARN_PART = 8, /* how much of a new time counts */
+    FEW_ROWS = 4,   /* steps of answers, not of prompts */
 };
 
 /* How long a hand takes for an expert, and what a round with it costs besides. */
@@ -27,6 +28,7 @@ struct asking {
     unsigned n_live, n_read;            /* the first n_read of them have been collected */
     bool is_gone[HANDS_MAX];            /* it failed in this call */
     struct pace_of pace[HANDS_MAX];
+    struct expert_time time[HANDS_MAX]; /* for the box */
     uint64_t asked_ns;
 };
 
@@ -310,7 +312,10 @@ static void learn_own(struct group *g, const struct share_ask *q)
     struct asking *k = g->asking;
     if (q->kind != SHARE_EXPERTS) return;
     double n = experts_of(q, k->who, 0) + g->a->n_shared * (1 + (q->n - 1.0) / ROW_PART);
-    if (n > 0) learn(&k->pace[0].expert_us, (double)(uv_hrtime() - k->asked_ns) / 1e3 / n + 0.01);
+    if (n == 0) return;
+    double us = (double)(uv_hrtime() - k->asked_ns) / 1e3 / n + 0.01;
+    learn(&k->pace[0].expert_us, us);
+    if (q->n <= FEW_ROWS) learn(&k->time[0].us, us);
 }
 
 static void learn_round(struct asking *k, const struct share_ask *q, const struct round *r)
@@ -320,6 +325,16 @@ static void learn_round(struct asking *k, const struct share_ask *q, const struc
     double n = experts_of(q, r->who, r->hand), all_us = (double)(r->back_ns - r->asked_ns) / 1e3;
     learn(&p->expert_us, r->us / n + 0.01);
     if (all_us > r->us) learn(&p->round_us, all_us - r->us);
+    struct expert_time *t = &k->time[r->hand];
+    if (t->gen != r->gen) *t = (struct expert_time){ .gen = r->gen };
+    if (q->n <= FEW_ROWS) learn(&t->us, r->us / n + 0.01);
+}
+
+static void tell_times(struct group *g)
+{
+    pthread_mutex_lock(&g->box.lock);
+    memcpy(g->box.time, g->asking->time, sizeof g->box.time);
+    pthread_mutex_unlock(&g->box.lock);
 }
 
 /* Who of those that are left makes the pieces of a round that failed, where the leader cannot. */
@@ -386,6 +401,7 @@ static enum err on_collect(struct sharer *s, const struct share_ask *q, struct s
     enum err e = ERR_OK;
     learn_own(g, q);
     for (; k->n_read < k->n_live && !e; k->n_read++) e = take(g, q, k->n_read, to);
+    if (q->kind == SHARE_EXPERTS) tell_times(g);
     return e;
 }
 

@@ -99,6 +99,12 @@ struct place {
     uint32_t number;
 };
 
+/* What an expert took a hand of late, in steps of few rows; 0: not known. */
+struct expert_time {
+    uint32_t gen; /* of the member */
+    double us;
+};
+
 struct box {
     pthread_mutex_t lock;
     bool is_closed;               /* what is not back is the loop's, and stays away */
@@ -108,6 +114,7 @@ struct box {
     uint32_t n_places;
     float *use;         /* [n_layers][n_experts] owned; NULL: there are none */
     uint64_t n_counted; /* rows of layers */
+    struct expert_time time[HANDS_MAX];
 };
 
 struct group {

@@ -14,7 +14,9 @@ struct weighing {
     struct group_want in[GROUP_MEMBERS_MAX]; /* [n] */
     uint32_t n;
     uint32_t own_us;
-    float *use; /* [n_layers][n_experts] owned; NULL: nothing is known of it */
+    double expert_us[HANDS_MAX]; /* measured of late, of ours and of in's; 0: not known */
+    double scale; /* by which this node computes slower now than when its pace was measured */
+    float *use;   /* [n_layers][n_experts] owned; NULL: nothing is known of it */
 };
 
 /* What everybody holds of a layer; hand 0 is this node. */
@@ -57,7 +59,8 @@ static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer, u
     const struct arch *a = w->g->a;
     const struct pace *p = w->pace;
     bool moe = arch_is_moe(a, layer);
-    double item_us = some(moe ? p->expert_us : p->dense_us);
+    double item_us = w->scale * some(moe ? p->expert_us : p->dense_us);
+    double head_us = w->scale * some(p->heads_us), all_us = w->scale * p->layer_us;
     struct sharing_layer l = {
         .heads = a->n_kv,
         .items = moe ? a->n_experts : a->mlp_parts,
@@ -70,9 +73,9 @@ static struct sharing_layer layer_of(const struct weighing *w, uint32_t layer, u
         .n_use = times,
         .draws = draws_for(times, w->g->n_layers),
     };
-    double parts = l.heads * some(p->heads_us) + l.top_k * item_us + l.shared_us;
+    double parts = l.heads * head_us + l.top_k * item_us + l.shared_us;
 
-    l.trunk_us = p->layer_us > parts ? p->layer_us - parts : parts / 20;
+    l.trunk_us = all_us > parts ? all_us - parts : parts / 20;
     return l;
 }
 
@@ -106,6 +109,14 @@ static void deal_as_it_does(uint8_t *who, const struct weighing *w, const struct
     }
 }
 
+/* How much slower hand i is than we: as measured in answers, or announced. */
+static double slower_than_us(const struct weighing *w, uint32_t i)
+{
+    bool is_measured = w->expert_us[0] > 0 && w->expert_us[i] > 0;
+    return is_measured ? w->expert_us[i] / w->expert_us[0]
+                       : 1 / deal_speed(w->in[i - 1].layer_us, w->own_us);
+}
+
 static void add_layers(struct sharing *out, const struct weighing *w, const struct holds *h,
                        uint32_t layer, uint32_t times)
 {
@@ -124,7 +135,7 @@ static void add_layers(struct sharing *out, const struct weighing *w, const stru
     for (uint32_t i = 0; i <= w->n; i++) {
         const struct group_want *m = i ? &w->in[i - 1] : NULL;
         uint32_t rtt_us = m ? net_rtt_us(w->g->c.net, &m->id) : 0;
-        double slower = m ? 1 / deal_speed(m->layer_us, w->own_us) : 1;
+        double slower = w->scale * (m ? slower_than_us(w, i) : 1);
         heads[i] = set_of(&h->of[i].heads);
         items[i] = set_of(moe ? &h->of[i].experts : &h->of[i].dense);
         if (!moe) add_empty_parts(&items[i], a);
@@ -153,6 +164,27 @@ static enum err read_uses(struct weighing *w)
     return w->use ? ERR_OK : ERR_NOMEM;
 }
 
+/* A pace that was measured once, perhaps in a busy moment, is put right by what answers took. */
+static void read_times(struct weighing *w)
+{
+    struct group *g = w->g;
+    struct expert_time time[HANDS_MAX];
+
+    pthread_mutex_lock(&g->box.lock);
+    memcpy(time, g->box.time, sizeof time);
+    pthread_mutex_unlock(&g->box.lock);
+    w->expert_us[0] = time[0].us;
+    for (uint32_t i = 0; i < w->n; i++)
+        for (unsigned k = 0; k < GROUP_MEMBERS_MAX; k++) {
+            const struct mate *m = &g->mate[k];
+            bool is_it = m->state == MATE_IN && m->gen == time[1 + k].gen &&
+                         node_id_equal(&m->id, &w->in[i].id);
+            if (is_it) w->expert_us[1 + i] = time[1 + k].us;
+        }
+    bool is_known = time[0].us > 0 && w->pace->expert_us > 0;
+    w->scale = is_known ? time[0].us / w->pace->expert_us : 1;
+}
+
 /* Layers of which everybody holds the same at a time. */
 static enum err add_all(struct weighing *w, struct sharing *out)
 {
@@ -161,6 +193,7 @@ static enum err add_all(struct weighing *w, struct sharing *out)
     uint32_t first = g->lo, end = g->lo + g->n_layers;
 
     *out = (struct sharing){ 0 };
+    read_times(w);
     if (!h || read_uses(w)) {
         free(h);
         return ERR_NOMEM;

@@ -15,9 +15,9 @@ struct nearby {
     struct nearby_state state;
     struct node_id weighed[GROUP_MEMBERS_MAX]; /* who there was when it was weighed last */
     uint32_t n_weighed;
-    uint64_t weighed_ms;
-    uint32_t dials; /* that may be made now: one more every second */
-    uint32_t turn;  /* who is dialled first */
+    uint64_t weighed_ms, again_ms; /* the last and, after it did not pay, the next time */
+    uint32_t dials;                /* that may be made now: one more every second */
+    uint32_t turn;                 /* who is dialled first */
 };
 
 static bool is_member(const struct nearby *s, const struct node_id *id)
@@ -221,8 +221,12 @@ static void choose_way(struct nearby *s, const struct group_want *want, uint32_t
     struct sharing w;
     now->way = n ? now->way : SHARING_ALONE;
     if (n == 0) now->why[0] = 0;
-    if (n == 0 || group_weigh_want(s->c.group, want, n, own_us(s), s->c.pace, &w)) return;
+    if (n == 0 || now_ms(s->c.hub) < s->again_ms ||
+        group_weigh_want(s->c.group, want, n, own_us(s), s->c.pace, &w))
+        return;
+    bool is_sharing = now->way != SHARING_ALONE;
     now->way = sharing_choose(&w, now->way);
+    if (is_sharing && now->way == SHARING_ALONE) s->again_ms = now_ms(s->c.hub) + NEARBY_AGAIN_MS;
     if (now->way == SHARING_ALONE)
         say_alone(s, &w, n);
     else

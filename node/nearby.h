@@ -6,7 +6,8 @@
  *
  * With SHARING_AUTO prediction decides every NEARBY_WEIGH_MS, and whenever others come or go: are
  * they asked at all, and for head groups too?  When it does not pay any more they are let go as
- * soon as no session has head groups there; a node that lacks parts asks whoever there is. */
+ * soon as no session has head groups there, and asked again after NEARBY_AGAIN_MS at the earliest;
+ * a node that lacks parts asks whoever there is. */
 #ifndef NODE_NEARBY_H
 #define NODE_NEARBY_H
 
@@ -14,7 +15,13 @@
 #include "node/group.h"
 #include "node/peers.h"
 
-enum { NEARBY_TICK_MS = 1000, NEARBY_WEIGH_MS = 5000, NEARBY_DIALS = 8, NEARBY_DIAL_MS = 10000 };
+enum {
+    NEARBY_TICK_MS = 1000,
+    NEARBY_WEIGH_MS = 5000,
+    NEARBY_AGAIN_MS = 60000, /* before it is tried again where it did not pay */
+    NEARBY_DIALS = 8,
+    NEARBY_DIAL_MS = 10000,
+};
 
 struct nearby;
 

@@ -553,6 +553,12 @@ static void test_weighing(void **state)
     assert_int_equal(group_weigh(g, &slow, &in), ERR_OK);
     assert_true(sharing_pays(&in));
     assert_float_equal(in.us[SHARING_ALONE], wanted.us[SHARING_ALONE], 1);
+
+    /* what answers took puts right what was measured once */
+    begin_session(w);
+    answer_all(w);
+    assert_int_equal(group_weigh(g, &slow, &in), ERR_OK);
+    assert_true(in.us[SHARING_ALONE] < wanted.us[SHARING_ALONE] / 10);
 }
 
 /* A member gives way to its owner in the middle of an answer, takes nobody meanwhile, and comes
