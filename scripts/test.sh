@@ -111,7 +111,8 @@ if [ "$fuzz" -gt 0 ]; then
     done
 fi
 if [ -n "$clients" ]; then
-    install_packages python3-venv nodejs npm curl
+    install_packages python3-venv curl
+    { command -v node && command -v npm; } >/dev/null || install_packages nodejs npm
     say "OpenAI's own clients, into build/clients"
     mkdir -p "$root/build/clients"
     [ -x "$root/build/clients/bin/python" ] || python3 -m venv "$root/build/clients"
