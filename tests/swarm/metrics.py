@@ -2,7 +2,8 @@
 
 metrics.py FILE...              each is well formed; the values of all, by name and labels, are
                                 printed as one JSON object a line
-metrics.py --dashboard JSON FILE...   ... and each metric that the dashboard names is in one of them
+metrics.py --named JSON GUIDE FILE...   ... and each metric that the dashboard or the guide names is in
+                                one of them, and each of them is in the guide
 """
 import json
 import re
@@ -103,24 +104,33 @@ def expressions(node):
             yield from expressions(value)
 
 
+def check_named(board, guide, known):
+    named = set()
+    for text in expressions(json.load(open(board))):
+        named |= set(re.findall(r"\bswarm_[a-z_]+\b", text))
+    said = set(re.findall(r"\bswarm_(?:node|gateway)_[a-z_]+\b", open(guide).read()))
+    if not named or not said:
+        fail("the dashboard or the guide names no metric")
+    if (named | said) - known:
+        fail(f"nobody exports {sorted((named | said) - known)}")
+    bare = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known}
+    if bare - said:
+        fail(f"{guide} lacks {sorted(bare - said)}")
+
+
 def main():
     args = sys.argv[1:]
-    board = args.pop(1) if args[0] == "--dashboard" else None
-    if board:
-        args.pop(0)
+    board = guide = None
+    if args[0] == "--named":
+        _, board, guide, *args = args
     known = set()
     for path in args:
         values = parse(path)
-        known |= {name for name, _ in values}
+        for name, _ in values:
+            known |= {name, re.sub(r"_(bucket|sum|count)$", "", name)}
         print(json.dumps({f"{n}{{{','.join(l)}}}" if l else n: v for (n, l), v in values.items()}))
     if board:
-        named = set()
-        for text in expressions(json.load(open(board))):
-            named |= set(re.findall(r"\bswarm_[a-z_]+\b", text))
-        if not named:
-            fail(f"{board} names no metric")
-        if named - known:
-            fail(f"{board} names what nobody exports: {sorted(named - known)}")
+        check_named(board, guide, known)
 
 
 main()

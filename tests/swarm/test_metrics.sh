@@ -114,8 +114,8 @@ pid[gateway]=$!
 wait_until 20 test -s "$tmp/gateway.url" || die "$(cat "$tmp/gateway.log")"
 curl -sf "$(sed 's|/v1$||' "$tmp/gateway.url")/metrics" >"$tmp/gateway.prom"
 read_metrics n0
-"$python" "$src/tests/swarm/metrics.py" --dashboard "$src/packaging/grafana/swarm.json" \
-    "$tmp/n0.prom" "$tmp/gateway.prom" >/dev/null || die "see above"
+"$python" "$src/tests/swarm/metrics.py" --named "$src/packaging/grafana/swarm.json" \
+    "$src/docs/monitoring.md" "$tmp/n0.prom" "$tmp/gateway.prom" >/dev/null || die "see above"
 
 curl -sf "$(cat "$tmp/gateway.url")/chat/completions" -d '{"temperature":0,"messages":[{"role":"user","content":"What is the capital of France?"}]}' >"$tmp/answer.json"
 stop_all
