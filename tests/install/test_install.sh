@@ -37,7 +37,7 @@ for program in "$prefix"/bin/*; do
     name=${program##*/}
     [ "$name" != swarm-demo ] || continue
     for option in $("$program" --table | awk -F '\t' '$1 == "option" { print $2 }'); do
-        completed "$name" "$option" | grep -qx -- "$option" || die "bash does not complete $name $option"
+        completed "$name" "$option" | grep -x -- "$option" >/dev/null || die "bash does not complete $name $option"
         grep -q -- "^ *'\*$option\[" "$prefix/share/zsh/site-functions/_$name" || die "zsh: $name $option"
         grep -q -- " -l ${option#--} " "$prefix/share/fish/vendor_completions.d/$name.fish" || die "fish: $name $option"
     done
