@@ -84,11 +84,9 @@ static void on_bell(struct bell *bell)
     bell_ring(bell); /* the rest after the sockets have had their turn */
 }
 
-enum err actor_post(struct actor *a, struct note *n)
+enum err actor_post_quietly(struct actor *a, struct note *n, struct hub **asleep)
 {
     enum err e = ERR_OK;
-    struct hub *h = a->hub; /* a may be gone when its note is */
-    bool is_asleep = false;
 
     uv_mutex_lock(&a->lock);
     if (a->closed) {
@@ -102,11 +100,23 @@ enum err actor_post(struct actor *a, struct note *n)
         a->depth++;
         if (!a->ready) {
             a->ready = true;
-            is_asleep = ready_push(h, a);
+            if (ready_push(a->hub, a)) *asleep = a->hub;
         }
     }
     uv_mutex_unlock(&a->lock);
-    if (is_asleep) bell_ring(&h->bell);
+    return e;
+}
+
+void hub_wake(struct hub *h)
+{
+    bell_ring(&h->bell);
+}
+
+enum err actor_post(struct actor *a, struct note *n)
+{
+    struct hub *asleep = NULL; /* a may be gone when its note is */
+    enum err e = actor_post_quietly(a, n, &asleep);
+    if (asleep) hub_wake(asleep);
     return e;
 }
 

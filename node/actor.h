@@ -61,5 +61,9 @@ void actor_fini(struct actor *a);
 
 /* From any thread.  On error (ERR_FULL, ERR_CLOSED) the note is still the caller's. */
 MUST_CHECK enum err actor_post(struct actor *a, struct note *n);
+/* The same without waking the loop, so that it finds several notes at once: when *asleep is set (it
+ * is left alone else), the caller calls hub_wake on it after the last of them. */
+MUST_CHECK enum err actor_post_quietly(struct actor *a, struct note *n, struct hub **asleep);
+void hub_wake(struct hub *h);
 
 #endif

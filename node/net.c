@@ -168,6 +168,11 @@ static void on_tick(uv_timer_t *timer)
     dial_tick(n);
 }
 
+static void on_rest(uv_prepare_t *rest)
+{
+    sock_flush_all(rest->data);
+}
+
 /* --- messages to ourselves --- */
 
 static void on_self(struct actor *a, struct note *note)
@@ -200,8 +205,11 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
         uv_tcp_init(&hub->loop, &n->listener))
         abort();
     n->tick.data = n->door.data = n->listener.data = n;
-    n->handles = 4;
+    n->handles = 5;
     pace_open(n);
+    uv_prepare_init(&hub->loop, &n->rest);
+    n->rest.data = n;
+    uv_prepare_start(&n->rest, on_rest);
     uv_update_time(&hub->loop);
     (void)uv_timer_start(&n->tick, on_tick, NET_TICK_MS, NET_TICK_MS);
     if (c->listen_host && (e = listen_on(n, c->listen_host, c->listen_port, why))) {
@@ -211,6 +219,7 @@ enum err net_open(struct net **out, struct hub *hub, const struct net_config *c,
         uv_close((uv_handle_t *)&n->listener, on_handle_closed);
         uv_close((uv_handle_t *)&n->pace, on_handle_closed);
         uv_close((uv_handle_t *)&n->door, on_handle_closed);
+        uv_close((uv_handle_t *)&n->rest, on_handle_closed);
         uv_close((uv_handle_t *)&n->tick, on_handle_closed);
         return e;
     }
@@ -253,6 +262,7 @@ void net_close(struct net *n, void (*done)(void *arg), void *arg)
     uv_close((uv_handle_t *)&n->listener, on_handle_closed);
     uv_close((uv_handle_t *)&n->pace, on_handle_closed);
     uv_close((uv_handle_t *)&n->door, on_handle_closed);
+    uv_close((uv_handle_t *)&n->rest, on_handle_closed);
     actor_fini(&n->self);
     dial_cancel_all(n);
     for (struct sock *s = n->socks; s; s = s->next)

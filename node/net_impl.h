@@ -34,6 +34,7 @@ enum {
     NET_READ_BYTES = 256 << 10,
     NET_WRITE_BYTES = 256 << 10, /* handed to libuv at once when the socket is full */
     NET_NOTSENT_BYTES = 64 << 10,
+    NET_TOGETHER_BYTES = 32 << 10, /* wait for the end of the loop's turn, more go at once */
     NET_CONNECT_MS = 5000, /* for one address to answer */
     NET_STALL_MS = 15000,  /* a peer that takes no byte and says nothing for so long is closed */
     NET_BUSY_MS = 300000,  /* one that takes no byte but talks: it computes what we sent before */
@@ -88,6 +89,7 @@ struct sock {
     /* live state */
     enum sock_state state;
     bool writing, heard, said, paused, sent_fin;
+    bool has_unsent;                      /* of this turn of the loop */
     bool fence_out, fence_done, fence_in; /* sent, answered; the peer's was read */
     uint64_t progress_ms;                 /* when the peer last took bytes that had to wait */
     size_t queue;                         /* bytes in libuv's queue at the last tick */
@@ -187,6 +189,8 @@ struct net {
     uv_timer_t tick, pace, door;
     uint64_t let_in_ms; /* n_let_in callers were let in then */
     unsigned n_let_in;
+    uv_prepare_t rest; /* when a turn of the loop is over: what was sent in it leaves together */
+    bool has_unsent;
     struct actor self; /* messages to ourselves */
     struct sock *socks;
     unsigned n_socks, n_pending;
@@ -200,7 +204,7 @@ struct net {
     uint8_t *inbox; /* [NET_READ_BYTES] shared: libuv fills it and calls us at once */
     /* closing */
     bool closing;
-    unsigned handles; /* open or closing: listener, timers, socks */
+    unsigned handles; /* open or closing: listener, timers, rest, socks */
     void (*done)(void *arg);
     void *done_arg;
 };
@@ -218,9 +222,12 @@ static inline uint64_t net_now(const struct net *n)
 struct sock *sock_new(struct net *n, bool initiator);
 /* Connected: set options, start the handshake.  expect may be NULL. */
 void sock_begin(struct sock *s, const struct node_id *expect);
-/* Send m: at once if the socket takes it. */
+/* Send m, when the loop's turn is over: rows of several sessions for one peer leave in one call and
+ * arrive in one, so that it computes them together. */
 MUST_CHECK enum err sock_send(struct sock *s, const struct msg *m);
+/* What waits, as far as the socket takes it. */
 void sock_flush(struct sock *s);
+void sock_flush_all(struct net *n); /* what was sent in this turn */
 /* Say CLOSE, let the peer read all, then close. */
 void sock_finish(struct sock *s, enum err e, const char *why);
 /* Close now; whoever waits for s is told from libuv's close callback. */

@@ -262,17 +262,33 @@ void sock_flush(struct sock *s)
     }
 }
 
+void sock_flush_all(struct net *n)
+{
+    if (!n->has_unsent) return;
+    n->has_unsent = false;
+    for (struct sock *s = n->socks; s; s = s->next) { /* frees none at once */
+        if (!s->has_unsent) continue;
+        s->has_unsent = false;
+        sock_flush(s);
+    }
+}
+
 enum err sock_send(struct sock *s, const struct msg *m)
 {
     enum err e = conn_send(s->conn, m);
-    if (!e) sock_flush(s);
-    return e;
+    if (e) return e;
+    if (s->net->closing || conn_queued(s->conn) + conn_pending(s->conn).n > NET_TOGETHER_BYTES)
+        sock_flush(s);
+    else
+        s->has_unsent = s->net->has_unsent = true;
+    return ERR_OK;
 }
 
 void sock_ping(struct sock *s, uint64_t stamp)
 {
     struct msg m = { .type = MSG_PING, .u.PING.stamp = stamp };
     if (sock_send(s, &m)) log_debug("net: no room for a PING");
+    sock_flush(s); /* its time runs */
 }
 
 /* --- the end --- */
