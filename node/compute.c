@@ -5,6 +5,7 @@
 #include "node/turns.h"
 #include "proto/chain.h"
 #include "proto/fair.h"
+#include "proto/waves.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -59,6 +60,10 @@ struct compute {
     struct sampler *sampler; /* owned */
     pthread_t thread;
     bool started;
+
+    /* the loop's thread's */
+    uv_prepare_t *rest; /* freed when libuv lets go; NULL: there is no loop */
+    struct queue fresh; /* jobs of this turn of the loop */
 
     /* owned, touched by the thread */
     struct batch tokens, prompts; /* tokens pass while a batch of prompts is under way */
@@ -117,7 +122,8 @@ static struct decode_job *decode_of_next(struct job *j)
     return (struct decode_job *)(void *)((char *)j - offsetof(struct decode_job, next));
 }
 
-static void give_back(struct job *j, enum err e)
+/* asleep: as actor_post_quietly. */
+static void give_back_quietly(struct job *j, enum err e, struct hub **asleep)
 {
     if (j->kind == JOB_DECODE_NEXT) j = &decode_of_next(j)->rows.job;
     j->finished_ns = uv_hrtime();
@@ -127,7 +133,14 @@ static void give_back(struct job *j, enum err e)
     j->wait_us = all_us > our_us ? all_us - our_us : 0;
     /* Mailboxes are sized for all the jobs their actor submits, so this fails only when the actor
      * has gone. */
-    if (actor_post(j->to, &j->note)) j->note.drop(&j->note);
+    if (actor_post_quietly(j->to, &j->note, asleep)) j->note.drop(&j->note);
+}
+
+static void give_back(struct job *j, enum err e)
+{
+    struct hub *asleep = NULL;
+    give_back_quietly(j, e, &asleep);
+    if (asleep) hub_wake(asleep);
 }
 
 static void give_all_back(struct queue *q, enum err e)
@@ -135,13 +148,17 @@ static void give_all_back(struct queue *q, enum err e)
     while (q->first) give_back(queue_unlink(q, &q->first), e);
 }
 
-static void submit(struct compute *c, struct queue *q, struct job *j, enum job_kind kind)
+static void begin_job(struct job *j, enum job_kind kind)
 {
     j->kind = kind;
     j->err = ERR_OK;
     j->compute_us = j->wait_us = 0;
     j->submitted_ns = uv_hrtime();
+}
 
+static void submit(struct compute *c, struct queue *q, struct job *j, enum job_kind kind)
+{
+    begin_job(j, kind);
     pthread_mutex_lock(&c->lock);
     bool stopping = c->stopping;
     if (!stopping) queue_put(q, j);
@@ -150,16 +167,44 @@ static void submit(struct compute *c, struct queue *q, struct job *j, enum job_k
     if (stopping) give_back(j, ERR_CANCELLED);
 }
 
+/* The thread sees all fresh jobs at once: those that arrived together are computed together. */
+static void bring_fresh(struct compute *c)
+{
+    if (!c->fresh.first) return;
+    pthread_mutex_lock(&c->lock);
+    bool stopping = c->stopping;
+    while (c->fresh.first && !stopping) {
+        struct job *j = queue_unlink(&c->fresh, &c->fresh.first);
+        queue_put(j->kind == JOB_NEXT ? &c->next_q : &c->rows_q, j);
+    }
+    pthread_mutex_unlock(&c->lock);
+    pthread_cond_signal(&c->wake);
+    give_all_back(&c->fresh, ERR_CANCELLED);
+}
+
+static void on_rest(uv_prepare_t *p)
+{
+    bring_fresh(p->data);
+}
+
+/* For the thread before the loop sleeps. */
+static void submit_fresh(struct compute *c, struct job *j, enum job_kind kind)
+{
+    begin_job(j, kind);
+    queue_put(&c->fresh, j);
+    if (!c->rest) bring_fresh(c);
+}
+
 void compute_rows(struct compute *c, struct rows_job *j)
 {
     j->done = 0;
     j->in_batch = j->cancelled = false;
-    submit(c, &c->rows_q, &j->job, JOB_ROWS);
+    submit_fresh(c, &j->job, JOB_ROWS);
 }
 
 void compute_next(struct compute *c, struct next_job *j)
 {
-    submit(c, &c->next_q, &j->job, JOB_NEXT);
+    submit_fresh(c, &j->job, JOB_NEXT);
 }
 
 void compute_call(struct compute *c, struct call_job *j)
@@ -177,7 +222,7 @@ void compute_decode(struct compute *c, struct decode_job *j)
     j->next.x = j->rows.x;
     j->next.job.kind = JOB_DECODE_NEXT;
     j->next.job.compute_us = 0;
-    submit(c, &c->rows_q, &j->rows.job, JOB_DECODE_ROWS);
+    submit_fresh(c, &j->rows.job, JOB_DECODE_ROWS);
 }
 
 /* Unlink the jobs of kv that are not in the batch being computed; those get a mark. */
@@ -210,6 +255,7 @@ void compute_cancel(struct compute *c, const struct kv *kv)
 {
     struct queue gone;
     queue_init(&gone);
+    bring_fresh(c);
     pthread_mutex_lock(&c->lock);
     take_jobs_of(&c->rows_q, kv, &gone);
     take_shares_of(&c->share_q, kv, &gone);
@@ -222,7 +268,7 @@ unsigned compute_depth(struct compute *c)
     pthread_mutex_lock(&c->lock);
     unsigned n = c->share_q.n + c->rows_q.n + c->next_q.n + c->call_q.n;
     pthread_mutex_unlock(&c->lock);
-    return n;
+    return n + c->fresh.n;
 }
 
 /* --- ranges of layers --- */
@@ -310,6 +356,27 @@ static void begin_batch(struct batch *b, const struct rows_job *turn)
     b->sharer = turn ? turn->sharer : NULL;
 }
 
+/* How many of j's coordinator go together now: of many that are ready equal parts, so that nobody
+ * is left over who would then go alone. */
+static uint32_t whole(const struct compute *c, const struct batch *b, const struct rows_job *j)
+{
+    uint32_t n = 0;
+    for (const struct job *k = c->rows_q.first; k; k = k->next) {
+        const struct rows_job *r = (const struct rows_job *)k;
+        n += r->is_token && r->who == j->who && r->lo == b->lo && r->hi == b->hi;
+    }
+    return waves_part(n, j->together);
+}
+
+/* Does the batch hold as many of his? */
+static bool is_whole(const struct compute *c, const struct batch *b, const struct rows_job *j)
+{
+    uint32_t n = 0;
+    if (j->together == 0) return false;
+    for (uint32_t i = 0; i < b->n_parts; i++) n += b->part[i].job->who == j->who;
+    return n > 0 && n >= whole(c, b, j);
+}
+
 /* All tokens that are ready.  Jobs stay queued until their last row is done. */
 static void gather_tokens(struct compute *c)
 {
@@ -317,7 +384,7 @@ static void gather_tokens(struct compute *c)
     begin_batch(b, choose_range(c, true));
     for (struct job *j = c->rows_q.first; j && b->n_rows < c->rows_max; j = j->next) {
         struct rows_job *r = (struct rows_job *)j;
-        if (r->is_token && fits(b, r)) add_part(c, b, r, c->rows_max);
+        if (r->is_token && fits(b, r) && !is_whole(c, b, r)) add_part(c, b, r, c->rows_max);
     }
 }
 
@@ -344,10 +411,11 @@ static void gather_prompts(struct compute *c)
 {
     struct batch *b = &c->prompts;
     struct rows_job *j;
+    uint32_t limit = turns_rows(&c->turns, uv_hrtime());
     begin_batch(b, choose_range(c, false));
-    while (b->n_rows < c->turns.rows && (j = next_prompt(c, b))) {
+    while (b->n_rows < limit && (j = next_prompt(c, b))) {
         uint32_t before = b->n_rows;
-        add_part(c, b, j, c->turns.rows);
+        add_part(c, b, j, limit);
         fair_serve(&c->shares, j->who, b->n_rows - before);
     }
 }
@@ -440,10 +508,12 @@ static void end_batch(struct compute *c, struct batch *b, enum err e, struct non
         scatter(c, b, &b->part[i], of_part, &bad, took, &finished);
     }
     b->n_parts = b->n_rows = 0;
+    struct hub *asleep = NULL; /* until it finds them all */
     while (finished.first) {
         struct job *j = queue_unlink(&finished, &finished.first);
-        give_back(j, j->err);
+        give_back_quietly(j, j->err, &asleep);
     }
+    if (asleep) hub_wake(asleep);
 }
 
 /* Rows as they enter; computing overwrites them. */
@@ -536,8 +606,8 @@ static void pick_run(struct compute *c, struct next_job *j, float *logits, uint3
 {
     struct drafting *d = j->drafting;
     for (uint32_t i = 0; i < n_rows; i++, logits += c->c.arch->vocab) {
-        int32_t token =
-            (int32_t)tally_pick(j->tally, c->sampler, &j->sampling, logits, j->usable, j->position + i);
+        int32_t token = (int32_t)tally_pick(j->tally, c->sampler, &j->sampling, logits, j->usable,
+                                            j->position + i);
         d->token[d->n_tokens++] = token;
         if (is_one_of(token, d->eos, d->n_eos) || d->n_tokens == d->limit) return;
         if (i == d->n_drafts || token != d->draft[i]) return;
@@ -650,6 +720,7 @@ static void run_next(struct compute *c, struct queue *jobs)
 {
     uint64_t start = uv_hrtime();
     struct nonfinite bad = { 0 };
+    struct queue picked;
     uint32_t n = 0;
     for (struct job *j = jobs->first; j; j = j->next) {
         struct next_job *next = (struct next_job *)j;
@@ -660,6 +731,7 @@ static void run_next(struct compute *c, struct queue *jobs)
     }
     enum err e = ends_logits(c->ends, c->x, n, c->logits, &bad);
 
+    queue_init(&picked);
     for (uint32_t i = 0; jobs->first;) {
         struct next_job *j = (struct next_job *)queue_unlink(jobs, &jobs->first);
         float *logits = c->logits + (size_t)i * c->c.arch->vocab;
@@ -668,11 +740,18 @@ static void run_next(struct compute *c, struct queue *jobs)
         enum err of_job = !e ? next_token(c, j, logits) : n > 1 ? next_alone(c, j) : e;
         if (of_job) j->job.bad = (struct nonfinite){ ARCH_ENDS, (uint32_t)j->position - 1 };
         j->job.compute_us += us_since(start);
-        if (j->job.kind == JOB_DECODE_NEXT)
-            decode_on(c, decode_of_next(&j->job), of_job);
-        else
-            give_back(&j->job, of_job);
+        j->job.err = of_job;
+        queue_put(&picked, &j->job);
     }
+    struct hub *asleep = NULL;
+    while (picked.first) { /* together, so that their rows stay together */
+        struct job *j = queue_unlink(&picked, &picked.first);
+        if (j->kind == JOB_DECODE_NEXT)
+            decode_on(c, decode_of_next(j), j->err);
+        else
+            give_back_quietly(j, j->err, &asleep);
+    }
+    if (asleep) hub_wake(asleep);
 }
 
 static void run_call(struct compute *c, struct call_job *j)
@@ -773,7 +852,8 @@ static void run_some(struct compute *c)
     if (c->next_q.first) {
         struct queue jobs;
         queue_init(&jobs);
-        for (uint32_t n = 0; c->next_q.first;) {
+        uint32_t part = waves_part(c->next_q.n, ((struct next_job *)c->next_q.first)->together);
+        for (uint32_t n = 0; c->next_q.first && jobs.n < part;) {
             n += 1 + next_job_drafts((struct next_job *)c->next_q.first);
             if (n > NEXT_MAX) break;
             queue_put(&jobs, queue_unlink(&c->next_q, &c->next_q.first));
@@ -822,6 +902,23 @@ static void close_batch(struct batch *b)
     free(b->x);
 }
 
+static enum err open_rest(struct compute *c)
+{
+    if (!c->c.hub) return ERR_OK;
+    c->rest = malloc(sizeof *c->rest);
+    if (!c->rest) return ERR_NOMEM;
+    uv_prepare_init(&c->c.hub->loop, c->rest);
+    c->rest->data = c;
+    uv_prepare_start(c->rest, on_rest);
+    uv_unref((uv_handle_t *)c->rest);
+    return ERR_OK;
+}
+
+static void on_rest_closed(uv_handle_t *h)
+{
+    free(h);
+}
+
 static enum err open_parts(struct compute *c, struct why *why)
 {
     const struct compute_config *k = &c->c;
@@ -829,7 +926,8 @@ static enum err open_parts(struct compute *c, struct why *why)
     c->rows_max = stage_rows_within(k->arch, k->all_hi - k->all_lo, k->workers->n, SCRATCH_BYTES);
     turns_init(&c->turns, c->rows_max);
     c->x = malloc(NEXT_MAX * c->row_bytes);
-    e = c->x ? open_batch(c, &c->tokens) : ERR_NOMEM;
+    e = c->x ? open_rest(c) : ERR_NOMEM;
+    if (!e) e = open_batch(c, &c->tokens);
     if (!e) e = open_batch(c, &c->prompts);
     c->pieces = (struct pieces){ .c = k, .rows_max = c->rows_max };
     if (!e && k->all_lo < k->all_hi)
@@ -858,6 +956,7 @@ enum err compute_open(struct compute **out, const struct compute_config *config,
     c->c = *config;
     c->row_bytes = arch_row_bytes(config->arch);
     if (!c->c.all) c->c.all = config->layers, c->c.all_lo = config->lo, c->c.all_hi = config->hi;
+    queue_init(&c->fresh);
     queue_init(&c->share_q);
     queue_init(&c->rows_q);
     queue_init(&c->next_q);
@@ -883,6 +982,8 @@ void compute_close(struct compute *c)
     pthread_mutex_unlock(&c->lock);
     if (c->started) pthread_join(c->thread, NULL);
 
+    if (c->rest) uv_close((uv_handle_t *)c->rest, on_rest_closed);
+    give_all_back(&c->fresh, ERR_CANCELLED);
     give_all_back(&c->share_q, ERR_CANCELLED);
     give_all_back(&c->rows_q, ERR_CANCELLED);
     give_all_back(&c->next_q, ERR_CANCELLED);

@@ -43,10 +43,11 @@ struct rows_job {
     uint32_t lo, hi; /* which of the layers; also the kv's */
     struct kv *kv;   /* touched by the thread until the job is back */
     uint32_t pos, n;
-    uint8_t *x;    /* [n][arch_row_bytes], any alignment; borrowed until the job is back */
-    bool is_token; /* few rows of a running answer, that somebody waits for; else of a prompt */
-    uint8_t rank;  /* of a prompt: a lower one goes first */
-    uint64_t who;  /* has his share of prompts (fair.h) */
+    uint8_t *x;        /* [n][arch_row_bytes], any alignment; borrowed until the job is back */
+    bool is_token;     /* few rows of a running answer, that somebody waits for; else of a prompt */
+    uint8_t rank;      /* of a prompt: a lower one goes first */
+    uint64_t who;      /* has his share of prompts (fair.h) */
+    uint32_t together; /* jobs of tokens of `who` in one batch, at most (waves.h); 0: any number */
     struct sharer *sharer; /* of its session from first to last; NULL: nobody.  Borrowed */
     /* Where the rows' hashes (proto/chain.h) go as they enter, that of position hash_pos first, a
      * decode_job's all; borrowed likewise.  NULL: nobody wants them. */
@@ -85,6 +86,7 @@ struct next_job {
     struct sampling sampling;
     struct tally *tally;       /* touched by the thread until the job is back; NULL: none */
     uint32_t usable;           /* ids at or past it are never picked */
+    uint32_t together;         /* jobs in one go, at most; 0: as many as fit */
     uint64_t position;         /* of the (first) token to be picked */
     int32_t token;             /* result: the (last) one */
     struct drafting *drafting; /* NULL: one row, one token */
@@ -139,6 +141,9 @@ struct compute_config {
     const struct kernels *kernels;
     struct workers *workers;
     int nice; /* of the thread, as pool_nice */
+    /* Whose thread submits rows and tokens: they begin when a turn of its loop is over, so that
+     * those that arrive together are computed together.  NULL: nobody's, they begin at once. */
+    struct hub *hub;
 };
 
 /* Starts the thread.  ERR_NOMEM. */
@@ -147,6 +152,7 @@ MUST_CHECK enum err compute_open(struct compute **out, const struct compute_conf
 /* Cancels what waits, finishes the step being computed, joins the thread. */
 void compute_close(struct compute *c); /* NULL is fine */
 
+/* Rows and tokens: with a hub, on its thread only. */
 void compute_rows(struct compute *c, struct rows_job *j);
 void compute_next(struct compute *c, struct next_job *j);
 void compute_call(struct compute *c, struct call_job *j);

@@ -268,6 +268,19 @@ static void on_prompt(struct request *r)
 
 static void on_open(void *arg);
 static void on_again(void *arg);
+/* With the others' of its group. */
+static void pick(struct request *r)
+{
+    struct next_job *j = &r->pick.next;
+    uint64_t most_us = 0;
+    j->together = 0;
+    if (r->pipeline) {
+        j->together = pipeline_together(r->pipeline);
+        most_us = 2 * (uint64_t)pipeline_plan(r->pipeline)->token_us;
+    }
+    muster_next(r->c->muster, j, most_us);
+}
+
 static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x);
 
 static void on_note_of_pipeline(void *arg, const char *text)
@@ -542,7 +555,7 @@ static void on_rows(void *arg, uint32_t pos, uint32_t n, struct slice x)
     draft_rows_came(r, &j->next, n, x.p);
     r->is_picking = true;
     request_hold(r);
-    compute_next(r->c->c.compute, &j->next);
+    pick(r);
 }
 
 bool request_is_end(const struct request *r, int32_t token)
@@ -760,8 +773,10 @@ enum err coordinator_open(struct coordinator **out, const struct coordinator_con
     if (!e && config->shelf) shelf_recall(config->shelf, c->recall);
     if (!e) e = asker_open(c);
     if (!e && (e = admit_open(&c->admit, c, c->c.answers))) asker_close(c);
-    if (!e &&
-        (e = actor_init(&c->actor, config->hub, "coordinator", ALL_MAX * JOBS_EACH, on_note))) {
+    if (!e) e = muster_open(&c->muster, config->hub, config->compute);
+    if (!e) e = actor_init(&c->actor, config->hub, "coordinator", ALL_MAX * JOBS_EACH, on_note);
+    if (e && c->admit) {
+        muster_close(c->muster);
         admit_close(c->admit);
         asker_close(c);
     }
@@ -801,6 +816,7 @@ void coordinator_close(struct coordinator *c)
     if (!c) return;
     asker_close(c);
     admit_close(c->admit);
+    muster_close(c->muster);
     actor_fini(&c->actor);
     while (c->first) {
         struct request *r = c->first;

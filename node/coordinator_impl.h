@@ -8,6 +8,7 @@
 #include "node/answer.h"
 #include "node/coordinator.h"
 #include "node/journal.h"
+#include "node/muster.h"
 #include "proto/recall.h"
 
 enum { ALL_MAX = 2 * REQUESTS_MAX, JOBS_EACH = 4 }; /* their jobs fit into the mailbox */
@@ -142,6 +143,7 @@ struct coordinator {
     uint32_t n_all;         /* with those whose jobs are not back yet */
     size_t text_bytes;      /* of their conversations */
     struct admit *admit;    /* owned */
+    struct muster *muster;  /* owned */
     uv_timer_t *away_timer; /* looks after requests whose asker is away; freed when libuv lets go */
     struct recall *recall;  /* owned: what stages said of the rows of ids */
     bool stopping, draining;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "node/map.h"
+#include "proto/waves.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -218,6 +219,22 @@ static void trace(const struct pipeline *p, struct trace_event e)
     if (p->on.on_trace) p->on.on_trace(p->on.arg, &e);
 }
 
+/* Answers that run. */
+static uint32_t running(const struct pipelines *ps)
+{
+    enum { RUNS_MS = 2000 }; /* since its last token */
+    uint64_t now = pipelines_now(ps);
+    uint32_t n = 0;
+    for (const struct pipeline *p = ps->first; p; p = p->next)
+        n += p->state == OPEN && p->token_ms && now - p->token_ms < RUNS_MS;
+    return n;
+}
+
+uint32_t pipeline_together(const struct pipeline *p)
+{
+    return waves_size(p->waves, running(p->all));
+}
+
 static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, uint32_t want,
                       uint32_t drafts)
 {
@@ -230,6 +247,8 @@ static void send_rows(struct pipeline *p, uint32_t pos, uint32_t n, const void *
     a->step = p->sent;
     a->want = want;
     a->drafts = drafts;
+    if (want == n) p->token_ms = pipelines_now(p->all);
+    a->together = want == n ? pipeline_together(p) : 0;
     a->x = slice_of(x, n * p->all->c.row_bytes);
 
     if (pipeline_under_way(p) == 0) moved(p);
@@ -422,6 +441,17 @@ static void on_prefix(struct pipeline *p, uint32_t i, const struct msg_PREFIX *x
         p->on.on_prefix(p->on.arg, p->plan.stage[i].lo, (uint32_t)x->first, x->hashes);
 }
 
+static uint32_t count_waves(const struct pipeline *p)
+{
+    bool is_here[PLAN_STAGES_MAX];
+    for (uint32_t i = 0; i < p->plan.n; i++) {
+        const struct node_id *id = &p->plan.stage[i].id;
+        is_here[i] =
+            node_id_equal(id, &p->all->c.me) || addr_is_loopback(net_addr(p->all->c.net, id));
+    }
+    return waves_count(&p->plan, is_here);
+}
+
 static void on_granted(struct pipeline *p, uint32_t i, const struct msg_SESS_OK *ok)
 {
     if (p->state != OPENING) return;
@@ -440,6 +470,7 @@ static void on_granted(struct pipeline *p, uint32_t i, const struct msg_SESS_OK 
     for (uint32_t k = 0; k < p->plan.n; k++)
         if (!p->stage[k].granted) return;
     p->state = OPEN;
+    p->waves = count_waves(p);
     moved(p);
     if (p->healing.is_on)
         p->on.on_again(p->on.arg);

@@ -115,6 +115,9 @@ void pipeline_send(struct pipeline *p, uint32_t pos, uint32_t n, const void *x, 
  * begin after the last draft that was right, which takes the place of those that were not. */
 void pipeline_send_drafts(struct pipeline *p, uint32_t pos, uint32_t n_drafts, const void *x);
 
+/* How many answers go through the stages together, at most (waves.h); 0: any number. */
+uint32_t pipeline_together(const struct pipeline *p);
+
 /* Is this node the only stage?  Then tokens may be made at home, after a step's rows have come back
  * and while no step is under way: j->decode.rows.pos and x, limit, next.sampling and usable, eos;
  * j->to and kind say who gets its note (stage.h).  false: no, on_fail has been said or is not far.

@@ -94,7 +94,9 @@ struct pipeline {
     uint64_t pinged_ms;   /* since when silent stages are asked; 0: they are not */
     struct plan plan;
     struct peer_stage stage[PLAN_STAGES_MAX];
-    uint32_t sent; /* steps sent to the first stage */
+    uint32_t waves;    /* groups in which answers are computed (waves.h) */
+    uint64_t token_ms; /* when a token's row was last sent; 0: none was */
+    uint32_t sent;     /* steps sent to the first stage */
     uint32_t
         rows_end; /* positions [0, rows_end) have been sent, in this session or an earlier one */
     enum err send_err; /* a step could not be sent; the next tick says so */

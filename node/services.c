@@ -247,7 +247,8 @@ static enum err open_compute(struct services *s, struct why *why)
                                  .pager = warm_pager(s->warm),
                                  .kernels = s->c.kernels,
                                  .workers = s->c.workers,
-                                 .nice = s->c.nice };
+                                 .nice = s->c.nice,
+                                 .hub = s->c.hub };
     enum err e = compute_open(&s->compute, &cc, why);
     if (e) return e;
     s->pace = compute_measure(s->compute);

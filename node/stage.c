@@ -268,6 +268,7 @@ static bool on_act(struct stage_server *s, struct mail *m)
     j->rows.is_token = a->want == a->rows && n <= FEW_ROWS;
     j->rows.rank = x->rank;
     j->rows.who = fair_who(x->coordinator.b);
+    j->rows.together = (uint32_t)a->together;
     j->rows.hashes = x->prefix ? j->hashes : NULL;
     j->rows.hash_pos = j->rows.pos;
     j->session = x;

@@ -22,6 +22,14 @@ bool turns_is_token(const struct turns *t)
     return !t->token_ns || t->prompt_us >= t->token_us / 2;
 }
 
+uint32_t turns_rows(const struct turns *t, uint64_t now_ns)
+{
+    if (!has_stream(t, now_ns) || t->row_layer_us <= 0) return t->rows;
+    double n = blink(t) / t->row_layer_us;
+    uint32_t least = t->rows < TURNS_ROWS_LEAST ? t->rows : TURNS_ROWS_LEAST;
+    return n >= t->rows ? t->rows : n > least ? (uint32_t)n : least;
+}
+
 uint32_t turns_layers(const struct turns *t, uint32_t n_rows, uint64_t now_ns)
 {
     double goal = has_stream(t, now_ns) ? blink(t) / 2.0 : TURNS_PART_US;

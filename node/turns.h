@@ -38,6 +38,8 @@ struct turns {
 void turns_init(struct turns *t, uint32_t rows_max);
 /* Both wait: is it tokens' turn? */
 bool turns_is_token(const struct turns *t);
+/* Rows of the next batch of prompts.  The size may come from a time without answers. */
+uint32_t turns_rows(const struct turns *t, uint64_t now_ns);
 /* Layers of n_rows of prompts to compute before asking again; at least 1. */
 uint32_t turns_layers(const struct turns *t, uint32_t n_rows, uint64_t now_ns);
 

@@ -194,6 +194,7 @@ enum {
     F(step,         "st",   U,     REQ, 0, UINT32_MAX,          "counts the session's steps")     \
     F(want,         "w",    U,     REQ, 0, ROWS_MAX,            "rows at the end that the coordinator wants back") \
     F(drafts,       "dr",   U,     OPT, 0, ROWS_MAX,            "rows at the end that are guesses: the next rows may begin in their place") \
+    F(together,     "tg",   U,     OPT, 0, ROWS_MAX,            "sessions of this coordinator that a stage computes in one batch, at most; 0: any number") \
     F(x,            "x",    BIN,   REQ, 1, ACT_BYTES_MAX,       "[rows][hidden] in the model's exchange type")
 #define STEP_DONE_FIELDS(F)                                                                       \
     F(session,      "s",    BIN,   REQ, SESSION_BYTES, SESSION_BYTES, "as in SESS_OPEN")          \

@@ -13,7 +13,7 @@ enum {
     TOKENS_MAX = 4096,
     POSITIONS_MAX = 1 << 16,
     LIMIT_MS = 600000,
-    LOOK_US = 500000, /* between two looks at a node's memory */
+    LOOK_US = 100000, /* between two looks at a node's memory */
     CANCELLED = 8,    /* questions, */
     CANCELLED_TOKENS = 4000,
     BEGIN_MS = 20000,   /* which have so long to begin, */
@@ -21,13 +21,14 @@ enum {
     STREAM_TOKENS = 24, /* of a running answer before a prompt comes */
     SHARE_MOST = 3,     /* times a usual token, while a prompt is computed */
     FREE_MS = 1000,
+    MEMORY_MIB = 64,    /* of a node, beside K and V */
     PERCENT_EVEN = 150, /* fastest to slowest of a crowd, at most */
     PERCENT_RATE = 80,  /* of the batched rate of one process, at least */
 };
 
 static struct bench bench;
 static const char *store_dir, *model;
-static uint32_t n_nodes = 4, clients = 16, many = 64, tokens = 96, prompt = 2000, rounds = 3,
+static uint32_t n_nodes = 4, clients = 16, many = 64, tokens = 256, prompt = 2000, rounds = 3,
                 node_threads;
 
 static const struct arg options[] = {
@@ -35,7 +36,7 @@ static const struct arg options[] = {
     { "nodes", ARG_U32, &n_nodes, "N", "nodes that share the layers (default: 4)" },
     { "clients", ARG_U32, &clients, "N", "askers of the first part (default: 16)" },
     { "many", ARG_U32, &many, "N", "of the second (default: 64)" },
-    { "tokens", ARG_U32, &tokens, "N", "of an answer (default: 96)" },
+    { "tokens", ARG_U32, &tokens, "N", "of an answer (default: 256)" },
     { "prompt", ARG_U32, &prompt, "N", "positions of the long prompt, about (default: 2000)" },
     { "node-threads", ARG_U32, &node_threads, "T",
       "of a node (default: what there is, divided by the nodes)" },
@@ -117,7 +118,7 @@ static enum err let_ask(struct run *r, bool looks, struct why *why)
                               .limit_ms = LIMIT_MS,
                               .arg = r,
                               .on_tick = looks ? look : NULL };
-    r->looked_us = 0;
+    r->looked_us = -LOOK_US;
     enum err e = crowd_run(&c, r->asker, r->n_askers, why);
     for (uint32_t i = 0; i < r->n_askers && !e; i++) {
         const struct crowd_asker *a = &r->asker[i];
@@ -363,7 +364,7 @@ static double crowd_kv(const struct run *r)
     return (double)kv_cost(r->local.arch, 0, n, r->n_prompt + tokens) * many;
 }
 
-static void add_rows(struct run *r, double before)
+static void add_rows(struct run *r)
 {
     double here = bench_median(r->here, rounds), usual = bench_median(r->usual, rounds);
     double longest = bench_median(r->longest, rounds), mib = 1 << 20;
@@ -375,7 +376,7 @@ static void add_rows(struct run *r, double before)
               "%u clients: fastest to slowest", many);
     bench_add(&bench, "times", PERCENT_EVEN / 100.0, bench_median(r->fair, rounds), 0,
               "%u clients: most to least when the first is done", many);
-    bench_add(&bench, "MiB", (before + crowd_kv(r)) / mib, r->anonymous / mib, 0,
+    bench_add(&bench, "MiB", MEMORY_MIB + crowd_kv(r) / mib, r->anonymous / mib, 0,
               "%u clients: private memory of the largest node", many);
     bench_add(&bench, "ms", 0, usual / 1e3, 0, "a token of a running answer");
     bench_add(&bench, "ms", 0, longest / 1e3, 0, "the longest of %u", STREAM_TOKENS);
@@ -390,19 +391,14 @@ static void add_rows(struct run *r, double before)
 
 static enum err measure(struct run *r, struct why *why)
 {
-    double before = 0;
     enum err e = open_run(r, why);
-    if (e) return e;
-    look(r, LOOK_US);
-    before = r->anonymous;
     for (uint32_t k = 0; k < rounds && !e; k++) {
         e = time_crowds(r, k, why);
         if (!e) e = time_prompt(r, k, why);
         if (!e) e = time_cancel(r, k, why);
     }
-    if (e) return e;
-    add_rows(r, before);
-    return ERR_OK;
+    if (!e) add_rows(r);
+    return e;
 }
 
 int bench_users(int argc, char **argv)

@@ -43,7 +43,7 @@ static uint64_t slowest_token(const struct machine *m, uint64_t away_us, double 
             arrives = now + away_us * 1000;
             continue;
         }
-        if (at == 0) n_rows = t.rows, us = 0;
+        if (at == 0) n_rows = turns_rows(&t, now), us = 0;
         uint32_t n = turns_layers(&t, (uint32_t)n_rows, now);
         if (n > m->n_layers - at) n = m->n_layers - (uint32_t)at;
         uint32_t took = n * layer_us(m, (uint32_t)n_rows);
@@ -96,11 +96,32 @@ static void test_without_answers_batches_grow(void **state)
     assert_int_equal(t.rows, 4);
 }
 
+/* Batches have grown while no answer ran: the first one beside an answer is small already. */
+static void test_the_first_batch_beside_an_answer_is_short(void **state)
+{
+    (void)state;
+    struct turns t;
+    turns_init(&t, 256);
+    for (uint32_t i = 0; i < 10; i++) {
+        turns_did_layers(&t, t.rows, 10, t.rows * 10 * 50);
+        turns_did_prompts(&t, t.rows, 10, t.rows * 10 * 50, 1);
+    }
+    assert_int_equal(turns_rows(&t, 1), 256);
+    turns_did_tokens(&t, 3000, MS);
+    assert_int_equal(turns_rows(&t, 2 * MS), 3000 / 50);
+    assert_int_equal(turns_rows(&t, 2 * MS + UINT64_C(1000) * TURNS_STREAM_MS * 1000), 256);
+    turns_init(&t, 4); /* less than any limit, by memory */
+    turns_did_layers(&t, 4, 1, 100000);
+    turns_did_tokens(&t, 1000, MS);
+    assert_int_equal(turns_rows(&t, 2 * MS), 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_prompt_slows_a_stream_to_less_than_three_times),
         cmocka_unit_test(test_without_answers_batches_grow),
+        cmocka_unit_test(test_the_first_batch_beside_an_answer_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
