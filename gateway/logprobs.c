@@ -153,30 +153,53 @@ static void take_chat(struct logprobs *l, const struct entry *own, struct slice 
     text_str(out, "]}");
 }
 
+/* The names in an object so far, one after the other. */
+struct names {
+    struct text all; /* owned */
+    size_t end[UINT8_MAX + 1];
+    unsigned n;
+};
+
+/* false: it is there already. */
+static bool add_name(struct names *k, struct slice bytes)
+{
+    size_t from = k->all.n, at = 0;
+    write_token(&k->all, bytes);
+    if (k->all.failed) return false;
+    struct slice name = slice_of(k->all.p + from, k->all.n - from);
+    for (unsigned i = 0; i < k->n; at = k->end[i++])
+        if (slice_equal(name, slice_of(k->all.p + at, k->end[i] - at))) {
+            k->all.n = from;
+            return false;
+        }
+    k->end[k->n++] = k->all.n;
+    return true;
+}
+
+static void add_top(struct text *top, struct names *k, const struct entry *e)
+{
+    if (!add_name(k, e->bytes)) return;
+    if (k->n > 1) text_str(top, ",");
+    write_token(top, e->bytes);
+    text_str(top, ":");
+    write_number(top, e->logprob);
+}
+
 /* One element of each of four lists; the token itself is among the alternatives. */
 static void take_lists(struct logprobs *l, const struct entry *own, struct slice rest, unsigned n)
 {
     struct text *const token = &l->list[0], *logprob = &l->list[1], *top = &l->list[2];
+    struct names names = { .n = 0 };
     struct entry e;
-    bool has_own = false;
     size_t n_characters = 0;
     for (unsigned i = 0; i < 4; i++) separate(&l->list[i]);
     write_token(token, own->bytes);
     write_number(logprob, own->logprob);
     text_str(top, "{");
-    for (unsigned i = 0; i <= n; i++) {
-        if (i == n && has_own) break;
-        if (i == n)
-            e = *own;
-        else if (!get_entry(&rest, &e))
-            break;
-        has_own |= slice_equal(e.bytes, own->bytes);
-        if (i > 0) text_str(top, ",");
-        write_token(top, e.bytes);
-        text_str(top, ":");
-        write_number(top, e.logprob);
-    }
+    for (unsigned i = 0; i < n && get_entry(&rest, &e); i++) add_top(top, &names, &e);
+    add_top(top, &names, own);
     text_str(top, "}");
+    free(names.all.p);
     text_printf(&l->list[3], "%zu", l->offset);
     for (size_t i = 0; i < own->bytes.n; i++) n_characters += (own->bytes.p[i] & 0xc0) != 0x80;
     l->offset += n_characters;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "node/words.h"
+#include "proto/fair.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@ struct asked {
     struct node_id client;
     uint32_t rid;
     struct request *request; /* the coordinator's */
+    uint64_t user;           /* of the client's own, by whom it asks; 0: it did not say */
     struct slice likely;     /* goes with the next text; borrowed until then */
 };
 
@@ -186,11 +188,19 @@ static struct asked *find(struct asks *a, const struct mail *m)
     return NULL;
 }
 
-static uint32_t count(const struct asks *a, const struct node_id *client)
+static uint64_t user_of(const struct msg *m)
+{
+    bool is_said = m->type == MSG_ASK && m->u.ASK.asker.n == ASKER_TAG;
+    return is_said ? fair_who(m->u.ASK.asker.p) : 0;
+}
+
+/* A program of this machine that asks for users of its own is as many clients. */
+static bool has_too_many(const struct asks *a, const struct mail *m)
 {
     uint32_t n = 0;
-    for (const struct asked *q = a->first; q; q = q->next) n += node_id_equal(&q->client, client);
-    return n;
+    for (const struct asked *q = a->first; q; q = q->next)
+        n += node_id_equal(&q->client, &m->from) && (!m->loopback || q->user == user_of(&m->m));
+    return n >= a->c.per_client;
 }
 
 static enum wire_error code_of(enum err e)
@@ -211,7 +221,9 @@ static struct asked *make(struct asks *a, const struct mail *m)
         refuse(a, &m->from, m->m.rid, WIRE_NO_MEMORY, err_text(ERR_NOMEM));
         return NULL;
     }
-    *q = (struct asked){ .all = a, .next = a->first, .client = m->from, .rid = m->m.rid };
+    *q = (struct asked){
+        .all = a, .next = a->first, .client = m->from, .rid = m->m.rid, .user = user_of(&m->m)
+    };
     a->first = q;
     return q;
 }
@@ -230,7 +242,7 @@ static bool check(struct asks *a, const struct mail *m)
         refuse(a, from, rid, WIRE_BUSY, "this node pauses for its owner; ask another one");
     else if (rid == 0 || find(a, m))
         refuse(a, from, rid, WIRE_BAD_MESSAGE, "ASK needs a request number of its own");
-    else if (count(a, from) >= a->c.per_client)
+    else if (has_too_many(a, m))
         refuse(a, from, rid, WIRE_BUSY,
                "too many questions of yours are open; wait until one is answered");
     else

@@ -117,6 +117,10 @@ def test_many():
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         got = list(pool.map(lambda q: chat(q)["choices"][0]["message"], qs))
     assert got == alone * 4
+    # more than a node lets one client have (--per-client), for these are users of their own
+    with concurrent.futures.ThreadPoolExecutor(48) as pool:
+        got = list(pool.map(lambda i: chat(qs[i % 3] | {"user": f"u{i % 16}"})["choices"][0]["message"], range(48)))
+    assert got == alone * 16
 
 
 def test_completions():
