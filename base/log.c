@@ -74,7 +74,7 @@ static size_t escape(char *out, const char *text)
     for (; *p; p += len ? len : 1) {
         len = character(p);
         if (!len && *p < 0x80) {
-            n += (size_t)sprintf(out + n, "\\u%04x", *p);
+            n += (size_t)snprintf(out + n, 7, "\\u%04x", *p);
         } else if (!len) {
             memcpy(out + n, "\xef\xbf\xbd", 3);
             n += 3;

@@ -413,6 +413,7 @@ enum err gateway_run(const struct gateway_config *c, struct why *why)
     if (!g) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     g->c = c;
     g->started_s = unix_now();
+    g->traces.dir = c->traces;
     random_bytes(g->salt, sizeof g->salt);
     enum err e = open_limits(g);
     if (e) fail(why, e, "%s", err_text(e));

@@ -34,6 +34,7 @@ struct gateway_config {
     const struct proxy_net *proxy; /* [n_proxies] borrowed: believed about whom they ask for */
     unsigned n_proxies;
     const char *usage_dir; /* where counts by day are kept; NULL: nowhere */
+    const char *traces;    /* a folder for when what was computed (traces.h); NULL: none */
     const char *cors;      /* origin that pages may ask from; NULL: none */
 };
 

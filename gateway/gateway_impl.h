@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
 #include "gateway/openai.h"
+#include "gateway/traces.h"
 #include "gateway/usage.h"
 #include "node/question.h"
 
@@ -30,6 +31,7 @@ struct gateway {
     struct reply *first; /* under way */
     uint32_t n_replies;
     struct gateway_counts counts;
+    struct traces traces;
     struct usage_book *usage; /* NULL: none is kept */
     uint8_t salt[32];         /* of askers' names, random */
     uint64_t started_s;

@@ -23,6 +23,7 @@ struct choice {
     struct logprobs logprobs;
     struct whole_choice whole; /* what has come; of a stream only the calls' ids and the end */
     uint32_t n_tokens;
+    struct text traced; /* owned: events, where they are kept */
 };
 
 struct reply {
@@ -134,6 +135,8 @@ static void free_reply(struct reply *r)
         free(c->whole.content.p);
         free(c->whole.reasoning.p);
         free(c->whole.logprobs.p);
+        if (!r->g->is_stopping) traces_keep(&r->g->traces, &r->g->hub, &c->traced);
+        free(c->traced.p);
     }
     responses_fini(&r->responses);
     openai_ask_fini(&r->a);
@@ -461,12 +464,19 @@ static void name_asker(struct reply *r)
     free(all.p);
 }
 
+static void on_trace(void *arg, struct slice events)
+{
+    struct choice *c = arg;
+    traces_add(&c->traced, events);
+}
+
 static enum err ask(struct choice *c)
 {
     enum { SET_SEED = 16 };
     struct question_events on = { c,       on_plan, on_text,   on_note, on_place,
-                                  on_done, on_fail, on_likely, NULL };
+                                  on_done, on_fail, on_likely, on_trace };
     c->ask = c->r->a.ask;
+    c->ask.trace = c->r->g->traces.dir != NULL;
     if (c->ask.sampling & SET_SEED) c->ask.seed += c->index; /* n answers that differ */
     c->stops = c->r->a.stops;
     c->calls =

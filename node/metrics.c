@@ -307,7 +307,7 @@ enum err metrics_parse(char host[256], uint16_t *port, const char *text, struct 
     bool is_port = text[strspn(text, "0123456789")] == 0;
     snprintf(full, sizeof full, "%s%s", is_port ? "127.0.0.1:" : "", text);
     enum err e = hostport_parse(host, port, full, why);
-    if (!e && strcmp(host, "localhost") == 0) strcpy(host, "127.0.0.1");
+    if (!e && strcmp(host, "localhost") == 0) snprintf(host, 256, "127.0.0.1");
     return e;
 }
 

@@ -1,6 +1,7 @@
 /* swarm-gateway - a swarm behind the interface that OpenAI's clients speak. */
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "gateway/traces.h"
 #include "node/beside.h"
 #include "node/keys.h"
 #include "node/runtime_dir.h"
@@ -16,7 +17,7 @@ static double per_minute, per_hour, tokens_per_minute;
 static uint32_t patience = 30;
 static bool is_demo, is_open, no_page, no_usage;
 static struct arg_list trusted;
-static const char *usage_dir;
+static const char *usage_dir, *traces;
 
 static const struct arg options[] = {
     { "listen", ARG_STR, &listen_at, "HOST:PORT", "serve there (default: 127.0.0.1:8080)" },
@@ -38,6 +39,7 @@ static const struct arg options[] = {
     { "model", ARG_STR, &model, "NAME", "which of this machine's nodes (default: the newest)" },
     { "patience", ARG_U32, &patience, "S",
       "seconds to wait for a coordinator that goes away (default: 30)" },
+    { "traces", ARG_STR, &traces, "DIR", "keep when what was computed of the last 100 answers" },
     { "log", ARG_STR, &log_form, "FORM", "text, or json: one object a line" },
     { "swarm-key", ARG_STR, &swarm_key, "FILE|swk1...", "which swarm (default: the public one)" },
     { "identity", ARG_STR, &identity, "FILE", "ask as this node (default: a fresh identity)" },
@@ -128,6 +130,8 @@ int main(int argc, char **argv)
         if (find_usage_dir(usage_path, &why)) return die(&args, 2, "%s", why.text);
         c.usage_dir = usage_path;
     }
+    if (traces && traces_check(traces, &why)) return die(&args, 2, "%s", why.text);
+    c.traces = traces;
     if (patience > 3600) return die(&args, 2, "--patience %u: at most 3600 s", patience);
     if (keys_file && gateway_read_keys(keys_file, key, &c.n_keys, &why))
         return die(&args, 2, "%s", why.text);

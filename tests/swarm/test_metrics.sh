@@ -109,7 +109,9 @@ more n1 'swarm_node_network_bytes_total{direction="in"}' "$bytes" || die "no byt
 # A stage that is killed shows as healing; the dashboard names only what there is.
 start spare --store "$tmp/store" --layers 3-7 --no-ends --join "${link[n0]}"
 probe nodes 4
-"$bin/swarm-gateway" "${link[n0]}" --listen 127.0.0.1:0 --log json >"$tmp/gateway.url" 2>>"$tmp/gateway.log" </dev/null &
+refused 'there is no such folder' "$bin/swarm-gateway" "${link[n0]}" --traces "$tmp/traces"
+mkdir "$tmp/traces"
+"$bin/swarm-gateway" "${link[n0]}" --listen 127.0.0.1:0 --log json --traces "$tmp/traces" >"$tmp/gateway.url" 2>>"$tmp/gateway.log" </dev/null &
 pid[gateway]=$!
 wait_until 20 test -s "$tmp/gateway.url" || die "$(cat "$tmp/gateway.log")"
 curl -sf "$(sed 's|/v1$||' "$tmp/gateway.url")/metrics" >"$tmp/gateway.prom"
@@ -118,6 +120,9 @@ read_metrics n0
     "$src/docs/monitoring.md" "$tmp/n0.prom" "$tmp/gateway.prom" >/dev/null || die "see above"
 
 curl -sf "$(cat "$tmp/gateway.url")/chat/completions" -d '{"temperature":0,"messages":[{"role":"user","content":"What is the capital of France?"}]}' >"$tmp/answer.json"
+wait_until 20 test -s "$tmp/traces/trace-00.json" || die "the gateway keeps no trace: $(cat "$tmp/gateway.log")"
+"$python" "$src/tests/swarm/trace.py" "$tmp/traces/trace-00.json" 0 1 || die "see above"
+[ "$(stat -c %a "$tmp/traces/trace-00.json")" = 600 ] || die "others may read a trace"
 stop_all
 
 # --log json: each line is an object with its time, and nothing of what was asked or answered.

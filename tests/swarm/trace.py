@@ -25,9 +25,9 @@ for e in sorted(spans, key=lambda e: (e["ts"], e["dur"])):
 stages = [name for name in who.values() if name.startswith("stage ")]
 first = [name for name in stages if "pipeline" not in name]
 assert "coordinator" in who.values(), who
-assert len(first) == n_stages, who
-for i in range(n_stages):
-    assert any(name.startswith(f"stage {i + 1} of {n_stages}: swm1") for name in first), first
+assert len(first) == n_stages or n_stages == 0, who  # 0: as many as there are
+for i in range(len(first)):
+    assert any(name.startswith(f"stage {i + 1} of {len(first)}: swm1") for name in first), first
 later = {name.split("(pipeline ")[1] for name in stages if "(pipeline " in name}
 assert len(later) >= n_plans - 1, who
 
