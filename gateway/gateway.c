@@ -158,7 +158,8 @@ static bool is_preflight(struct gateway *g, struct exchange *x)
 {
     if (!g->c->cors || strcmp(http_method(x), "OPTIONS") != 0) return false;
     http_add_header(x, "Access-Control-Allow-Methods", "GET, POST");
-    http_add_header(x, "Access-Control-Allow-Headers", "Authorization, Content-Type");
+    http_add_header(x, "Access-Control-Allow-Headers",
+                    "Authorization, Content-Type, *"); /* libraries add their own */
     http_reply(x, 204, "text/plain", slice_str(""));
     return true;
 }

@@ -95,7 +95,8 @@ def check(frequency, presence, **more):
     n = len(BYTES)
     for i, t in enumerate(told, first):
         row = logits[i][:n]
-        zero = max(row) + math.log(sum(math.exp(x - max(row)) for x in row))
+        largest = max(row)
+        zero = largest + math.log(sum(math.exp(x - largest) for x in row))
         assert abs(t["logprob"] - (row[ids[i]] - zero)) < 2e-5, (i, t, row[ids[i]] - zero)
         order = heapq.nsmallest(N_TOP, range(n), key=lambda k: (-row[k], k))
         assert [bytes(a["bytes"]) for a in t["top_logprobs"]] == [BYTES[k] for k in order], (i, t)
