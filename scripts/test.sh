@@ -120,6 +120,8 @@ if [ -n "$clients" ]; then
     npm install --silent --no-audit --no-fund --prefix "$root/build/clients/npm" openai
     SWARM_PYTHON=$root/build/clients/bin/python SWARM_OPENAI_JS=$root/build/clients/npm \
         "$root/tests/swarm/test_gateway.sh" "$root/build/bin" "$root"
+    SWARM_PYTHON=$root/build/clients/bin/python \
+        "$root/tests/docs/run.py" "$root/build/bin" "$root" docs/gateway.md docs/api.md
 fi
 if [ -n "$deaths" ]; then
     say "kills at every token and in each phase"
