@@ -21,7 +21,6 @@ usage="usage: scripts/test.sh [options]
   --site          then build the documentation site (MkDocs, from PyPI) into build/site
   --sim MINUTES   then as many simulated swarms as fit (docs/simulator.md)
   --web           then the gateway's page in headless Chromium (installs it, and Node.js packages)
-  --web           then the gateway's page in headless Chromium (installs it, and Node.js packages)
   --sim-day PCS   then a simulated day of so many home PCs, 20 to 1,024
   --package       then build Debian packages and tarball twice, install, use, remove and purge them in a
                   bare Debian (as root; docs/install.md)"
@@ -39,6 +38,7 @@ while [ $# -gt 0 ]; do
     --kills) deaths=1 ;;
     --site) site=1 ;;
     --clients) clients=1 ;;
+    --web) web=1 ;;
     --soak) [ $# -ge 2 ] || fail "--soak needs minutes"; soak=$2; shift ;;
     --sim) [ $# -ge 2 ] || fail "--sim needs minutes"; sim=$2; shift ;;
     --sim-day) [ $# -ge 2 ] || fail "--sim-day needs a number of PCs"; sim_day=$2; shift ;;

@@ -44,8 +44,12 @@ function drawChats() {
   if (current && !chats.some((c) => c.id === current.id)) chats.unshift(current);
   $("chats").replaceChildren(...chats.map((c) => el("li", {},
     el("button", { type: "button", class: "chat-name", "aria-current": c.id === current?.id ? "true" : null, onclick: () => openChat(c.id) }, c.title),
-    el("button", { type: "button", class: "plain", "aria-label": `Export ${c.title}`, onclick: () => exportOne(c.id) }, "Export"),
-    el("button", { type: "button", class: "plain", "aria-label": `Delete ${c.title}`, onclick: () => deleteOne(c) }, "Delete"))));
+    ...(c.id === current?.id ? toolsOf(c) : []))));
+}
+
+function toolsOf(c) {
+  const tool = (what, onclick) => el("button", { type: "button", class: "plain", "aria-label": `${what} ${c.title}`, onclick }, what);
+  return [tool("Export", () => exportOne(c.id)), tool("Delete", () => deleteOne(c))];
 }
 
 function openChat(id) {
@@ -158,7 +162,7 @@ async function lookAtSwarm() {
     swarm.setMap(await api.map(), Date.now());
     setModels(swarm.map.model ? await api.models() : []);
     const nodes = swarm.map.swarm?.nodes.length ?? 0;
-    if (swarm.map.up) sayHealth("up", `${swarm.map.model}, ${plural(nodes, "node")}`);
+    if (swarm.map.up) sayHealth("up", `${plural(nodes, "node")}, ${swarm.map.model}`);
     else sayHealth("down", "the swarm does not answer");
   } catch (e) {
     if (!(e instanceof ApiError)) throw e;

@@ -33,5 +33,9 @@ export function number(x, digits = 1) {
 // Milliseconds, as exactly as anybody wants to know.
 export function ms(x) {
   if (x >= 10000) return `${number(x / 1000)} s`;
-  return `${number(x, x < 1 ? 3 : x < 10 ? 2 : x < 100 ? 1 : 0)} ms`;
+  return `${inMs(x)} ms`;
+}
+
+export function inMs(x) {
+  return number(x, x < 10 ? 2 : x < 100 ? 1 : 0);
 }

@@ -1,9 +1,10 @@
 // map.js - the swarm as a picture: layers from left to right, a row for each node with a bar over
 // what it holds, and the way of a token through them.  The table beneath says the same in words.
-import { $, el, svg, ms, number } from "./dom.js";
+import { $, el, svg, ms, inMs, number } from "./dom.js";
 import { holdsText, layersText } from "./swarm.js";
 
-const ROW = 46, TOP = 22, SIDE = 10, BAR = 12, ROWS_MAX = 40;
+const DOOR = 18; // where the coordinator is
+const ROW = 46, TOP = 40, SIDE = 10, BAR = 12, ROWS_MAX = 40;
 const CYCLE_MIN_MS = 1600, CYCLE_MAX_MS = 5000; // one token's way on the screen
 const SHARE_MIN = 0.05; // of it, for what takes next to nothing
 
@@ -45,7 +46,7 @@ export class MapView {
     }
     const x = (layer) => SIDE + ((width - 2 * SIDE) * layer) / layers;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": this.#swarm.words() });
-    picture.append(...this.#axis(x, layers, height));
+    picture.append(...this.#axis(x, layers, width, height));
     rows.forEach((row, i) => {
       const group = this.#row(row, TOP + i * ROW, x, layers);
       this.#rows.push({ id: row.id, group });
@@ -55,11 +56,11 @@ export class MapView {
     root.replaceChildren(picture);
   }
 
-  #axis(x, layers, height) {
-    const out = [], step = Math.max(1, Math.ceil(layers / 12));
+  #axis(x, layers, width, height) {
+    const out = [], step = Math.max(1, Math.ceil((layers * 46) / width));
     for (let l = 0; l < layers; l += step) {
-      out.push(svg("line", { class: "grid", x1: x(l), x2: x(l), y1: TOP - 6, y2: height - 4 }));
-      out.push(svg("text", { class: "tick", x: x(l) + 2, y: 11 }, l === 0 ? "layer 0" : String(l)));
+      out.push(svg("line", { class: "grid", x1: x(l), x2: x(l), y1: 16, y2: height - 4 }));
+      out.push(svg("text", { class: "tick", x: x(l) + 2, y: 11 }, l === 0 ? "layer 0" : l));
     }
     return out;
   }
@@ -88,7 +89,7 @@ export class MapView {
     this.#points = [];
     if (!hops.length) return;
     const at = (id) => rows.findIndex((r) => r.id === id);
-    const points = [{ x: x(0), y: TOP - 4, way: 0 }];
+    const points = [{ x: x(0), y: DOOR, way: 0 }];
     for (const h of hops.slice(0, -1)) {
       const i = at(h.id), y = TOP + i * ROW + 20 + BAR / 2;
       if (i < 0) return; // more rows than are drawn
@@ -96,16 +97,17 @@ export class MapView {
       points.push({ x: x(h.hi), y, ms: h.work, row: i, id: h.id });
     }
     const home = hops.at(-1);
-    points.push({ x: x(layers), y: TOP - 4, ms: home.way, row: -1, id: null });
+    points.push({ x: x(layers), y: DOOR, ms: home.way, row: -1, id: null });
     this.#points = points;
     const d = points.map((p, i) => `${i ? "L" : "M"}${p.x.toFixed(1)} ${p.y}`).join("");
     picture.append(svg("path", { class: "way", d }));
     hops.forEach((h, i) => {
       const from = points[2 * i], to = points[2 * i + 1];
       if (!from || !to || h.way <= 0.0005 || Math.abs(to.y - from.y) < 4) return;
-      const isRight = to.x > layers && from.x > x(layers) * 0.75;
-      picture.append(svg("text", { class: "hop", x: Math.min((from.x + to.x) / 2 + 6, x(layers) - 4), y: (from.y + to.y) / 2 + 12,
-        "text-anchor": isRight || from.x > x(layers) * 0.7 ? "end" : "start" }, ms(h.way)));
+      // between two rows, where no name is: below the bar that it leaves, above the last on the way home
+      const isLeft = to.x > x(layers) * 0.75;
+      picture.append(svg("text", { class: "hop", x: to.x + (isLeft ? -5 : 5), y: h.id === null ? from.y - 12 : from.y + (i ? 18 : 13),
+        "text-anchor": isLeft ? "end" : "start" }, ms(h.way)));
     });
     this.#dot = svg("circle", { class: "dot", r: 5, cx: points[0].x, cy: points[0].y });
     picture.append(this.#dot);
@@ -162,9 +164,9 @@ export class MapView {
       el("dd", {}, rate === null ? "not measured yet" : `${number(rate)} tokens/s`,
         svg("svg", { class: "gauge", viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" },
           svg("rect", { class: kind, width: (100 * (rate ?? 0)) / most, height: 6 }))));
-    const first = (value) => (value === null ? "not known" : ms(value));
+    const first = [s.firstPredicted === null ? "" : `${ms(s.firstPredicted)} predicted`, s.firstAchieved === null ? "not measured yet" : `${ms(s.firstAchieved)} achieved`];
     const parts = [line("Predicted", s.predicted, "predicted"), line("Achieved", s.achieved, "achieved"),
-      el("div", {}, el("dt", {}, "First token"), el("dd", {}, `${first(s.firstPredicted)} predicted, ${s.firstAchieved === null ? "not measured yet" : `${ms(s.firstAchieved)} achieved`}`))];
+      el("div", {}, el("dt", {}, "First token"), el("dd", {}, first.filter(Boolean).join(", ")))];
     if (s.heals) parts.push(el("div", {}, el("dt", {}, "Healed"), el("dd", {}, `${s.heals} time${s.heals > 1 ? "s" : ""}, waiting ${ms(s.healMs)}`)));
     root.replaceChildren(el("dl", {}, parts));
   }
@@ -172,18 +174,18 @@ export class MapView {
   #drawStages() {
     const hops = this.#swarm.hops(), root = $("map-stages");
     const rows = this.#swarm.rows();
-    const cell = (value, planned, isMeasured) => (isMeasured ? `${ms(value)} (predicted ${ms(planned)})` : `${ms(planned)} predicted`);
+    const cell = (value, planned, isMeasured) => el("td", {}, isMeasured ? inMs(value) : "-", " ", el("span", {}, `(${inMs(planned)})`));
     const stages = hops.map((h) => el("tr", {},
-      el("th", { scope: "row" }, h.id ? layersText(h.lo, h.hi) : "head"),
-      el("td", {}, h.id ?? "the coordinator", h.together > 1 ? ` with ${h.together - 1} more` : ""),
-      el("td", {}, cell(h.way, h.wayPlanned, h.isWayMeasured)),
-      el("td", {}, cell(h.work, h.workPlanned, h.isMeasured))));
-    const nodes = rows.map((r) => el("tr", {}, el("th", { scope: "row" }, r.id), el("td", {}, r.state + (r.node.here ? ", the coordinator" : "")),
-      el("td", {}, holdsText(r.node)), el("td", {}, r.node.rtt_us === undefined ? "-" : ms(r.node.rtt_us / 1000))));
+      el("th", { scope: "row" }, h.id ? layersText(h.lo, h.hi).replace(/^\S+ /, "") : "head"),
+      el("td", {}, h.id ?? "coordinator", h.together > 1 ? ` with ${h.together - 1} more` : ""),
+      cell(h.way, h.wayPlanned, h.isWayMeasured),
+      cell(h.work, h.workPlanned, h.isMeasured)));
+    const nodes = rows.map((r) => el("tr", {}, el("th", { scope: "row" }, r.id), el("td", { class: "wraps" }, holdsText(r.node)),
+      el("td", { class: "wraps" }, r.state + (r.node.here ? ", coordinator" : "")), el("td", {}, r.node.rtt_us === undefined ? "-" : ms(r.node.rtt_us / 1000))));
     const more = this.#swarm.map?.swarm?.more ?? 0;
     root.replaceChildren(
-      hops.length ? tableOf("The way of one token", ["Layers", "Node", "Way there", "Computing"], stages) : "",
-      nodes.length ? tableOf("Nodes", ["Node", "State", "Holds", "Round trip"], nodes) : "",
+      hops.length ? tableOf("The way of one token, and (as predicted)", ["Layers", "Node", "Way, ms", "Computing, ms"], stages) : "",
+      nodes.length ? tableOf("Nodes", ["Node", "Holds", "State", "Round trip"], nodes) : "",
       more ? el("p", { class: "small" }, `And ${more} more.`) : "");
   }
 
