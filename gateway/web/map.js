@@ -167,6 +167,7 @@ export class MapView {
     const first = [s.firstPredicted === null ? "" : `${ms(s.firstPredicted)} predicted`, s.firstAchieved === null ? "not measured yet" : `${ms(s.firstAchieved)} achieved`];
     const parts = [line("Predicted", s.predicted, "predicted"), line("Achieved", s.achieved, "achieved"),
       el("div", {}, el("dt", {}, "First token"), el("dd", {}, first.filter(Boolean).join(", ")))];
+    if (s.drafted) parts.push(el("div", {}, el("dt", {}, "Guessed"), el("dd", {}, `${s.accepted} of ${s.drafted} tokens rightly, which the prediction does not count on`)));
     if (s.heals) parts.push(el("div", {}, el("dt", {}, "Healed"), el("dd", {}, `${s.heals} time${s.heals > 1 ? "s" : ""}, waiting ${ms(s.healMs)}`)));
     root.replaceChildren(el("dl", {}, parts));
   }

@@ -132,6 +132,8 @@ export class Swarm {
       achieved: t && t.tokens_per_s > 0 ? t.tokens_per_s : null,
       firstPredicted: t?.predicted_first_token_ms ?? route.first_token?.[0]?.ms ?? null,
       firstAchieved: t?.first_token_ms ?? null,
+      drafted: t?.drafted ?? 0, // tokens guessed ahead, which the prediction does not count on
+      accepted: t?.accepted ?? 0,
       heals: t?.heals ?? 0,
       healMs: t?.heal_ms ?? 0,
     };
