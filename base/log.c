@@ -103,8 +103,8 @@ static void json_line(enum log_level level, const char *text)
         n += (size_t)snprintf(line + n, sizeof line - n, "\"node\":\"%s\",", node_name);
     n += (size_t)snprintf(line + n, sizeof line - n, "\"message\":\"");
     n += escape(line + n, text);
-    memcpy(line + n, "\"}\n", 3);
-    if (write(STDERR_FILENO, line, n + 3) < 0) return; /* there is nowhere to say it */
+    n += (size_t)snprintf(line + n, sizeof line - n, "\"}\n");
+    if (write(STDERR_FILENO, line, n) < 0) return; /* there is nowhere to say it */
 }
 
 void log_line(enum log_level level, const char *fmt, ...)
