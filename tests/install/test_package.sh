@@ -4,8 +4,8 @@
 #
 # Builds packages and tarball; lintian and systemd's own checks of the units; in a bare Debian: the
 # tarball's demo with no library installed, the packages' demo, node and gateway as their units
-# start them, a question to both, an upgrade, removal, purge.  Then all is built once more: the
-# bytes must be the same.
+# start them, a question to both, an upgrade, removal, purge; and under a booted systemd.  Then all
+# is built once more: the bytes must be the same.
 set -Eeuo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
 trap 'echo "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR
@@ -36,6 +36,10 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 # its processes and mounts end with it, however it ends
 unshare --mount --pid --fork --kill-child bash -c '
     mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" bash /new/in_chroot.sh' - "$root"
+
+status=0
+"$(dirname "$0")/boot.sh" "$root" || status=$?
+[ $status -eq 0 ] || [ $status -eq 77 ] || exit 1
 
 say "the units, by systemd's own checks"
 dpkg-deb -x "$deb" "$work/tree"
