@@ -21,7 +21,7 @@ enum {
     STREAM_TOKENS = 24, /* of a running answer before a prompt comes */
     SHARE_MOST = 3,     /* times a usual token, while a prompt is computed */
     FREE_MS = 1000,
-    MEMORY_MIB = 64,    /* of a node, beside K and V */
+    MEMORY_MIB = 64,    /* of a node, beside K, V and rows sent on */
     PERCENT_EVEN = 150, /* fastest to slowest of a crowd, at most */
     PERCENT_RATE = 80,  /* of the batched rate of one process, at least */
 };
@@ -357,11 +357,13 @@ static enum err open_run(struct run *r, struct why *why)
     return e ? e : bench_positions_of_word(&r->node[0], &r->per_word, why);
 }
 
-/* K and V that the crowd's answers fill in the largest node. */
-static double crowd_kv(const struct run *r)
+/* K and V of the crowd's answers in the largest node, and the rows that it keeps of what it sent
+ * on, for a stage that is lost. */
+static double crowd_bytes(const struct run *r)
 {
-    uint32_t n = (r->n_layers + n_nodes - 1) / n_nodes;
-    return (double)kv_cost(r->local.arch, 0, n, r->n_prompt + tokens) * many;
+    uint32_t n = (r->n_layers + n_nodes - 1) / n_nodes, rows = r->n_prompt + tokens;
+    double sent = (double)rows * (double)arch_row_bytes(r->local.arch);
+    return (sent + (double)kv_cost(r->local.arch, 0, n, rows)) * many;
 }
 
 static void add_rows(struct run *r)
@@ -376,7 +378,7 @@ static void add_rows(struct run *r)
               "%u clients: fastest to slowest", many);
     bench_add(&bench, "times", PERCENT_EVEN / 100.0, bench_median(r->fair, rounds), 0,
               "%u clients: most to least when the first is done", many);
-    bench_add(&bench, "MiB", MEMORY_MIB + crowd_kv(r) / mib, r->anonymous / mib, 0,
+    bench_add(&bench, "MiB", MEMORY_MIB + crowd_bytes(r) / mib, r->anonymous / mib, 0,
               "%u clients: private memory of the largest node", many);
     bench_add(&bench, "ms", 0, usual / 1e3, 0, "a token of a running answer");
     bench_add(&bench, "ms", 0, longest / 1e3, 0, "the longest of %u", STREAM_TOKENS);
