@@ -398,17 +398,42 @@ static int usage(const char *what)
     return 2;
 }
 
+/* May the target listen on this port, too?  On its own address it can be another program's. */
+static int is_free_there(in_port_t port)
+{
+    struct sockaddr_in there = target_addr;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
+    there.sin_port = port;
+    int is_free = fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) &&
+                  !bind(fd, (const struct sockaddr *)&there, sizeof there) && !listen(fd, 1);
+    if (fd >= 0) close(fd);
+    return is_free;
+}
+
+/* Where the proxy can listen; with the system's choice of a port for both sides, one that is free
+ * on both. */
+static int find_place(const struct sockaddr_in *at, struct sockaddr_in *bound)
+{
+    for (int tries = 0; tries < 50; tries++) {
+        int len = sizeof *bound;
+        uv_tcp_init(&loop, &listener);
+        if (uv_tcp_bind(&listener, (const struct sockaddr *)at, 0) ||
+            uv_tcp_getsockname(&listener, (struct sockaddr *)bound, &len))
+            return -1;
+        if (at->sin_port || target_addr.sin_port || is_free_there(bound->sin_port)) return 0;
+        uv_close((uv_handle_t *)&listener, NULL); /* its memory is used again after this turn */
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    return -1;
+}
+
 static int serve(const struct sockaddr_in *at)
 {
     static uv_pipe_t orders;
     struct sockaddr_in bound;
-    int len = sizeof bound;
     char host[64];
 
-    uv_tcp_init(&loop, &listener);
-    if (uv_tcp_bind(&listener, (const struct sockaddr *)at, 0) ||
-        uv_listen((uv_stream_t *)&listener, 128, on_connection) ||
-        uv_tcp_getsockname(&listener, (struct sockaddr *)&bound, &len))
+    if (find_place(at, &bound) || uv_listen((uv_stream_t *)&listener, 128, on_connection))
         return usage("cannot listen there");
     uv_ip4_name(&bound, host, sizeof host);
     if (!target_addr.sin_port) target_addr.sin_port = bound.sin_port;
