@@ -95,10 +95,10 @@ class Swarm:
             sys.exit(f"{words[0]} does not start: {(self.folder / 'log').read_text()}")
         return child, line
 
-    def node(self, name, *options):
+    def node(self, name, *options, delay=None):
         """A node that others reach through a proxy: (process, link)."""
         proxy = subprocess.Popen([BIN / "swarm-proxy", "--listen", "127.0.0.1:0", "--target", "127.0.0.2:0", "--delay",
-                                  str(self.delay)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+                                  str(delay or self.delay)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
         self.running.append(proxy)
         at = proxy.stdout.readline().strip()
         return self.start([BIN / "swarm-node", "--store", self.folder / "store", "--identity",
@@ -199,7 +199,7 @@ def plan_of(link, others):
 
 
 def answer_with_a_kill(link, victim):
-    """Characters by time; when the node was killed."""
+    """Characters by time, and when the node was killed; None when the answer did not run through it."""
     ask = subprocess.Popen([BIN / "swarm-ask", link, "--draft", "off", "--no-think", "--greedy", "Tell me about Japan."],
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     begun, points, killed, n = time.monotonic(), [], None, 0
@@ -211,9 +211,9 @@ def answer_with_a_kill(link, victim):
             victim.send_signal(signal.SIGKILL)
             killed = time.monotonic() - begun
     said = ask.stderr.read().decode()
-    if ask.wait() or "layers 6-7 are now computed by" not in said:
+    if ask.wait():
         sys.exit(f"the answer did not go on: {said}")
-    return points, killed
+    return (points, killed) if "layers 6-7 are now computed by" in said else None
 
 
 def pcs(ms):
@@ -234,9 +234,17 @@ def main():
         swarm.node("second", "--layers", "3-5", *join)
         last = [swarm.node("third", "--layers", "6-7", *join)]
         draw_plan(plan_of(link, 0))
-        last.append(swarm.node("spare", "--layers", "6-7", *join))
-        used = plan_of(link, 1)["stages"][-1]["id"]
-        draw_pause(*answer_with_a_kill(link, next(child for child, at in last if used in at)))
+        last.append(swarm.node("spare", "--layers", "6-7", *join, delay=12))
+        for again in range(5):  # on a busy machine an answer may go another way than the plan before it
+            used = plan_of(link, 1)["stages"][-1]["id"]
+            victim = next(node for node in last if used in node[1])
+            if healed := answer_with_a_kill(link, victim[0]):
+                break
+            last.remove(victim)
+            last.append(swarm.node(f"third{again}", "--layers", "6-7", *join))
+        else:
+            sys.exit("the answers did not run through the node that was killed")
+        draw_pause(*healed)
     draw_pcs({name: pcs(ms) for name, ms in (("0.5 ms", 0.5), ("20 ms", 20), ("40 ms", 40), ("80 ms", 80))})
 
 
