@@ -40,7 +40,9 @@ MODULES=$modules PICTURES=$pictures CHROMIUM=$chromium PROFILE=$tmp/profile \
 browser=$!
 background+=($browser)
 exec 5<"$tmp/orders" 6>"$tmp/done"
-while read -r word name <&5; do
+# (Children of the browser may keep the line open after it.)
+while ! gone "$browser"; do
+    read -r -t 1 word name <&5 || continue
     case $word in
     kill) kill -KILL "${pid[$name]}" ;;
     spare) start spare --store "$tmp/store" --layers 3-5 --no-ends --join "${link[n2]}" ;;

@@ -2,8 +2,7 @@
 //
 // Everything waits for what it waits for, at most 60 s, and nothing for a time.
 import { createRequire } from "node:module";
-import { readFileSync, writeSync, createReadStream } from "node:fs";
-import { createInterface } from "node:readline";
+import { readFileSync, readSync, writeSync } from "node:fs";
 import assert from "node:assert/strict";
 
 const env = process.env;
@@ -11,11 +10,11 @@ const require = createRequire(`${env.MODULES}/`);
 const puppeteer = require("puppeteer-core").default ?? require("puppeteer-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const WAIT = { timeout: 60000, polling: 50 };
-const replies = createInterface({ input: createReadStream(null, { fd: 4 }) })[Symbol.asyncIterator]();
 
-async function order(text) {
+// (A read that waits would keep this program from ending.)
+function order(text) {
   writeSync(3, `${text}\n`);
-  await replies.next();
+  readSync(4, Buffer.alloc(16));
 }
 
 const browser = await puppeteer.launch({ executablePath: env.CHROMIUM, userDataDir: env.PROFILE,
@@ -114,7 +113,7 @@ step("the way of the answer is on the map, measured", async () => {
 });
 
 step("an answer is stopped, and retried", async () => {
-  await order("delay 300");
+  order("delay 300");
   await ask(page, "Tell me about Germany.");
   await until(page, () => document.querySelector(".message.open .text")?.parentElement && (document.querySelector(".message.open").parts.text.textContent || document.querySelector(".message.open").parts.reasoning.textContent).length > 5);
   await until(page, () => document.querySelector("#map-picture .dot.moves") && document.querySelector("#map-picture g.lit"));
@@ -122,7 +121,7 @@ step("an answer is stopped, and retried", async () => {
   await button(page, "Stop");
   await answered(page, 3);
   assert.match(await page.$$eval(".message.assistant .foot", (all) => all.at(-1).textContent), /stopped/);
-  await order("delay 5");
+  order("delay 5");
   await button(page, "Retry");
   await answered(page, 3);
   assert.match(await lastAnswer(page), /Berlin/);
@@ -157,7 +156,7 @@ step("conversations survive a reload, and are several", async () => {
 });
 
 step("a node dies in mid-answer: the same text, and the healing is seen", async () => {
-  await order("spare n1");
+  order("spare n1");
   await until(page, () => document.getElementById("health").textContent === "4 nodes, atlas:q80");
   await page.click("#new-chat");
   await page.select("#think", "off");
@@ -167,11 +166,11 @@ step("a node dies in mid-answer: the same text, and the healing is seen", async 
   await ask(page, "Tell me about Japan.");
   await answered(page, 1);
   const whole = await lastAnswer(page);
-  await order("delay 300");
+  order("delay 300");
   await button(page, "Retry");
   await until(page, () => document.querySelector(".message.open")?.parts.text.textContent.length > 5);
   const [used] = await page.$$eval("#map-stages table:first-of-type tbody tr", (rows) => rows.filter((r) => /3-5/.test(r.textContent)).map((r) => r.children[1].textContent));
-  await order("kill n1");
+  order("kill n1");
   await until(page, () => /took over layers 3-5/.test(document.getElementById("map-log").textContent) || !document.querySelector(".message.open"));
   if (!/took over/.test(await text(page, "#map-log"))) {
     // the answer went through the spare, which is alive: so the other is gone, and that is seen
@@ -182,7 +181,7 @@ step("a node dies in mid-answer: the same text, and the healing is seen", async 
   }
   await answered(page, 1);
   assert.equal(await lastAnswer(page), whole, "the healed answer is another");
-  await order("delay 5");
+  order("delay 5");
 });
 
 step("a narrow screen, dark", async () => {
@@ -212,14 +211,14 @@ step("a narrow screen, dark", async () => {
 });
 
 step("no motion where none is wanted", async () => {
-  await order("delay 300");
+  order("delay 300");
   await page.click("#new-chat");
   await ask(page, "Tell me about Kenya.");
   await until(page, () => document.querySelector(".message.open")?.parts.text.textContent.length > 5);
   assert.equal(await page.$$eval("#map-picture .dot.moves", (all) => all.length), 0);
   await page.keyboard.press("Escape");
   await answered(page, 1);
-  await order("delay 5");
+  order("delay 5");
   await page.emulateMediaFeatures([]);
 });
 
