@@ -222,8 +222,10 @@ static inline uint64_t net_now(const struct net *n)
 struct sock *sock_new(struct net *n, bool initiator);
 /* Connected: set options, start the handshake.  expect may be NULL. */
 void sock_begin(struct sock *s, const struct node_id *expect);
-/* Send m, when the loop's turn is over: rows of several sessions for one peer leave in one call and
- * arrive in one, so that it computes them together. */
+/* Send m: at once if the socket takes it; but rows when the loop's turn is over, so that those of
+ * several sessions for one peer leave in one call and arrive in one, and are computed together.
+ * All else would share a record with what comes after it, and is lost with it when a line breaks.
+ */
 MUST_CHECK enum err sock_send(struct sock *s, const struct msg *m);
 /* What waits, as far as the socket takes it. */
 void sock_flush(struct sock *s);

@@ -275,9 +275,10 @@ void sock_flush_all(struct net *n)
 
 enum err sock_send(struct sock *s, const struct msg *m)
 {
+    bool waits = !s->net->closing && (m->type == MSG_ACT || m->type == MSG_STEP_DONE);
     enum err e = conn_send(s->conn, m);
     if (e) return e;
-    if (s->net->closing || conn_queued(s->conn) + conn_pending(s->conn).n > NET_TOGETHER_BYTES)
+    if (!waits || conn_queued(s->conn) + conn_pending(s->conn).n > NET_TOGETHER_BYTES)
         sock_flush(s);
     else
         s->has_unsent = s->net->has_unsent = true;
