@@ -1,6 +1,7 @@
 /* gateway.c - the life of a gateway: who may ask, which request is what. */
 #include "gateway/gateway_impl.h"
 #include "gateway/page.h"
+#include "gateway/shown.h"
 
 #include "base/log.h"
 #include "store/file.h"
@@ -96,15 +97,25 @@ static void get_models(struct gateway *g, struct exchange *x)
     free(out.p);
 }
 
+void gateway_say(const struct gateway *g, struct text *out, const char *sentence)
+{
+    if (g->c->is_public)
+        shown_sentence(out, slice_str(sentence));
+    else
+        text_str(out, sentence);
+}
+
 static void get_health(struct gateway *g, struct exchange *x)
 {
-    struct text out = { 0 };
+    struct text out = { 0 }, down = { 0 };
+    if (!g->is_up) gateway_say(g, &down, g->down_why.text);
     text_printf(&out, "{\"status\":\"%s\",\"model\":", g->is_up ? "ok" : "unavailable");
     json_write_str(&out, slice_str(g->model));
     text_str(&out, ",\"why\":");
-    json_write_str(&out, slice_str(g->is_up ? "" : g->down_why.text));
+    json_write_str(&out, slice_of(down.p, down.n));
     text_printf(&out, ",\"in_flight\":%u}", g->n_replies);
     reply_json(g, x, g->is_up ? 200 : 503, &out);
+    free(down.p);
     free(out.p);
 }
 

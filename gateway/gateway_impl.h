@@ -55,6 +55,11 @@ struct asker {
     char name[ASKER_BYTES];
 };
 
+/* --- gateway.c --- */
+
+/* What a sentence of the swarm may say to who asks: in public no address. */
+void gateway_say(const struct gateway *g, struct text *out, const char *sentence);
+
 /* --- reply.c --- */
 
 /* A question that may be asked; x is answered, now or later. */

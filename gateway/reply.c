@@ -423,7 +423,10 @@ static struct openai_error error_of(unsigned code, const char *text)
 static void on_fail(void *arg, unsigned code, const char *text)
 {
     struct choice *c = arg;
-    struct openai_error e = error_of(code, text);
+    struct text said = { 0 };
+    gateway_say(c->r->g, &said, text);
+    struct openai_error e = error_of(code, said.p ? said.p : "");
+    free(said.p);
     c->question = NULL;
     const struct msg_ASK_DONE stopped = { .n_prompt = c->r->usage.n_prompt };
     if (c->stops.is_found) /* it was to end, and has */

@@ -101,20 +101,25 @@ static bool is_address(const uint8_t *p, size_t n)
     return (dots >= 3 && digits >= 4) || (colons >= 2 && n >= 3);
 }
 
-void shown_text(struct text *out, struct slice s)
+void shown_sentence(struct text *out, struct slice s)
 {
-    struct text line = { 0 };
     for (size_t i = 0, n; i < s.n; i += n) {
         for (n = 0; i + n < s.n && is_of_address(s.p[i + n]);) n++;
         if (n > 0 && is_address(s.p + i, n)) {
-            text_str(&line, "(address)");
+            text_str(out, "(address)");
         } else if (n > 0) {
-            text_add(&line, s.p + i, n);
+            text_add(out, s.p + i, n);
         } else {
             char c = s.p[i] < ' ' ? ' ' : (char)s.p[i];
-            text_add(&line, &c, n = 1);
+            text_add(out, &c, n = 1);
         }
     }
+}
+
+void shown_text(struct text *out, struct slice s)
+{
+    struct text line = { 0 };
+    shown_sentence(&line, s);
     json_write_str(out, slice_of(line.p, line.n));
     free(line.p);
 }

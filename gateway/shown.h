@@ -12,7 +12,10 @@
  * when it is no object. */
 void shown_json(struct text *out, struct slice json);
 
-/* A sentence as a JSON string: without addresses, of one line. */
+/* A sentence without addresses, of one line. */
+void shown_sentence(struct text *out, struct slice sentence);
+
+/* The same as a JSON string. */
 void shown_text(struct text *out, struct slice sentence);
 
 #endif

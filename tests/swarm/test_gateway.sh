@@ -94,16 +94,23 @@ grep -q '^data: \[DONE\]' "$tmp/healed" || die "no end"
 
 # No coordinator: said at once where people look, and in OpenAI's form; it comes back by itself.
 gateway brief --patience 1
+gateway public --patience 1 --demo --no-usage
 kill -KILL "${pid[n0]}"
 wait_until 20 curl -s -o /dev/null -w '%{http_code}' "${url[brief]%/v1}/health" || die "no health"
 sick() { [ "$(curl -s -o "$tmp/health" -w '%{http_code}' "${url[brief]%/v1}/health")" = 503 ]; }
 wait_until 20 sick || die "it is said to be well: $(cat "$tmp/health")"
-code=$(curl -s -o "$tmp/error" -w '%{http_code}' "${url[brief]}/chat/completions" -d '{"messages":[{"role":"user","content":"hi"}]}')
-[ "$code" = 503 ] || die "$code: $(cat "$tmp/error")"
+fails() {
+    code=$(curl -s -o "$tmp/error" -w '%{http_code}' "${url[$1]}/chat/completions" -d '{"messages":[{"role":"user","content":"hi"}]}')
+    [ "$code" = 503 ] || die "$code: $(cat "$tmp/error")"
+}
+fails brief
 grep -q '"message":"127.0.0.1:.* cannot be asked' "$tmp/error" || die "$(cat "$tmp/error")"
+fails public # strangers learn no address
+curl -s "${url[public]%/v1}/health" >>"$tmp/error"
+grep -q '"message":"(address) cannot be asked' "$tmp/error" && ! grep -q '127\.0' "$tmp/error" || die "$(cat "$tmp/error")"
 
-for name in open keyed demo brief; do kill -TERM "${pid[$name]}"; done
-for name in open keyed demo brief; do
+for name in open keyed demo brief public; do kill -TERM "${pid[$name]}"; done
+for name in open keyed demo brief public; do
     wait_until 20 gone "${pid[$name]}" || die "gateway $name does not stop"
     status=0
     wait "${pid[$name]}" || status=$?
