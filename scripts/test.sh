@@ -52,6 +52,8 @@ done
 install_packages "${packages[@]}" iproute2 nftables python3 python3-yaml curl
 jobs=$(nproc)
 
+# Another source's Node is fine, and Debian's cannot stand beside it.
+install_node() { { command -v node && command -v npm; } >/dev/null || install_packages nodejs npm; }
 run_ctest() { ctest --test-dir "$1" -R "$only" --output-on-failure --no-tests=error -j "$jobs"; }
 
 build "$root/build"
@@ -112,7 +114,7 @@ if [ "$fuzz" -gt 0 ]; then
 fi
 if [ -n "$clients" ]; then
     install_packages python3-venv curl
-    { command -v node && command -v npm; } >/dev/null || install_packages nodejs npm
+    install_node
     say "OpenAI's own clients, into build/clients"
     mkdir -p "$root/build/clients"
     [ -x "$root/build/clients/bin/python" ] || python3 -m venv "$root/build/clients"
@@ -135,7 +137,8 @@ if [ -n "$chaos" ]; then
     "$root/tests/swarm/test_chaos.sh" "$root/build/bin" "$root" all
 fi
 if [ -n "$web" ]; then
-    install_packages chromium nodejs npm
+    install_packages chromium
+    install_node
     say "the page in a browser"
     mkdir -p "$root/build/web"
     cp "$root/tests/web/package.json" "$root/build/web/"
