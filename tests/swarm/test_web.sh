@@ -41,8 +41,14 @@ browser=$!
 background+=($browser)
 exec 5<"$tmp/orders" 6>"$tmp/done"
 # (Children of the browser may keep the line open after it.)
+wish=
 while ! gone "$browser"; do
-    read -r -t 1 word name <&5 || continue
+    # The second may be over in the middle of a line: its beginning is kept.
+    IFS= read -r -t 1 more <&5 && is_whole=1 || is_whole=
+    wish+=$more
+    [ -n "$is_whole" ] || continue
+    read -r word name <<<"$wish"
+    wish=
     case $word in
     kill) kill -KILL "${pid[$name]}" ;;
     spare) start spare --store "$tmp/store" --layers 3-5 --no-ends --join "${link[n2]}" ;;
