@@ -1,6 +1,6 @@
 /* arch.h - every number that a model's arithmetic needs, and the tensors that it is made of.
  *
- * A leaf that model/ (which computes), store/ (which reads and writes) and node/ share, so that the
+ * A leaf that model/ (which computes), store/ (which reads and writes) and stage/ share, so that the
  * list of a layer's tensors exists once.  A model is cut into shards that may lie on different
  * nodes (design: Cuts):
  *
@@ -147,7 +147,7 @@ static inline size_t arch_kv_bytes(const struct arch *a)
  * not held here. */
 struct layer {
     uint32_t index;   /* or ARCH_ENDS */
-    struct tensor *t; /* [arch_n_specs] owned by whoever bound it (node/weights.c) */
+    struct tensor *t; /* [arch_n_specs] owned by whoever bound it (weights/weights.c) */
 };
 
 #endif

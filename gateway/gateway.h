@@ -9,7 +9,7 @@
 #define GATEWAY_GATEWAY_H
 
 #include "gateway/asker.h"
-#include "node/http.h"
+#include "net/http.h"
 #include "proto/identity.h"
 
 enum { GATEWAY_KEYS_MAX = 256, GATEWAY_KEY_BYTES = 128, GATEWAY_NAME_BYTES = 32 };

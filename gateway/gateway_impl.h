@@ -2,13 +2,13 @@
 #ifndef GATEWAY_GATEWAY_IMPL_H
 #define GATEWAY_GATEWAY_IMPL_H
 
+#include "ask/question.h"
 #include "base/prom.h"
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
 #include "gateway/openai.h"
 #include "gateway/traces.h"
 #include "gateway/usage.h"
-#include "node/question.h"
 
 enum { STATUS_KINDS = 12, PULSE_MS = 5000 };
 

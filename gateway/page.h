@@ -6,7 +6,7 @@
 #ifndef GATEWAY_PAGE_H
 #define GATEWAY_PAGE_H
 
-#include "node/http.h"
+#include "net/http.h"
 
 /* One file, as cmake/embed.cmake writes it. */
 struct page_file {

@@ -10,10 +10,10 @@
 static bool is_known(struct slice key)
 {
     static const char *const known[] = {
-        /* nodes: node/map.h */
+        /* nodes: ask/map.h */
         "model", "layers", "nodes", "id", "state", "here", "linked", "rtt_us", "coming", "parts",
         "ends", "together", "layer_us", "sessions", "more",
-        /* plans: node/report.h */
+        /* plans: ask/report.h */
         "stages", "lo", "hi", "hop_us", "hop_known", "spares", "spare_token_us", "home_us",
         "head_us", "token_us", "tokens_per_s", "bottleneck", "left_out", "first_token", "prompt",
         "ms", "left", "why", "left_more", "single", "gap", "n_layers",

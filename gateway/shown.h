@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 
-/* The members of `json` that node/report.h and node/map.h promise, and no others, as JSON; "null"
+/* The members of `json` that ask/report.h and ask/map.h promise, and no others, as JSON; "null"
  * when it is no object. */
 void shown_json(struct text *out, struct slice json);
 

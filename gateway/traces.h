@@ -4,7 +4,7 @@
 #ifndef GATEWAY_TRACES_H
 #define GATEWAY_TRACES_H
 
-#include "node/actor.h"
+#include "net/actor.h"
 #include "proto/trace.h"
 
 enum { TRACES_KEPT = 100, TRACES_EVENTS_MAX = 8192 /* of an answer; then it is cut */ };

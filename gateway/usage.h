@@ -11,7 +11,7 @@
 #define GATEWAY_USAGE_H
 
 #include "base/json.h"
-#include "node/actor.h"
+#include "net/actor.h"
 
 /* Counted since the start, by whoever counts. */
 enum usage_kind {

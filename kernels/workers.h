@@ -1,6 +1,6 @@
 /* workers.h - how arithmetic asks for help: a fork and join that someone else provides.
  *
- * kernels/ and model/ start no thread.  node/pool.c supplies a real pool; workers_inline runs the
+ * kernels/ and model/ start no thread.  stage/pool.c supplies a real pool; workers_inline runs the
  * tasks one after the other.  Results never depend on the number of threads or the order. */
 #ifndef KERNELS_WORKERS_H
 #define KERNELS_WORKERS_H

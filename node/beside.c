@@ -1,7 +1,7 @@
 #include "node/beside.h"
 
 #include "base/log.h"
-#include "node/net.h"
+#include "net/net.h"
 #include "store/file.h"
 
 #include <signal.h>

@@ -10,7 +10,7 @@
 #ifndef NODE_BESIDE_H
 #define NODE_BESIDE_H
 
-#include "node/actor.h"
+#include "net/actor.h"
 
 #define BESIDE_PARENT "SWARM_PARENT"        /* variable: the node's process number */
 #define BESIDE_SWARM_KEY "SWARM_KEY_BESIDE" /* variable: the swarm's key, as --swarm-key takes it \

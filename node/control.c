@@ -1,7 +1,7 @@
 #include "node/control.h"
 
 #include "base/log.h"
-#include "node/words.h"
+#include "net/words.h"
 
 #include <stdlib.h>
 

@@ -8,8 +8,8 @@
 #define NODE_CONTROL_H
 
 #include "base/json.h"
-#include "node/fetch_store.h"
-#include "node/net.h"
+#include "weights/fetch_store.h"
+#include "net/net.h"
 
 struct control {
     struct net *net; /* borrowed */

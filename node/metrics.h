@@ -6,7 +6,7 @@
 #ifndef NODE_METRICS_H
 #define NODE_METRICS_H
 
-#include "node/http.h"
+#include "net/http.h"
 #include "node/status.h"
 
 enum { METRICS_CONNECTIONS = 16, METRICS_BODY_MAX = 4096, METRICS_FRESH_MS = 200 };

@@ -1,9 +1,9 @@
 #include "node/node_impl.h"
 
 #include "base/log.h"
-#include "node/runtime_dir.h"
+#include "home/runtime_dir.h"
+#include "net/words.h"
 #include "node/sensors.h"
-#include "node/words.h"
 
 #include <signal.h>
 #include <stdio.h>

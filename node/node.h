@@ -14,10 +14,10 @@
 #define NODE_NODE_H
 
 #include "model/draft.h"
-#include "node/fetch_store.h"
 #include "proto/identity.h"
 #include "proto/neighbour.h"
 #include "proto/sharing.h"
+#include "weights/fetch_store.h"
 
 enum { NODE_JOIN_MAX = 16, NODE_ALLOW_MAX = 16, NODE_TRUST_MAX = 16 };
 

@@ -2,7 +2,7 @@
 #include "node/node_impl.h"
 
 #include "base/log.h"
-#include "node/runtime_dir.h"
+#include "home/runtime_dir.h"
 
 enum { MOVE_TICK_MS = 100 };
 

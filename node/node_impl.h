@@ -4,20 +4,20 @@
 #ifndef NODE_NODE_IMPL_H
 #define NODE_NODE_IMPL_H
 
+#include "home/keys.h"
 #include "node/beside.h"
 #include "node/control.h"
-#include "node/find.h"
-#include "node/holder.h"
-#include "node/keys.h"
 #include "node/metrics.h"
-#include "node/mover.h"
 #include "node/node.h"
 #include "node/pause.h"
-#include "node/pool.h"
-#include "node/reached.h"
 #include "node/services.h"
-#include "node/trips.h"
+#include "peers/find.h"
+#include "peers/reached.h"
+#include "peers/trips.h"
+#include "stage/pool.h"
 #include "store/file.h"
+#include "weights/holder.h"
+#include "weights/mover.h"
 
 enum { NODE_SIGNALS = 3 };
 

@@ -1,6 +1,6 @@
 #include "node/pause.h"
 
-#include "node/net.h"
+#include "net/net.h"
 #include "node/sensors.h"
 
 #include <stdio.h>

@@ -6,7 +6,7 @@
 #ifndef NODE_PAUSE_H
 #define NODE_PAUSE_H
 
-#include "node/actor.h"
+#include "net/actor.h"
 #include "proto/neighbour.h"
 
 enum { PAUSE_LOOK_MS = 2000, PAUSE_TEXT = 160 };

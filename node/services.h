@@ -10,12 +10,12 @@
 #ifndef NODE_SERVICES_H
 #define NODE_SERVICES_H
 
-#include "node/asks.h"
-#include "node/member.h"
-#include "node/nearby.h"
-#include "node/peers.h"
-#include "node/stage.h"
-#include "node/warm.h"
+#include "ask/asks.h"
+#include "peers/peers.h"
+#include "stage/member.h"
+#include "stage/nearby.h"
+#include "stage/stage.h"
+#include "weights/warm.h"
 
 /* All pointers are borrowed until services_close. */
 struct services_config {

@@ -3,7 +3,7 @@
 #define NODE_STATUS_H
 
 #include "base/json.h"
-#include "node/counters.h"
+#include "net/counters.h"
 #include "node/services.h"
 #include "proto/neighbour.h"
 

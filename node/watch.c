@@ -1,7 +1,7 @@
 #include "node/watch.h"
 
 #include "base/json.h"
-#include "node/net.h"
+#include "net/net.h"
 
 #include <signal.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 #ifndef NODE_WATCH_H
 #define NODE_WATCH_H
 
-#include "node/fetch_store.h"
-#include "node/runtime_dir.h"
+#include "home/runtime_dir.h"
+#include "weights/fetch_store.h"
 
 struct watch;
 

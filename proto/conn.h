@@ -5,7 +5,7 @@
  *         +-------- any error, or nothing heard in time ----+--> DEAD
  *
  * Noise_XXpsk0_25519_ChaChaPoly_BLAKE2b; docs/protocol.md has the frames and records.  Bytes
- * come in, bytes go out, time and randomness are arguments: node/net.c supplies the real world, a
+ * come in, bytes go out, time and randomness are arguments: net/net.c supplies the real world, a
  * test or the simulator another.
  *
  * Order: messages that name the same session arrive in the order sent, so do those with the same

@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
 done
 what=${what:-cppcheck tidy flawfinder libraries}
 accepted=$root/tests/scan/accepted.txt
-folders=(base kernels arch model proto store node gateway tools)
+folders=(base kernels arch model proto store home net peers weights stage ask node gateway tools)
 jobs=$(nproc)
 
 install_packages "${packages[@]}" python3 cppcheck clang-tidy-14 flawfinder

@@ -22,9 +22,15 @@ allow arch base kernels
 allow model base kernels arch
 allow proto base
 allow store base kernels arch
-allow node base kernels arch model proto store
-allow gateway base proto store node
-allow tools base kernels arch model proto store node gateway
+allow home base proto store
+allow net base proto store home
+allow peers base proto store home net
+allow weights base kernels arch model proto store home net peers
+allow stage base kernels arch model proto store home net peers weights
+allow ask base kernels arch model proto store home net peers weights stage
+allow node base kernels arch model proto store home net peers weights stage ask
+allow gateway base proto store home net ask node
+allow tools base kernels arch model proto store home net peers weights stage ask node gateway
 
 # header pattern: the only places that may include it
 door() {
@@ -32,15 +38,15 @@ door() {
     found=$(grep -lE "^#include <$header" */*.[ch] | grep -vE "^($places)")
     [ -z "$found" ] || { echo "<$header> is included outside its door: $found"; bad=1; }
 }
-door 'uv\.h' 'node/|tests/proxy\.c'
+door 'uv\.h' '(net|peers|weights|stage|ask|node)/|tests/proxy\.c'
 door 'lmdb\.h' 'store/'
 door 'sodium' 'proto/|store/manifest\.c|store/hash\.c'
 door 'msgpack' 'proto/|store/manifest\.c'
 door 'pcre2' 'model/tokenizer'
 door 'utf8proc' 'model/unicode_nfc\.c'
-door '(natpmp|miniupnpc)' 'node/portmap\.c'
+door '(natpmp|miniupnpc)' 'peers/portmap\.c'
 door 'curl/' 'tools/fetch\.c'
-door 'microhttpd' 'node/http\.c'
+door 'microhttpd' 'net/http\.c'
 door 'yajl' 'base/json\.c'
 
 [ "$bad" -eq 0 ] && echo "includes point one way"

@@ -6,8 +6,8 @@
 #ifndef TOOLS_ASK_H
 #define TOOLS_ASK_H
 
+#include "ask/client.h"
 #include "base/json.h"
-#include "node/client.h"
 
 #include <stdio.h>
 

@@ -9,7 +9,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/workers.h"
-#include "node/pool.h"
+#include "stage/pool.h"
 #include "tools/args.h"
 
 #include <stdio.h>

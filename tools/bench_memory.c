@@ -3,10 +3,10 @@
  * Each measurement is a process of its own in a control group of its own, whose limit is the share
  * of the weights and a little for all else; the store's file is out of the page cache when it
  * begins.  All make the same steps, and must make the same logits. */
-#include "node/warm.h"
 #include "tools/bench_group.h"
 #include "tools/bench_peer.h"
 #include "tools/bench_session.h"
+#include "weights/warm.h"
 
 #include <errno.h>
 #include <fcntl.h>

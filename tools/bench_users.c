@@ -1,6 +1,6 @@
 /* bench_users.c - swarm-bench users: what happens when many ask (docs/users.md). */
-#include "node/crowd.h"
-#include "node/keys.h"
+#include "ask/crowd.h"
+#include "home/keys.h"
 #include "tools/bench.h"
 #include "tools/bench_nodes.h"
 #include "tools/bench_session.h"

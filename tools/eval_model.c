@@ -1,5 +1,5 @@
 /* eval_model.c - a whole model in one process, as one session. */
-#include "node/pool.h"
+#include "stage/pool.h"
 #include "tools/eval.h"
 #include "tools/local.h"
 

@@ -1,10 +1,10 @@
 /* eval_swarm.c - the layers in a live swarm, embedding and head in this process. */
+#include "ask/remote.h"
+#include "home/keys.h"
 #include "model/forward.h"
-#include "node/keys.h"
-#include "node/pool.h"
-#include "node/remote.h"
-#include "node/weights.h"
+#include "stage/pool.h"
 #include "tools/eval.h"
+#include "weights/weights.h"
 
 #include <stdlib.h>
 

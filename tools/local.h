@@ -3,7 +3,7 @@
 #define TOOLS_LOCAL_H
 
 #include "model/forward.h"
-#include "node/weights.h"
+#include "weights/weights.h"
 
 struct local {
     /* set before local_open, for measuring: 0: as the model says */

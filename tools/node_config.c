@@ -1,5 +1,5 @@
 /* swarm-node check-config and new-key: what a node needs before it runs. */
-#include "node/keys.h"
+#include "home/keys.h"
 #include "tools/node_commands.h"
 #include "tools/node_settings.h"
 

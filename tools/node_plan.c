@@ -1,10 +1,10 @@
 /* swarm-node plan: what a coordinator would do now, or what PCs that are only described could do.
  */
+#include "ask/client.h"
+#include "ask/report.h"
 #include "base/log.h"
-#include "node/client.h"
-#include "node/keys.h"
-#include "node/report.h"
-#include "node/runtime_dir.h"
+#include "home/keys.h"
+#include "home/runtime_dir.h"
 #include "store/random.h"
 #include "tools/args.h"
 #include "tools/node_commands.h"

@@ -1,11 +1,11 @@
 #include "tools/node_settings.h"
 
 #include "base/log.h"
-#include "node/admit.h"
-#include "node/config_dir.h"
-#include "node/keys.h"
+#include "ask/admit.h"
+#include "home/config_dir.h"
+#include "home/keys.h"
 #include "node/metrics.h"
-#include "node/pool.h"
+#include "stage/pool.h"
 
 #include <stdlib.h>
 #include <string.h>

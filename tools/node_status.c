@@ -1,6 +1,6 @@
 /* swarm-node status, hold, pause, resume and drain: the node of this user that runs on this
  * machine. */
-#include "node/keys.h"
+#include "home/keys.h"
 #include "node/watch.h"
 #include "tools/node_commands.h"
 #include "tools/node_settings.h"

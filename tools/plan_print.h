@@ -1,4 +1,4 @@
-/* plan_print.h - a plan, as the coordinator's JSON (node/report.h) tells it, in words and a
+/* plan_print.h - a plan, as the coordinator's JSON (ask/report.h) tells it, in words and a
  * picture.
  *
  *     layers 0-20   swm1q4xyz...k7vd  |....########################      |  10.3 + 84.0 ms

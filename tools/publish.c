@@ -1,6 +1,6 @@
 #include "tools/publish.h"
 
-#include "node/publishers.h"
+#include "home/publishers.h"
 
 #include <stdio.h>
 

@@ -2,7 +2,7 @@
 #ifndef TOOLS_STORE_TOOL_H
 #define TOOLS_STORE_TOOL_H
 
-#include "node/publishers.h"
+#include "home/publishers.h"
 #include "store/care.h"
 #include "store/folder.h"
 #include "tools/args.h"

@@ -2,11 +2,11 @@
 #include "tools/ask.h"
 
 #include "base/log.h"
+#include "home/keys.h"
+#include "home/runtime_dir.h"
 #include "model/draft.h"
 #include "model/sampler.h"
 #include "model/tokenizer.h"
-#include "node/keys.h"
-#include "node/runtime_dir.h"
 #include "proto/trace.h"
 #include "tools/args.h"
 #include "tools/terminal.h"

@@ -1,8 +1,8 @@
 /* swarm-convert - a published checkpoint into the tiles of a store, and a signed name for it. */
+#include "home/config_dir.h"
+#include "home/keys.h"
 #include "model/chat.h"
-#include "node/config_dir.h"
-#include "node/keys.h"
-#include "node/pool.h"
+#include "stage/pool.h"
 #include "store/convert.h"
 #include "store/file.h"
 #include "tools/args.h"

@@ -2,9 +2,9 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/traces.h"
+#include "home/keys.h"
+#include "home/runtime_dir.h"
 #include "node/beside.h"
-#include "node/keys.h"
-#include "node/runtime_dir.h"
 #include "store/file.h"
 #include "tools/args.h"
 

@@ -1,5 +1,5 @@
 /* swarm-node - join a swarm and compute layers of a model for others. */
-#include "node/keys.h"
+#include "home/keys.h"
 #include "tools/commands.h"
 #include "tools/node_commands.h"
 #include "tools/node_settings.h"

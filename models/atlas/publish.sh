@@ -3,7 +3,7 @@
 #
 #     models/atlas/publish.sh build/bin
 #
-# Writes published/TYPE/{manifest,name.txt} and prints the key, which goes into node/publishers.c
+# Writes published/TYPE/{manifest,name.txt} and prints the key, which goes into home/publishers.c
 # as the demonstration's publisher: every program believes these names, and nobody can sign others.
 # To be run again only when the weights or the manifest's form change.
 set -euo pipefail

@@ -1,6 +1,6 @@
 /* A request's journal: whatever its bytes, what is read keeps to its bounds, and reading what it
  * calls good again gives the same. */
-#include "node/journal.h"
+#include "ask/journal.h"
 
 #include <stdlib.h>
 

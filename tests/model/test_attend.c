@@ -1,7 +1,7 @@
 /* Attention over many positions: however rows, chunks and head groups are shared out, the bits are
  * those of one row at a time on one thread, and those of the naive pass. */
 #include "model/stage.h"
-#include "node/pool.h"
+#include "stage/pool.h"
 #include "tests/model/toy.h"
 
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* The batched, threaded forward pass against the naive one, bit for bit. */
 #include "model/stage.h"
-#include "node/pool.h"
+#include "stage/pool.h"
 #include "tests/model/toy.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Layers shared by two to five hands, split at random, against one process alone, bit for bit. */
 #include "model/stage.h"
-#include "node/pool.h"
+#include "stage/pool.h"
 #include "tests/model/group.h"
 #include "tests/model/toy.h"
 

@@ -1,6 +1,6 @@
 #include "tests/sim/asker.h"
 
-#include "node/runtime_dir.h"
+#include "home/runtime_dir.h"
 #include "tests/sim/model_sim.h"
 
 #include <assert.h>
@@ -12,7 +12,7 @@ static const struct swarm_key swarm = { { 7 } };
 
 enum { TEXTS = 4 }; /* that are asked more than once */
 
-/* In the place of node/runtime_dir.c: nodes listen where they always did. */
+/* In the place of home/runtime_dir.c: nodes listen where they always did. */
 enum err runtime_find(struct local_node *out, unsigned cap, unsigned *n, struct why *why)
 {
     (void)out, (void)cap, (void)why;

@@ -1,9 +1,9 @@
-/* asker.h - somebody who asks the simulated swarm, through the product's node/client.c, and holds
+/* asker.h - somebody who asks the simulated swarm, through the product's ask/client.c, and holds
  * every answer against the oracle. */
 #ifndef SIM_ASKER_H
 #define SIM_ASKER_H
 
-#include "node/client.h"
+#include "ask/client.h"
 #include "tests/sim/node_sim.h"
 
 /* How a question ended. */

@@ -1,7 +1,7 @@
-/* compute_sim.c - node/compute.h over the world's clock: jobs take the time that the place's speed
+/* compute_sim.c - stage/compute.h over the world's clock: jobs take the time that the place's speed
  * says, one after the other, tokens first, then calls, then rows.  Nothing here is a thread; a job
  * is computed when its time is over, and its note posted as the real thread would. */
-#include "node/compute.h"
+#include "stage/compute.h"
 
 #include "proto/chain.h"
 #include "tests/sim/draft_sim.h"

@@ -7,7 +7,7 @@
  * in the morning too, 25 % in the hours of work.  One in twelve hours something ends a session
  * early.  Of all ends seven in ten are abrupt (killed, or the plug is pulled).  Each PC has room
  * for 2 to 10 of 46 layers, computes at 0.5 to 3 times the usual time, and fetches a layer (1.3 GB)
- * in 104 s, at 100 Mbit/s.  What it holds it chooses, and changes, by node/mover.c. */
+ * in 104 s, at 100 Mbit/s.  What it holds it chooses, and changes, by weights/mover.c. */
 #include "tests/sim/asker.h"
 #include "tests/sim/disk_sim.h"
 #include "tests/sim/sign_sim.h"

@@ -1,4 +1,4 @@
-/* dial_sim.c - how simulated nodes reach each other, as node/net_dial.c. */
+/* dial_sim.c - how simulated nodes reach each other, as net/net_dial.c. */
 #include "tests/sim/net_impl.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #include "tests/sim/disk_sim.h"
 
-#include "node/shelf.h"
+#include "stage/shelf.h"
 
 #include "tests/sim/world.h"
 
@@ -424,7 +424,7 @@ int __wrap_closedir(DIR *d)
     return is_our_dir(d) ? __wrap_close(__wrap_dirfd(d)) : __real_closedir(d);
 }
 
-/* --- what of conversations is kept on disk (node/shelf.h): nothing --- */
+/* --- what of conversations is kept on disk (stage/shelf.h): nothing --- */
 
 bool shelf_find(struct shelf *s, struct shelf_search *q)
 {

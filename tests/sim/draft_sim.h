@@ -1,7 +1,7 @@
 #ifndef SIM_DRAFT_SIM_H
 #define SIM_DRAFT_SIM_H
 
-#include "node/compute.h"
+#include "stage/compute.h"
 
 /* What the compute thread does for a job with drafting: the tokens that are drawn, as far as drafts
  * were right, and the next drafts. */

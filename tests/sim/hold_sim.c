@@ -1,5 +1,5 @@
-/* hold_sim.c - a simulated node that chooses what it holds, as node/node.c does with node/mover.c
- * and node/holder.c: chosen, announced as joining, fetched, chosen again, served; later moved, make
+/* hold_sim.c - a simulated node that chooses what it holds, as node/node.c does with weights/mover.c
+ * and weights/holder.c: chosen, announced as joining, fetched, chosen again, served; later moved, make
  * before break. */
 #include "tests/sim/node_sim.h"
 

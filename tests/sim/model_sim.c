@@ -4,9 +4,9 @@
 #include "model/chat.h"
 #include "model/share.h"
 #include "model/tokenizer.h"
-#include "node/compute.h"
-#include "node/warm.h"
+#include "stage/compute.h"
 #include "tests/sim/world.h"
+#include "weights/warm.h"
 
 #include <assert.h>
 #include <stdio.h>

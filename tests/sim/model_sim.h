@@ -6,14 +6,14 @@
  *     token    mix(v, seed, position) below the vocabulary
  *
  * model_sim.c stands in for model/ and store/ (tokenizer, chat form, ends, K and V) and for
- * node/weights.c and warm.c, compute_sim.c for node/compute.c.  A conversation is the text "N
+ * weights/weights.c and warm.c, compute_sim.c for stage/compute.c.  A conversation is the text "N
  * SEED": a prompt of N ids.  The text of a token is its number and a space. */
 #ifndef SIM_MODEL_SIM_H
 #define SIM_MODEL_SIM_H
 
 #include "model/forward.h"
 #include "model/sampler.h"
-#include "node/weights.h"
+#include "weights/weights.h"
 
 enum { SIM_VOCAB = 256, SIM_EOS = 3, SIM_ROW_BYTES = 16, SIM_KV_BYTES = 32, SIM_MODEL_BYTE = 0x5a };
 

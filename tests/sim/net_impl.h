@@ -3,7 +3,7 @@
 #ifndef SIM_NET_IMPL_H
 #define SIM_NET_IMPL_H
 
-#include "node/hints.h"
+#include "net/hints.h"
 #include "tests/sim/net_sim.h"
 
 enum {

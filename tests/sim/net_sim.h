@@ -1,16 +1,16 @@
-/* net_sim.h - what the world does to the network of node/net.h, simulated in net_sim.c.
+/* net_sim.h - what the world does to the network of net/net.h, simulated in net_sim.c.
  *
  * A connection is two ends and the letters between them.  Messages pass the codec; a letter takes
  * the distance of the places, what the line sends in a second, and jitter, but passes no letter of
  * the same session, rid or neither (conn.h).  A path that is blocked (a partition, a clog, a
  * frozen peer) holds letters back as TCP would; an end that hears nothing for 15 to 20 s gives the
- * connection up.  Dials, hints, strikes, bans and full queues are as in node/net.c; two nodes that
+ * connection up.  Dials, hints, strikes, bans and full queues are as in net/net.c; two nodes that
  * dial each other at once agree on one connection.  Not simulated: the handshake's contents, names,
  * and a second connection of one pair. */
 #ifndef SIM_NET_SIM_H
 #define SIM_NET_SIM_H
 
-#include "node/net.h"
+#include "net/net.h"
 #include "tests/sim/world.h"
 
 /* For the world's begin and end. */

@@ -3,15 +3,15 @@
 #ifndef SIM_NODE_SIM_H
 #define SIM_NODE_SIM_H
 
-#include "node/mover.h"
 #include "node/services.h"
-#include "node/trips.h"
+#include "peers/trips.h"
 #include "tests/sim/model_sim.h"
 #include "tests/sim/net_sim.h"
+#include "weights/mover.h"
 
 enum { SIM_NODES_MAX = 1024, SIM_PORT = 4000 };
 
-/* A node that chooses what it holds: the product's node/mover.c; fetching is only time. */
+/* A node that chooses what it holds: the product's weights/mover.c; fetching is only time. */
 struct sim_holding {
     bool is_own_choice; /* else lo and hi are as they were set */
     uint64_t room;      /* bytes for weights */

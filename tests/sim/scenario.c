@@ -1,6 +1,6 @@
 #include "tests/sim/scenario.h"
 
-#include "node/journal.h"
+#include "ask/journal.h"
 
 #include "tests/sim/asker.h"
 #include "tests/sim/disk_sim.h"

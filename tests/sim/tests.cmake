@@ -49,16 +49,16 @@ function(sim_mutant name file mistake)
   add_test(NAME sim_mutant_${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/test_mutant.sh
     $<TARGET_FILE:sim_mutant_${name}> ${SEEDS} ${CMAKE_SOURCE_DIR}/${file} ${made})
 endfunction()
-sim_mutant(any_sender node/stage.c "s/if (!node_id_equal(&m->from, &x->prev)) {/if (false) {/")
-sim_mutant(any_closer node/stage.c
+sim_mutant(any_sender stage/stage.c "s/if (!node_id_equal(&m->from, &x->prev)) {/if (false) {/")
+sim_mutant(any_closer stage/stage.c
   "s/if (x && node_id_equal(&m->from, &x->coordinator)) stage_end/if (x) stage_end/")
-sim_mutant(orphans node/stage.c
+sim_mutant(orphans stage/stage.c
   "s/if (node_id_equal(&x->coordinator, id))/if (node_id_equal(\\&x->coordinator, id) \\&\\& x->n_jobs > 9)/")
-sim_mutant(no_close node/pipeline_open.c "s/if (p->state != OPENING && p->state != OPEN) return/return/")
-sim_mutant(swallowed node/pipeline.c "s/if (p->step.d->step % STEPS_RING..want > 0) {/if (false) {/")
-sim_mutant(not_again node/coordinator.c "s/r->n_sent = known_rows/r->n_sent += 0 * known_rows/")
-sim_mutant(said_twice node/asker.c "s/r->n_heard = n_heard/r->n_heard = 0 * n_heard/")
-sim_mutant(drafts_stay node/stage_open.c "s/x->sent.n < x->firm ? x->sent.n : x->firm/x->sent.n/")
+sim_mutant(no_close ask/pipeline_open.c "s/if (p->state != OPENING && p->state != OPEN) return/return/")
+sim_mutant(swallowed ask/pipeline.c "s/if (p->step.d->step % STEPS_RING..want > 0) {/if (false) {/")
+sim_mutant(not_again ask/coordinator.c "s/r->n_sent = known_rows/r->n_sent += 0 * known_rows/")
+sim_mutant(said_twice ask/asker.c "s/r->n_heard = n_heard/r->n_heard = 0 * n_heard/")
+sim_mutant(drafts_stay stage/stage_open.c "s/x->sent.n < x->firm ? x->sent.n : x->firm/x->sent.n/")
 sim_mutant(forged proto/directory.c "s/if (!identity_verify(.*$/if (false)/")
-sim_mutant(wrong_blocks node/prefix.c
+sim_mutant(wrong_blocks stage/prefix.c
   "s/uint32_t pos = (j->first + i) . PREFIX_BLOCK/uint32_t pos = (j->first + (j->is_load ? i : 0)) * PREFIX_BLOCK/")

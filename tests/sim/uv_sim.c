@@ -4,7 +4,7 @@
  * entered when it was made.  Nothing here blocks: uv_run only ends what is being closed.  Work of
  * uv_queue_work takes a moment of the world's time and runs on the world's only thread.  A function
  * that is not here is in uv_missing.c and says so when it is called. */
-#include "node/bell.h"
+#include "net/bell.h"
 #include "tests/sim/world.h"
 
 #include <assert.h>

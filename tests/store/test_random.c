@@ -1,9 +1,9 @@
 /* Random models: every tile is what its hash says and finite, no two are alike, the bytes depend on
  * shape, types and seed alone, and what is computed with them stays finite. */
 #include "model/forward.h"
-#include "node/pool.h"
-#include "node/weights.h"
+#include "stage/pool.h"
 #include "store/random.h"
+#include "weights/weights.h"
 
 #include <math.h>
 #include <setjmp.h>

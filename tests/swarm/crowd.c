@@ -9,8 +9,8 @@
  *
  * how is done, cancelled, failed (then PREFIX.N.failed says why) or nothing.  PREFIX.N is the
  * answer, PREFIX.N.marks the moments of its pieces: microseconds and tokens. */
-#include "node/crowd.h"
-#include "node/keys.h"
+#include "ask/crowd.h"
+#include "home/keys.h"
 
 #include <stdio.h>
 #include <stdlib.h>

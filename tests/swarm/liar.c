@@ -4,7 +4,7 @@
  *
  * Every tile that is asked for is sent with one bit changed; the manifest is the true one.  Its id
  * goes to stdout.  Until it is killed. */
-#include "node/peers.h"
+#include "peers/peers.h"
 #include "store/care.h"
 
 #include <stdio.h>

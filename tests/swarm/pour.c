@@ -5,7 +5,7 @@
  * time; then prints what has arrived, in kbit/s
  *
  * UPLOAD: bytes a second, as of swarm-node. */
-#include "node/net.h"
+#include "net/net.h"
 
 #include <stdio.h>
 #include <stdlib.h>

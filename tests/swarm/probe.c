@@ -5,7 +5,7 @@
  *   probe LINK hostile       join, then send messages that break the rules; wait for the ban
  *
  * Waits at most 15 s; then prints what there is and exits with 1. */
-#include "node/peers.h"
+#include "peers/peers.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -12,8 +12,8 @@
  *
  * Layer -1 is the coordinator, whose process is named in FILE; only with it the answer is one that
  * survives it (client.h). */
+#include "ask/client.h"
 #include "base/json.h"
-#include "node/client.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,0 +1,3 @@
+unit_test(peers peers node)
+unit_test(peers book node)
+unit_test(peers dialback node)

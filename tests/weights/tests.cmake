@@ -1,0 +1,6 @@
+unit_test(weights warm node)
+unit_test(weights keep node)
+unit_test(weights memory node)
+unit_test(weights fetch node)
+unit_test(weights mover node)
+target_link_options(test_mover PRIVATE -Wl,--wrap=now_ms,--wrap=unix_now,--wrap=peers_directory,--wrap=uv_timer_start)
