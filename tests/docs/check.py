@@ -23,7 +23,8 @@ BIN, SRC = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 WITH_COMMANDS = ("swarm-node", "swarm-store", "swarm-eval", "swarm-bench")
 NODE_ID = "swm1kd803d8dsvul47mvn96tthd0ndwczwd8p7cuvy86esnuwcp8ptrqj8zy4z"  # for swm1...
 OTHERS = {"--exclude", "--network", "--prefix"}  # of other people's programs
-FOLDERS = ("base", "kernels", "arch", "model", "proto", "store", "node", "gateway", "tools")
+FOLDERS = ("base", "kernels", "arch", "model", "proto", "store", "home", "net", "peers", "weights", "stage", "ask", "node",
+           "gateway", "tools")
 PAGES = pages.names(SRC)
 checked = {"options": 0, "links": 0, "messages": 0, "parameters": 0, "settings": 0}
 
