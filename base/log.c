@@ -33,20 +33,6 @@ void log_set_node(const char *node)
     snprintf(node_name, sizeof node_name, "%s", node);
 }
 
-static void text_line(enum log_level level, char *text)
-{
-    char stamp[16], line[TEXT + 64];
-    struct tm tm;
-    time_t now = time(NULL);
-
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
-    localtime_r(&now, &tm);
-    strftime(stamp, sizeof stamp, "%H:%M:%S", &tm);
-    int n = snprintf(line, sizeof line, "%s %s %s\n", stamp, level_names[level], text);
-    if (write(STDERR_FILENO, line, (size_t)n) < 0) return; /* there is nowhere to say it */
-}
-
 /* Bytes of the UTF-8 character at p; 0: it is none that a log may hold. */
 static size_t character(const unsigned char *p)
 {
@@ -63,7 +49,31 @@ static size_t character(const unsigned char *p)
         if ((p[i] & 0xc0) != 0x80) return 0; /* also the end of the text */
         c = c << 6 | (p[i] & 0x3f);
     }
+    if ((c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069)) return 0; /* turn it around */
     return n && c >= least[n] && c < 0x110000 && (c < 0xd800 || c > 0xdfff) ? n : 0;
+}
+
+void log_clean(char *text)
+{
+    for (size_t n; *text; text += n) {
+        n = character((const unsigned char *)text);
+        if (n) continue;
+        *text = '?';
+        n = 1;
+    }
+}
+
+static void text_line(enum log_level level, char *text)
+{
+    char stamp[16], line[TEXT + 64];
+    struct tm tm;
+    time_t now = time(NULL);
+
+    log_clean(text);
+    localtime_r(&now, &tm);
+    strftime(stamp, sizeof stamp, "%H:%M:%S", &tm);
+    int n = snprintf(line, sizeof line, "%s %s %s\n", stamp, level_names[level], text);
+    if (write(STDERR_FILENO, line, (size_t)n) < 0) return; /* there is nowhere to say it */
 }
 
 /* text inside a JSON string: at most 6 bytes for one. */

@@ -20,6 +20,9 @@ void log_set_level(enum log_level level);
 /* JSON from now on, of this program (borrowed); likewise. */
 void log_set_json(const char *program);
 bool log_is_json(void);
+/* Replaces in place what could move a terminal's cursor or turn its text around: controls, also
+ * those of two bytes, and bytes that are no UTF-8. */
+void log_clean(char *text);
 /* Who this node is, for JSON; likewise.  A short word, copied. */
 void log_set_node(const char *node);
 

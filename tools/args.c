@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,8 +20,7 @@ int die(const struct args *a, int status, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    for (char *c = text; *c; c++) /* the words of a command line may come from anywhere */
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    log_clean(text); /* the words of a command line may come from anywhere */
     if (log_is_json())
         log_error("%s", text);
     else
@@ -292,7 +292,7 @@ static void print_about(const struct args *a, const char *what)
         printf("%s %s\n", a->program, SWARM_VERSION);
     else
         return;
-    exit(0);
+    exit(fflush(stdout) ? die(a, 1, "standard output cannot be written") : 0);
 }
 
 /* The option at argv[i], and its value; returns the index of the last word it used. */
@@ -321,10 +321,23 @@ static int take_option(const struct args *a, int argc, char **argv, int i)
     return i;
 }
 
+/* Whoever started us may have closed one of the three.  The next file or socket would get its
+ * number, and what is printed would be written into it.  Of such an input is the end read at once,
+ * and such an output fails when it is written. */
+static void fill_streams(void)
+{
+    static const int how[] = { O_RDONLY, O_RDONLY, O_WRONLY };
+
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", how[fd]) != fd) exit(1);
+}
+
 int args_parse(const struct args *a, int argc, char **argv, const char **pos, int max_pos)
 {
     int n = 0;
     bool options = true;
+
+    fill_streams();
 
     for (int i = 1; i < argc; i++) {
         if (options && strcmp(argv[i], "--") == 0) {

@@ -163,6 +163,13 @@ static void on_text(void *arg, uint32_t index, struct slice text, bool is_thinki
     set_dim(a, is_thinking);
     terminal_print(stdout, text);
     a->has_printed = true;
+    if (ferror(stdout)) client_cancel(a->client); /* nobody reads: nobody need compute */
+}
+
+/* A person may ask the next thing; who pipes questions in, and nobody reads, may not. */
+static bool goes_on(const struct ask *a)
+{
+    return a->is_chat && !ferror(stdout);
 }
 
 /* Leave the terminal as it was found. */
@@ -231,7 +238,7 @@ static void on_done(void *arg, const struct msg_ASK_DONE *done)
         print_json(a, done);
     else if (a->wants_stats)
         ask_print_stats(stderr, done);
-    if (a->is_chat) {
+    if (goes_on(a)) {
         ask_chat_turn(a, a->answer.n > 0);
         return;
     }
@@ -244,8 +251,9 @@ static void on_fail(void *arg, const char *text)
 {
     struct ask *a = arg;
     end_text(a);
-    if (a->status != EXIT_INTERRUPTED) a->status = die(&args, a->is_chat ? 0 : 1, "%s", text);
-    if (a->is_chat) {
+    bool is_person = a->is_chat && isatty(STDIN_FILENO); /* who asks again */
+    if (a->status != EXIT_INTERRUPTED) a->status = die(&args, is_person ? 0 : 1, "%s", text);
+    if (goes_on(a)) {
         ask_chat_turn(a, false);
         return;
     }
@@ -373,6 +381,8 @@ int main(int argc, char **argv)
     log_set_level(LOG_ERROR); /* what matters is said as the answer's end */
     ask.is_chat = !question && !plan_only;
     int status = run(&ask, &link, question);
+    if (fflush(stdout) || ferror(stdout))
+        status = die(&args, 1, "standard output cannot be written");
     free(ask.history.p);
     free(ask.sending.p);
     free(ask.answer.p);

@@ -91,6 +91,11 @@ static void levels(void **state)
     log_set_json(NULL);
     assert_true(written(line, sizeof line, LOG_WARN, "a\nb\033") > 0);
     assert_string_equal(line + strlen("12:00:00"), " warn a?b?\n");
+    /* U+009B begins sequences like ESC [; U+202E turns the line around; the rest is text. */
+    assert_true(written(line, sizeof line, LOG_WARN,
+                        "\xc3\xa9\xc2\x9b"
+                        "1m\xe2\x80\xae\xff") > 0);
+    assert_string_equal(line + strlen("12:00:00"), " warn \xc3\xa9??1m????\n");
 }
 
 int main(void)

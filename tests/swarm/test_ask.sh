@@ -41,6 +41,18 @@ for words in "$paris" 'The currency of France is the Euro' 'no such command' 'fo
     grep -Fq "$words" "$tmp/chat" || die "the chat does not say '$words': $(cat "$tmp/chat")"
 done
 
+# Streams that are closed, or take nothing: a sentence and a status, never an abort.
+full='standard output cannot be written'
+refused "$full" bash -c '"$0" "$@" >/dev/full' "$bin/swarm-ask" "${link[n0]}" --greedy "Tell me about Japan."
+refused "$full" bash -c '"$0" "$@" >&-' "$bin/swarm-ask" "${link[n0]}" --greedy "Tell me about Japan."
+refused "$full" bash -c '"$0" "$@" >/dev/full' "$bin/swarm-ask" --help
+refused "$full" bash -c 'echo Hello | "$0" "$@" >/dev/full' "$bin/swarm-ask" "${link[n0]}" --greedy
+answer=$("$bin/swarm-ask" "${link[n0]}" --greedy "What is the capital of France?" <&- 2>&-)
+[ "$answer" = "$paris" ] || die "without input and errors the answer is: $answer"
+"$bin/swarm-ask" "${link[n0]}" <&- || die "a chat whose input is closed ends with $?"
+refused 'handshake' bash -c 'echo Hello | "$0" "$@"' "$bin/swarm-ask" "${link[n0]}" --patience 0 \
+    --swarm-key "$("$bin/swarm-node" new-key)"
+
 # Four clients at once, each with its own dice, get what they get alone.
 questions=("What is the capital of France?" "Tell me about Japan." "Which countries border Germany?"
     "Vienna is the capital of which country?")
