@@ -1,10 +1,11 @@
 #include "tools/node_settings.h"
 
-#include "base/log.h"
 #include "ask/admit.h"
+#include "base/log.h"
 #include "home/config_dir.h"
 #include "home/keys.h"
 #include "node/metrics.h"
+#include "proto/mp.h"
 #include "stage/pool.h"
 
 #include <stdlib.h>
@@ -91,9 +92,11 @@ static enum err check_swarm_key(const void *to, struct why *why)
 static enum err check_name(const void *to, struct why *why)
 {
     enum { NAME_BYTES = 32 }; /* of a record */
-    return strlen(*(const char *const *)to) <= NAME_BYTES
-               ? ERR_OK
-               : fail(why, ERR_RANGE, "at most %d bytes", NAME_BYTES);
+    struct slice name = slice_str(*(const char *const *)to);
+    if (name.n > NAME_BYTES) return fail(why, ERR_RANGE, "at most %d bytes", NAME_BYTES);
+    bool is_text = utf8_is_valid(name);
+    for (size_t i = 0; i < name.n; i++) is_text &= name.p[i] >= ' ' && name.p[i] != 0x7f;
+    return is_text ? ERR_OK : fail(why, ERR_MALFORMED, "that is not text in UTF-8");
 }
 
 /* The place of text among the levels; -1: none of them. */

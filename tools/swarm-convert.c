@@ -61,7 +61,8 @@ static const struct args args = {
 
 static enum err parse_types(struct convert_options *o, struct why *why)
 {
-    if (!wtype_parse(type, &o->type)) return fail(why, ERR_USAGE, "unknown type '%s'", type);
+    if (!wtype_parse(type, &o->type))
+        return fail(why, ERR_USAGE, "--type %s: that is not q40, q80, f16, bf16 or f32", type);
     for (unsigned i = 0; i < type_of.n; i++) {
         const char *text = type_of.v[i], *eq = strchr(text, '=');
         int role = 0;

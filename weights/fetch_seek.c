@@ -99,7 +99,7 @@ static void say_waiting(struct fetch *f, uint64_t now)
     if (now - f->seek.since_ms < SEEK_FIRST_MS) return;
     if (f->seek.said_ms && now - f->seek.said_ms < SEEK_WORD_MS) return;
     f->seek.said_ms = now;
-    log_info("waiting for a node that holds %s (%u nodes are known)",
+    log_info("waiting for a node that holds %s (nodes known: %u)",
              f->c.model ? f->c.model : "a model", n);
 }
 

@@ -147,7 +147,7 @@ static void refusals(void **state)
     refused(convert(from, "--type q80"), 2, "--name is missing");
     refused(convert("", "--name a:b --type q80"), 2, "SRC is missing");
     refused(convert(from, "--name 'a b' --type q80"), 2, "--name a b");
-    refused(convert(from, "--name a:b --type q41"), 2, "unknown type 'q41'");
+    refused(convert(from, "--name a:b --type q41"), 2, "--type q41: that is not q40");
     refused(convert(from, "--name a:b --type q80 --type-of experts"), 2, "ROLE=TYPE is needed");
     refused(convert(from, "--name a:b --type q80 --type-of router=q40"), 2, "ROLE=TYPE is needed");
     refused(convert(from, "--name a:b --type q80 --type-of experts=q40"), 2, "no experts weights");
