@@ -447,8 +447,7 @@ static enum err start_daemon(struct http *h, const struct sockaddr *addr)
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_PER_ADDRESS_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)(HTTP_HEAD_MAX + STREAM_BLOCK), MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-        MHD_OPTION_NOTIFY_CONNECTION, on_line, h, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
-        MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_line, h, MHD_OPTION_END);
     return h->daemon ? ERR_OK : ERR_IO;
 }
 

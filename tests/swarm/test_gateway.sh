@@ -34,6 +34,8 @@ refused "$tmp/bad:1: a name has at most 31 bytes, a key 16 to 127" "$bin/swarm-g
 gateway open
 gateway keyed --keys "$tmp/keys" --per-minute 3
 gateway demo --demo --cors https://example.org --usage "$tmp/usage" --trusted-proxy 127.0.0.1
+at=${url[open]#http://}
+refused 'Address already in use' "$bin/swarm-gateway" "${link[n0]}" --listen "${at%/v1}"
 refused 'a trusted proxy is an address' "$bin/swarm-gateway" "${link[n0]}" --trusted-proxy example.org
 
 "${SWARM_PYTHON:-python3}" "$src/tests/swarm/gateway.py" "${url[open]}" "${url[keyed]}" "${url[demo]}" ||
