@@ -2,6 +2,7 @@
 #include "gateway/gateway_impl.h"
 #include "gateway/page.h"
 #include "gateway/shown.h"
+#include "gateway/visitor.h"
 
 #include "base/log.h"
 #include "store/file.h"
@@ -63,6 +64,16 @@ static bool knows_key(struct gateway *g, struct exchange *x, struct asker *who)
     refuse(g, x, 401, "authentication_error", "invalid_api_key",
            is_bearer ? "that API key is not one of this gateway's"
                      : "this gateway wants an API key: Authorization: Bearer KEY");
+    return false;
+}
+
+static bool is_welcome(struct gateway *g, struct exchange *x)
+{
+    const char *host = http_header(x, "Host"), *origin = http_header(x, "Origin");
+    if (!g->c->only_local || visitor_is_local(host, origin, g->c->cors)) return true;
+    refuse(g, x, 403, "permission_error", "foreign_page",
+           "only programs and pages of this machine may ask here; --cors ORIGIN lets a page of "
+           "another, --open everybody who reaches this gateway, --keys who has one");
     return false;
 }
 
@@ -187,6 +198,7 @@ static void on_request(void *arg, struct exchange *x)
     struct gateway *g = arg;
     struct asker who;
     bool has_path = false;
+    if (!is_welcome(g, x)) return;
     add_cors(g, x);
     if (is_preflight(g, x)) return;
     if (is_page(g, x)) return;

@@ -32,6 +32,7 @@ struct gateway_config {
     double tokens_per_minute;    /* likewise, prompt and answer */
     bool no_page;                /* only the interface, not the web page */
     bool is_public;              /* others ask, too: they are told no address of a node */
+    bool only_local;             /* foreign pages of this machine's browser may not (visitor.h) */
     const struct proxy_net *proxy; /* [n_proxies] borrowed: believed about whom they ask for */
     unsigned n_proxies;
     const char *usage_dir; /* where counts by day are kept; NULL: nowhere */

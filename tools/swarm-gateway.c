@@ -140,6 +140,7 @@ int main(int argc, char **argv)
                    "--listen %s: others could ask from there; give --keys FILE, or --open if "
                    "everybody may",
                    listen_at);
+    c.only_local = !keys_file && !is_open && !is_demo && c.n_proxies == 0;
     c.is_public = is_demo || c.n_proxies > 0 || !is_inner(host);
     struct local_node here;
     if (n == 0 && runtime_find_asked(&here, model, &why)) return die(&args, 1, "%s", why.text);

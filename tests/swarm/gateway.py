@@ -302,6 +302,16 @@ def test_tools():
     assert with_tools > without + 20 and none == without, (without, with_tools, none)
 
 
+def test_foreign_pages():
+    """A web site that somebody of this machine looks at may not ask a gateway without keys."""
+    rebound, page = {"Host": "evil.example"}, {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    for headers in (rebound, page, {"Origin": "null"}):
+        assert chat({}, OPEN, 403, headers)["error"]["code"] == "foreign_page", headers
+        assert call(OPEN, "/swarm/map", headers=headers)[0] == 403
+    chat({"max_tokens": 2}, OPEN, 200, {"Origin": "http://" + urllib.parse.urlsplit(OPEN).netloc})
+    assert chat({}, KEYED, 401, rebound)  # there the key decides
+
+
 def test_bad_clients():
     """Garbage, half requests, and clients that hang up; afterwards it serves as before."""
     at = urllib.parse.urlsplit(OPEN)
