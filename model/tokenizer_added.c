@@ -61,7 +61,7 @@ static void sort_pass(struct added_pass *p)
     }
 }
 
-/* Drop empty contents and all but the first of equal ones; the rest keep their order. */
+/* Drop empty contents.  Of equal ones the last counts, in the place of the first. */
 static enum err drop_equal(struct added *a)
 {
     struct added_key *key = malloc((a->n + 1) * sizeof *key);
@@ -70,9 +70,12 @@ static enum err drop_equal(struct added *a)
         for (uint32_t i = 0; i < a->n; i++)
             key[i] = (struct added_key){ a->token[i].content, i, i };
         qsort(key, a->n, sizeof *key, by_text);
-        for (uint32_t i = 0; i < a->n; i++)
-            drop[key[i].token] =
-                key[i].text.n == 0 || (i > 0 && compare(key[i - 1].text, key[i].text) == 0);
+        for (uint32_t i = 0, first = 0; i < a->n; i++) {
+            bool again = i > 0 && compare(key[i - 1].text, key[i].text) == 0;
+            if (!again) first = key[i].token;
+            a->token[first] = a->token[key[i].token];
+            drop[key[i].token] = again || key[i].text.n == 0;
+        }
         uint32_t n = 0;
         for (uint32_t i = 0; i < a->n; i++)
             if (!drop[i]) a->token[n++] = a->token[i];
@@ -86,11 +89,12 @@ static enum err drop_equal(struct added *a)
 
 static enum err give_ids(struct added *a, const struct bpe *bpe)
 {
-    int32_t max = -1, vocab = (int32_t)bpe->n_strings;
+    /* A new one's id follows from how many there are, whatever ids the vocabulary's have. */
+    int32_t max = -1, next = (int32_t)bpe->n_strings;
     for (uint32_t i = 0; i < a->n; i++) {
         struct added_token *t = &a->token[i];
         t->id = bpe_find_text(bpe, t->content);
-        if (t->id < 0) t->id = max >= vocab || (vocab == 0 && max >= 0) ? max + 1 : vocab;
+        if (t->id < 0) t->id = next++;
         if (t->id > max) max = t->id;
     }
     a->n_by_id = (uint32_t)(max + 1);
@@ -309,6 +313,9 @@ static bool find_match(struct added_scan *s)
         if (t->single_word && touches_word(s->text, lo, hi)) continue;
         if (t->lstrip) lo = strip_left(s->text, lo, s->gap < lo ? s->gap : lo);
         if (t->rstrip) hi = strip_right(s->text, hi);
+        /* What the last token took is not there for this one's left, and perhaps nothing is. */
+        if (t->lstrip && lo < s->gap) lo = s->gap;
+        if (hi <= lo) continue;
         s->waiting = t;
         s->lo = lo;
         s->hi = hi;

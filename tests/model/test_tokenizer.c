@@ -121,9 +121,10 @@ static void check_decode_case(const struct tokenizer *t, const char *name, const
 static void fixtures_agree(void **state)
 {
     (void)state;
-    static const char *const names[] = { "glm",   "glm-merges",   "llama-3", "qwen",
-                                         "gpt-2", "gpt-2-prefix", "digits",  "splits",
-                                         "o200k", "alphabet",     "added",   "added-nfc" };
+    static const char *const names[] = { "glm",        "glm-merges",   "llama-3", "qwen",
+                                         "gpt-2",      "gpt-2-prefix", "digits",  "splits",
+                                         "o200k",      "alphabet",     "added",   "added-nfc",
+                                         "added-space" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[512];
         uint32_t n = 0;
