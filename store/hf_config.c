@@ -211,23 +211,52 @@ static const struct keys *where(const struct keys *inner, const struct keys *out
     return find(inner, key) ? inner : outer;
 }
 
-static enum err get_rope(const struct keys *k, struct arch *a)
+/* The object with rope's settings, NULL when there is none.  It has two names, and which one counts
+ * where both are there has changed; it may hold an object for each kind of layer, of which our
+ * families have one. */
+static enum err find_rope(const struct keys *k, const struct json **out)
 {
     const struct json *params = find(k, "rope_parameters"), *scaling = find(k, "rope_scaling");
-    struct keys inner = { params ? params : scaling, k->path, k->why };
+    const char *name = params ? "rope_parameters" : "rope_scaling";
+
+    *out = params ? params : scaling;
+    if (params && scaling)
+        return fail(k->why, ERR_UNSUPPORTED,
+                    "%s: rope_parameters and rope_scaling are both set; remove one", k->path);
+    if (*out && (*out)->type != JSON_OBJECT)
+        return fail(k->why, ERR_MALFORMED, "%s: %s is not an object", k->path, name);
+    for (const struct json *v = *out ? (*out)->child : NULL; v; v = v->next)
+        if (v->type == JSON_OBJECT)
+            return fail(k->why, ERR_UNSUPPORTED,
+                        "%s: %s with an object %.*s in it is not supported", k->path, name,
+                        (int)(v->key.n < 64 ? v->key.n : 64), (const char *)v->key.p);
+    return ERR_OK;
+}
+
+/* Left out it is 0.5; the reference reads null as 1, and nobody means that. */
+static enum err get_partial(const struct keys *inner, const struct keys *k, double *out)
+{
+    static const char KEY[] = "partial_rotary_factor";
+    const struct keys *at = where(inner, k, KEY);
+
+    if (!find(at, KEY) && (json_get(inner->in, KEY) || json_get(k->in, KEY)))
+        return fail(k->why, ERR_MALFORMED, "%s: %s is null", k->path, KEY);
+    return get_double_or(at, KEY, 0.5, 1e-6, 1, out);
+}
+
+static enum err get_rope(const struct keys *k, struct arch *a)
+{
+    struct keys inner = { NULL, k->path, k->why };
     struct rope r = { .type = ROPE_DEFAULT, .factor = 1 };
     double partial;
 
-    if (inner.in && inner.in->type != JSON_OBJECT)
-        return fail(k->why, ERR_MALFORMED, "%s: %s is not an object", k->path,
-                    params ? "rope_parameters" : "rope_scaling");
+    enum err e = find_rope(k, &inner.in);
+    if (e) return e;
     const struct keys *at = where(&inner, k, "rope_theta");
     /* The class default is 10000, which the published GLM-4.5 do not use. */
     if (!find(at, "rope_theta") && a->family == ARCH_GLM4_MOE) return missing(k, "rope_theta");
-    enum err e = get_double_or(at, "rope_theta", 10000, 1.0001, 1e15, &r.theta);
-    if (!e)
-        e = get_double_or(where(&inner, k, "partial_rotary_factor"), "partial_rotary_factor", 0.5,
-                          1e-6, 1, &partial);
+    e = get_double_or(at, "rope_theta", 10000, 1.0001, 1e15, &r.theta);
+    if (!e) e = get_partial(&inner, k, &partial);
     if (!e && inner.in) e = get_scaling(&inner, &r);
     if (e) return e;
 

@@ -270,7 +270,7 @@ static enum err parse_map(struct safetensors *f, const char *path, struct why *w
 static enum err map_file(struct safetensors *f, const char *path, struct why *why)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang us */
 
     if (fd < 0)
         return fail(why, errno == ENOENT ? ERR_NOTFOUND : ERR_IO, "%s: %s", path, strerror(errno));

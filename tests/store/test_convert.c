@@ -592,6 +592,28 @@ static void what_may_be_left_out_or_dropped(void **state)
     free(m);
 }
 
+/* Without shared experts the reference writes tensors without rows, or without columns. */
+static void empty_tensors_are_passed_over(void **state)
+{
+    (void)state;
+    struct checkpoint *ck = malloc(sizeof *ck);
+    struct convert_options o = plain(WT_Q80);
+
+    ck_load(ck, FIXTURE("glm4-moe-air"));
+    ck_config(ck, "\"n_shared_experts\": 1", "\"n_shared_experts\": 0");
+    ck_remove_all(ck, "mlp.shared_experts");
+    ck_write(ck, src);
+    struct hash id = id_of(src, &o), other;
+    ck_add(ck, "model.layers.1.mlp.shared_experts.gate_proj.weight", ST_BF16, 0, 128);
+    ck_add(ck, "model.layers.1.mlp.shared_experts.down_proj.weight", ST_BF16, 0, 128)->dim[0] = 128;
+    ck->t[ck->n - 1].dim[1] = 0;
+    ck_write(ck, src);
+    other = id_of(src, &o);
+    same(&id, &other);
+    ck_free(ck);
+    free(ck);
+}
+
 static void tied_embeddings(void **state)
 {
     (void)state;
@@ -1075,6 +1097,7 @@ int main(void)
         cmocka_unit_test(some_layers_are_kept),
         cmocka_unit_test(fused_tensors_are_the_same_model),
         cmocka_unit_test(what_may_be_left_out_or_dropped),
+        cmocka_unit_test(empty_tensors_are_passed_over),
         cmocka_unit_test(tied_embeddings),
         cmocka_unit_test(wrong_tensors_are_refused),
         cmocka_unit_test(values_that_cannot_be_kept),

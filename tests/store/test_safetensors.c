@@ -152,6 +152,9 @@ static void lying_lengths_are_refused(void **state)
     assert_int_equal(mkdir(path, 0700), 0);
     refused("not a file");
     rmdir(path);
+    assert_int_equal(mkfifo(path, 0600), 0); /* nor does it wait for a writer */
+    refused("not a file");
+    unlink(path);
 }
 
 static struct safetensors *open_good(const char *header, size_t data_n)

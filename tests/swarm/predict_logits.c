@@ -119,7 +119,8 @@ int main(int argc, char **argv)
     x = malloc(n * arch_row_bytes(a));
     logits = malloc((size_t)n * vocab * sizeof *logits);
     check(x && logits && l.weights.predict.t, "no prediction layer");
-    check(!kv_open(&kv, a, a->n_layers, a->n_layers + 1, IDS_MAX) &&
+    uint32_t cap = a->context < IDS_MAX ? a->context : IDS_MAX;
+    check(!kv_open(&kv, a, a->n_layers, a->n_layers + 1, cap) &&
               !predict_open(&p, a, &l.weights.predict, &l.weights.ends, k, workers_inline()),
           "opening");
     compute_rows();
