@@ -145,6 +145,17 @@ probe() {
     "$bin/probe" "${link[n0]}" "$@" 2>"$tmp/probe.out" || die "$(cat "$tmp/probe.out")"
 }
 
+# work_of NAME: its sessions, and requests, by its own word; what its peers announce may be of nodes
+# that are no more.
+work_of() {
+    "$bin/swarm-node" status "${pid[$1]}" --json | sed -E 's/.*,"sessions":([0-9]+),"requests":([0-9]+),.*/\1 \2/'
+}
+# is_idle NAME...: none has any.
+is_idle() {
+    local n
+    for n in "$@"; do [ "$(work_of "$n")" = "0 0" ] || return 1; done
+}
+
 # ask OPTIONS...: an answer of n0 in $answer.
 ask() {
     answer=$("$bin/swarm-ask" "${link[n0]}" "$@" 2>"$tmp/ask.err") ||

@@ -47,7 +47,7 @@ kill -STOP "${pid[n1]}"
 kill -KILL "${pid[n1]}"
 wait "${pid[n1]}" 2>/dev/null || true
 end_long 1 "node $(short n1) \(layers 3-5\) has gone"
-probe sessions 0
+wait_until 20 is_idle n0 n2 || die "sessions stay: $(work_of n0) $(work_of n2)"
 refused 'layer 3 is held only by nodes that' "$bin/swarm-ask" "${link[n0]}" "What is the capital of France?"
 begin_n1
 check_answers "after a restart"

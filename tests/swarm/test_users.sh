@@ -32,14 +32,6 @@ same() { # NAME N
         cmp -s "$tmp/alone.$i" "$tmp/$1.$i" || die "$1: asker $i got another answer than alone"
     done
 }
-work_of() { # NODE: its sessions, and requests; not those that its peers announce
-    "$bin/swarm-node" status "${pid[$1]}" --json | sed -E 's/.*,"sessions":([0-9]+),"requests":([0-9]+),.*/\1 \2/'
-}
-is_idle() { # NODE...
-    local n
-    for n in "$@"; do [ "$(work_of "$n")" = "0 0" ] || return 1; done
-}
-
 # One process that answers one at a time: the others wait, and their places only fall.
 start one --store "$tmp/store" --answers 1
 askers 16 60 0 | crowd one alone 150
