@@ -8,9 +8,10 @@
  * make gcc 12 fetch all inputs first and spill the sums). */
 enum { QUANT_GROUPS = 1, QUANT_TOKENS = 4, QUANT_ONCE = 4, QUANT_RUN = 1 };
 
-static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
+static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type,
+                                      const unsigned T)
 {
-    return type == WT_Q40 ? fours_open_q40(p, j) : fours_open_q80(p, j);
+    return type == WT_Q40 ? fours_open_q40(p, j, T) : fours_open_q80(p, j);
 }
 
 /* Sums of neighbouring pairs of unsigned times signed bytes, as 16 bits. */

@@ -172,8 +172,10 @@ struct fours {
 };
 
 /* q40: the nibbles, 0..15.  q80: w + 128. */
-static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
+static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type,
+                                      const unsigned T)
 {
+    (void)T;
     vi a = _mm512_loadu_si512(p + 64 * j);
     if (type == WT_Q40) {
         const vi low = vi_set(0x0f0f0f0f);

@@ -207,11 +207,13 @@ struct fours {
     vi low, high;
 };
 
-/* Nibbles as bytes 0..15. */
-static inline struct fours fours_open_q40(const uint8_t *p, unsigned j)
+/* Nibbles as bytes 0..15, for T tokens.  With one token loads are scarce, since each input is
+ * broadcast by one: both nibbles are to come of one load, where gcc would make one for each. */
+static inline struct fours fours_open_q40(const uint8_t *p, unsigned j, const unsigned T)
 {
     const vi low = vi_set(0x0f0f0f0f);
     vi pairs = vi_load(p + 64 * j);
+    if (T == 1) __asm__("" : "+x"(pairs.lo), "+x"(pairs.hi));
     return (struct fours){ vi_and(pairs, low), vi_and(vi_right(pairs, 4), low) };
 }
 /* Signed bytes as they are. */

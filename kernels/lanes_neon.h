@@ -254,8 +254,10 @@ static inline int32x4_t high_nibbles(int32x4_t x)
 }
 
 /* q40: nibbles as bytes 0..15.  q80: as they are. */
-static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type)
+static inline struct fours fours_open(const uint8_t *p, unsigned j, enum wtype type,
+                                      const unsigned T)
 {
+    (void)T;
     vi a = vi_load(p + 64 * j);
     if (type == WT_Q80) return (struct fours){ a, vi_load(p + 64 * (j + 4)) };
     return (struct fours){ vi_and(a, vi_set(0x0f0f0f0f)), (vi)EACH(high_nibbles, a) };

@@ -32,8 +32,8 @@ INLINE void open_part(struct opened *o, unsigned i, unsigned h, int32x4_t a, int
 INLINE void open_block(struct opened *o, const uint8_t *p, enum wtype type)
 {
     for (unsigned h = 0; h < 2; h++) {
-        struct fours a = fours_open(p + SCALES_BYTES, 2 * h, type);
-        struct fours b = fours_open(p + SCALES_BYTES, 2 * h + 1, type);
+        struct fours a = fours_open(p + SCALES_BYTES, 2 * h, type, 2);
+        struct fours b = fours_open(p + SCALES_BYTES, 2 * h + 1, type, 2);
         for (unsigned i = 0; i < 4; i++) {
             open_part(o, i, h, a.low.q[i], b.low.q[i], type);
             open_part(o, i, h + 2, a.high.q[i], b.high.q[i], type);
