@@ -25,7 +25,7 @@ struct work {
 struct sim_loop {
     uv_loop_t *uv;
     struct place *place;
-    uv_handle_t *handles; /* a list through handle_queue[0] */
+    uv_handle_t *handles; /* a list through u.reserved[0] */
     uv_handle_t *closing; /* a list through next_closing */
     struct event *closer;
     struct work *works; /* owned */
@@ -115,15 +115,15 @@ static void handle_init(uv_loop_t *l, uv_handle_t *h, uv_handle_type type, size_
     h->data = data;
     h->loop = l;
     h->type = type;
-    h->handle_queue[0] = s->handles;
+    h->u.reserved[0] = s->handles;
     s->handles = h;
 }
 
 static void forget_handle(struct sim_loop *s, const uv_handle_t *h)
 {
     uv_handle_t **at = &s->handles;
-    while (*at != h) at = (uv_handle_t **)&(*at)->handle_queue[0];
-    *at = h->handle_queue[0];
+    while (*at != h) at = (uv_handle_t **)&(*at)->u.reserved[0];
+    *at = h->u.reserved[0];
 }
 
 static void close_all(struct sim_loop *s)
@@ -178,7 +178,7 @@ int uv_run(uv_loop_t *l, uv_run_mode mode)
 void uv_walk(uv_loop_t *l, uv_walk_cb f, void *arg)
 {
     for (uv_handle_t *h = loop_of(l)->handles, *next; h; h = next) {
-        next = h->handle_queue[0];
+        next = h->u.reserved[0];
         f(h, arg);
     }
 }
@@ -193,20 +193,20 @@ int uv_is_closing(const uv_handle_t *h)
     return h->flags != 0;
 }
 
-/* --- timers; heap_node[0] is the event --- */
+/* --- timers; u.reserved[1] is the event --- */
 
 static void timer_clear(uv_timer_t *t)
 {
-    world_cancel(t->heap_node[0]);
-    t->heap_node[0] = NULL;
+    world_cancel(t->u.reserved[1]);
+    t->u.reserved[1] = NULL;
 }
 
 static void on_timer(void *arg)
 {
     uv_timer_t *t = arg;
-    t->heap_node[0] = NULL;
+    t->u.reserved[1] = NULL;
     if (t->repeat)
-        t->heap_node[0] =
+        t->u.reserved[1] =
             world_at(loop_of(t->loop)->place, world_us() + t->repeat * MS, on_timer, t);
     t->timer_cb(t);
 }
@@ -224,7 +224,7 @@ int uv_timer_start(uv_timer_t *t, uv_timer_cb cb, uint64_t timeout, uint64_t rep
     t->timer_cb = cb;
     t->timeout = timeout;
     t->repeat = repeat;
-    t->heap_node[0] = world_at(loop_of(t->loop)->place, world_us() + timeout * MS, on_timer, t);
+    t->u.reserved[1] = world_at(loop_of(t->loop)->place, world_us() + timeout * MS, on_timer, t);
     return 0;
 }
 
@@ -236,7 +236,7 @@ int uv_timer_stop(uv_timer_t *t)
 
 int uv_is_active(const uv_handle_t *h)
 {
-    return h->type == UV_TIMER ? ((const uv_timer_t *)h)->heap_node[0] != NULL : h->flags == 0;
+    return h->type == UV_TIMER ? ((const uv_timer_t *)h)->u.reserved[1] != NULL : h->flags == 0;
 }
 
 /* --- bells; data is the event --- */
