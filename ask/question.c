@@ -3,8 +3,12 @@
 #include "home/runtime_dir.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-enum { RETRY_MS = 300 };
+enum {
+    RETRY_MS = 300,
+    ANSWER_BYTES_MAX = 64 << 20, /* more text than the longest conversation has */
+};
 
 struct question {
     struct questions *all;
@@ -103,6 +107,14 @@ static struct question *find_unsent(const struct questions *qs, bool also_lost)
     return q;
 }
 
+/* why, which may begin with where that was. */
+static const char *without_address(const char *why, const char *host)
+{
+    size_t n = strlen(host), at = why[0] == '[';
+    const char *rest = strncmp(why + at, host, n) == 0 ? strstr(why + at + n, ": ") : NULL;
+    return rest ? rest + 2 : why;
+}
+
 /* What is said in between may end questions, so each round looks anew. */
 static void on_dialled(void *arg, const struct node_id *id, enum err e, const char *why)
 {
@@ -110,7 +122,8 @@ static void on_dialled(void *arg, const struct node_id *id, enum err e, const ch
     struct question *q;
     struct why text;
     (void)id;
-    fail(&text, e, "%s:%u cannot be asked: %s", qs->c.link.host, qs->c.link.port, why);
+    fail(&text, e, "%s:%u cannot be asked: %s", qs->c.link.host, qs->c.link.port,
+         without_address(why, qs->c.link.host));
     while (!qs->is_closing && !e && net_is_up(qs->c.net, &qs->c.link.id) &&
            (q = find_unsent(qs, true)))
         send_question(q);
@@ -265,6 +278,12 @@ static void on_answer(struct question *q, const struct msg *a)
     }
 }
 
+/* An answer that grows for ever fills the memory of who keeps it. */
+static bool is_endless(const struct question *q, const struct msg *a)
+{
+    return a->type == MSG_ASK_TEXT && q->n_heard + a->u.ASK_TEXT.text.n > ANSWER_BYTES_MAX;
+}
+
 void questions_on_mail(struct questions *qs, struct mail *m)
 {
     bool is_ours = !qs->is_closing && m->m.rid && node_id_equal(&m->from, &qs->c.link.id);
@@ -274,7 +293,12 @@ void questions_on_mail(struct questions *qs, struct mail *m)
         q->on.on_note(q->on.arg, slice_str("it is back, and the answer goes on"));
         q = find(qs, m->m.rid); /* unless that ended it */
     }
-    if (q) on_answer(q, &m->m);
+    if (q && is_endless(q, &m->m)) {
+        (void)send_cancel(q);
+        fail_question(q, WIRE_INTERNAL, "the coordinator says more than an answer can hold");
+    } else if (q) {
+        on_answer(q, &m->m);
+    }
     m->note.drop(&m->note);
 }
 

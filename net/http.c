@@ -18,7 +18,8 @@ struct line {
     struct http *h;
     struct line *next;
     int fd;
-    uint64_t since_ms; /* the request under way began; 0: none is being read */
+    bool is_again;     /* it has brought a request before */
+    uint64_t until_ms; /* the request that is read, or the next one, is whole; 0: none is read */
 };
 
 enum phase { READING, ASKED /* the owner has it */, REPLYING, STREAMING };
@@ -174,7 +175,7 @@ static struct exchange *begin(struct http *h, struct MHD_Connection *c, const ch
     x->h = h;
     x->c = c;
     x->line = i->socket_context;
-    if (!x->line->since_ms) x->line->since_ms = uv_now(&h->c.hub->loop);
+    if (x->line->is_again) x->line->until_ms = uv_now(&h->c.hub->loop) + HTTP_REQUEST_MS;
     snprintf(x->method, sizeof x->method, "%s", method);
     snprintf(x->path, sizeof x->path, "%s", path);
     peer_text(c, x->peer);
@@ -220,7 +221,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
         return x->body.failed ? MHD_NO : MHD_YES;
     }
     if (x->phase == READING) {
-        x->line->since_ms = 0;
+        x->line->until_ms = 0;
         if (x->is_too_long) {
             refuse_length(x);
         } else {
@@ -244,6 +245,8 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **state,
     if (!x) return;
     stop_watch(x);
     tell_closed(x);
+    x->line->is_again = true; /* and may bring another one */
+    x->line->until_ms = uv_now(&h->c.hub->loop) + IDLE_S * 1000 + HTTP_REQUEST_MS;
     while (*at != x) at = &(*at)->next;
     *at = x->next;
     if (x->reply) MHD_destroy_response(x->reply);
@@ -265,7 +268,10 @@ static void on_line(void *arg, struct MHD_Connection *c, void **context,
             MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
         *context = l = calloc(1, sizeof *l);
         if (!l) return;
-        *l = (struct line){ h, h->lines, i ? i->connect_fd : -1, uv_now(&h->c.hub->loop) };
+        *l = (struct line){ .h = h,
+                            .next = h->lines,
+                            .fd = i ? i->connect_fd : -1,
+                            .until_ms = uv_now(&h->c.hub->loop) + HTTP_REQUEST_MS };
         h->lines = l;
         h->n_lines++;
     } else if (l) {
@@ -286,7 +292,7 @@ static void on_tick(uv_timer_t *t)
     struct http *h = t->data;
     uint64_t now = uv_now(&h->c.hub->loop);
     for (struct line *l = h->lines; l; l = l->next)
-        if (l->since_ms && now - l->since_ms > HTTP_REQUEST_MS) (void)shutdown(l->fd, SHUT_RDWR);
+        if (l->until_ms && now > l->until_ms) (void)shutdown(l->fd, SHUT_RDWR);
     turn(h);
 }
 

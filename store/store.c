@@ -172,8 +172,11 @@ static enum err open_env(struct store *s, uint64_t map_bytes, struct why *why)
     enum err e = file_path(path, s->dir, "data.mdb", why);
     if (e) return e;
 
-    if (stat(path, &st) != 0 && s->mode == STORE_READ)
-        return fail(why, ERR_NOTFOUND, "there is no store in %s", s->dir);
+    if (stat(path, &st) != 0 && s->mode == STORE_READ) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return fail(why, ERR_NOTFOUND, "there is no store in %s", s->dir);
+        return fail(why, ERR_IO, "store %s: %s", s->dir, strerror(errno));
+    }
     int rc = env_open_fitting(s, map_bytes, (uint64_t)st.st_size);
     /* A file that is there, but of which LMDB cannot make sense. */
     if (st.st_size > 0 && (rc == ENOENT || rc == EINVAL)) rc = MDB_INVALID;

@@ -3,7 +3,9 @@
 
 #include "tools/commands.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 static const struct command commands[] = {
@@ -26,7 +28,9 @@ enum err store_tool_open(struct store **s, const char *dir, enum store_mode mode
     if (proto_init()) return fail(why, ERR_UNSUPPORTED, "libsodium does not start");
     enum err e = file_path(path, dir, "data.mdb", why);
     if (!e && !make && stat(path, &st) != 0)
-        e = fail(why, ERR_NOTFOUND, "there is no store in %s", dir);
+        e = errno == ENOENT || errno == ENOTDIR
+                ? fail(why, ERR_NOTFOUND, "there is no store in %s", dir)
+                : fail(why, ERR_IO, "store %s: %s", dir, strerror(errno));
     return e ? e : store_open(s, dir, mode, why);
 }
 
