@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "home/runtime_dir.h"
+#include "net/thread.h"
 #include "net/words.h"
 #include "node/sensors.h"
 
@@ -452,6 +453,7 @@ enum err node_run(const struct node_config *c, struct why *why)
     if (!n) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     n->c = c;
     signal(SIGPIPE, SIG_IGN);
+    thread_short_slices();
 
     enum err e = start(n, why);
     if (e) node_stop(n);
