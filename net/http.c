@@ -443,12 +443,31 @@ bool http_is_streaming(const struct exchange *x)
 
 /* --- life --- */
 
-static enum err start_daemon(struct http *h, const struct sockaddr *addr)
+/* Our own, because the library's errno is not always that of bind. */
+static enum err listen_socket(int *out, const struct addrinfo *a)
+{
+    int on = 1, fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return ERR_IO;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
+        (a->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on)) ||
+        bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, SOMAXCONN)) {
+        int why = errno;
+        close(fd);
+        errno = why;
+        return ERR_IO;
+    }
+    *out = fd;
+    return ERR_OK;
+}
+
+/* Takes the socket, which the library closes. */
+static enum err start_daemon(struct http *h, const struct sockaddr *addr, int fd)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
     if (addr->sa_family == AF_INET6) flags |= MHD_USE_IPv6;
     h->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, h, MHD_OPTION_SOCK_ADDR, addr, MHD_OPTION_CONNECTION_LIMIT,
+        flags, 0, NULL, NULL, on_access, h, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)(h->c.connections ? h->c.connections : HTTP_CONNECTIONS_MAX),
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_PER_ADDRESS_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
@@ -466,7 +485,9 @@ static enum err listen_at(struct http *h, struct why *why)
     snprintf(port, sizeof port, "%u", h->c.port);
     if (getaddrinfo(h->c.host, port, &hints, &a))
         return fail(why, ERR_USAGE, "%s is not an address to listen on", h->c.host);
-    enum err e = start_daemon(h, a->ai_addr);
+    int fd;
+    enum err e = listen_socket(&fd, a);
+    if (!e) e = start_daemon(h, a->ai_addr, fd);
     freeaddrinfo(a);
     if (e)
         return fail(why, e, "cannot listen on %s port %u: %s", h->c.host, h->c.port,

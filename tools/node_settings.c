@@ -94,9 +94,7 @@ static enum err check_name(const void *to, struct why *why)
     enum { NAME_BYTES = 32 }; /* of a record */
     struct slice name = slice_str(*(const char *const *)to);
     if (name.n > NAME_BYTES) return fail(why, ERR_RANGE, "at most %d bytes", NAME_BYTES);
-    bool is_text = utf8_is_valid(name);
-    for (size_t i = 0; i < name.n; i++) is_text &= name.p[i] >= ' ' && name.p[i] != 0x7f;
-    return is_text ? ERR_OK : fail(why, ERR_MALFORMED, "that is not text in UTF-8");
+    return utf8_is_valid(name) ? ERR_OK : fail(why, ERR_MALFORMED, "that is not text in UTF-8");
 }
 
 /* The place of text among the levels; -1: none of them. */

@@ -42,7 +42,6 @@ grep -Fq "bad.conf:2: patience = 5000: at most 3600" "$tmp/err" || die "$(cat "$
 grep -Fq "bad.conf:3: join = nonsense: 'nonsense' is no link" "$tmp/err" || die "$(cat "$tmp/err")"
 refused 'bad.conf:3: join' "$node" --config "$tmp/bad.conf"
 refused 'not text in UTF-8' "$node" --name $'\xff' # a record that others would refuse
-refused 'not text in UTF-8' "$node" --name $'a\033[31m'
 refused 'no such config file' "$node" --config "$tmp/none.conf"
 
 # A node that is told everything by its file, but for what flags say.
