@@ -12,7 +12,7 @@ add_executable(crowd swarm/crowd.c)
 target_link_libraries(crowd PRIVATE node)
 add_executable(survive swarm/survive.c)
 target_link_libraries(survive PRIVATE node)
-foreach(name splits parts share ask users gateway gateway_deaths beside chat status hold trouble healing resume drain neighbour find fetch line plan what_if store bench bench_swarm bench_convert race memory)
+foreach(name splits parts share share_auto ask users gateway gateway_deaths beside chat status hold trouble healing resume drain neighbour find fetch line plan what_if store bench bench_swarm bench_convert race memory)
   add_test(NAME swarm_${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/swarm/test_${name}.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
 endforeach()
