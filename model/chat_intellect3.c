@@ -25,16 +25,45 @@ static const char tools_tail[] =
     "knowledge and do not tell the user about function calls\n"
     "</IMPORTANT>";
 
+/* The template turns into text what is neither list nor object, and its language says True. */
+static void say_value(struct chat *c, const struct json *v)
+{
+    if (v->type == JSON_TRUE)
+        chat_say(c, slice_str("True"));
+    else if (v->type == JSON_FALSE)
+        chat_say(c, slice_str("False"));
+    else if (v->type == JSON_NULL)
+        chat_say(c, slice_str("None"));
+    else
+        chat_say_value(c, v);
+}
+
 /* \n<key>value</key> */
 static void element(struct chat *c, struct slice key, const struct json *value)
 {
     chat_mark(c, "\n<");
     chat_say(c, key);
     chat_mark(c, ">");
-    chat_say_value(c, value);
+    say_value(c, value);
     chat_mark(c, "</");
     chat_say(c, key);
     chat_mark(c, ">");
+}
+
+/* A type is turned into text even where it is a list of types: ['string', 'null']. */
+static void type_element(struct chat *c, const struct json *type)
+{
+    if (type->type != JSON_ARRAY) {
+        element(c, slice_str("type"), type);
+        return;
+    }
+    chat_mark(c, "\n<type>[");
+    for (const struct json *v = type->child; v; v = v->next) {
+        chat_mark(c, v == type->child ? "'" : ", '");
+        say_value(c, v);
+        chat_mark(c, "'");
+    }
+    chat_mark(c, "]</type>");
 }
 
 static void description(struct chat *c, const struct json *of)
@@ -64,7 +93,7 @@ static void parameter(struct chat *c, const struct json *p)
     chat_mark(c, "\n<parameter>\n<name>");
     chat_say(c, p->key);
     chat_mark(c, "</name>");
-    if (type) element(c, slice_str("type"), type);
+    if (type) type_element(c, type);
     description(c, p);
     other_keys(c, p, known);
     chat_mark(c, "\n</parameter>");
@@ -116,7 +145,7 @@ static void call(struct chat *c, const struct json *v)
         chat_mark(c, "\n<parameter=");
         chat_say(c, a->key);
         chat_mark(c, ">\n");
-        chat_say_value(c, a);
+        say_value(c, a);
         chat_mark(c, "\n</parameter>");
     }
     chat_mark(c, "\n</function>\n</tool_call>");

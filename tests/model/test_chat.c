@@ -221,7 +221,8 @@ static void intellect3(void **state)
         CHAT_INTELLECT3,
         "{\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"},{\"role\":\"assistant\","
         "\"content\":\"Checking.\",\"tool_calls\":[{\"function\":{\"name\":\"get_weather\","
-        "\"arguments\":{\"location\":\"SF\",\"days\":[1,2]}}}]},{\"role\":\"tool\",\"content\":"
+        "\"arguments\":{\"location\":\"SF\",\"days\":[1,2],\"wind\":false}}}]},{\"role\":\"tool\","
+        "\"content\":"
         "\"X\"},"
         "{\"role\":\"tool\",\"content\":\"Y\"}],\"tools\":[{\"type\":\"function\",\"function\":"
         "{\"name\":\"get_weather\",\"description\":\"Get "
@@ -234,10 +235,11 @@ static void intellect3(void **state)
         "that can interact with a computer to solve tasks." I3_TOOLS_HEAD
         "<description>Get weather</description>\n<parameters>\n<parameter>\n<name>location</name>\n"
         "<type>string</type>\n<description>D</description>\n<enum>[\"SF\"]</enum>\n</parameter>\n"
-        "<required>[\"location\"]</required>\n</parameters>\n<strict>true</strict>" I3_TOOLS_TAIL
+        "<required>[\"location\"]</required>\n</parameters>\n<strict>True</strict>" I3_TOOLS_TAIL
         "<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\nChecking.\n\n<tool_call>\n"
         "<function=get_weather>\n<parameter=location>\nSF\n</parameter>\n<parameter=days>\n[1, 2]\n"
-        "</parameter>\n</function>\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\nX\n"
+        "</parameter>\n<parameter=wind>\nFalse\n</parameter>\n</function>\n</"
+        "tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\nX\n"
         "</tool_response>\n<tool_response>\nY\n</"
         "tool_response>\n<|im_end|>\n<|im_start|>assistant\n"
         "<think>");
@@ -245,6 +247,13 @@ static void intellect3(void **state)
           "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"}],\"tools\":[{\"name\":\"get_"
           "weather\"}]}",
           "<|im_start|>system\nS" I3_TOOLS_HEAD "<parameters>\n</parameters>" I3_TOOLS_TAIL);
+    check(CHAT_INTELLECT3, /* the template makes text of a list of types, as its language does */
+          "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"}],\"tools\":[{\"name\":"
+          "\"get_weather\",\"parameters\":{\"properties\":{\"p\":{\"type\":[\"string\","
+          "\"null\"],\"default\":null}}}}]}",
+          "<|im_start|>system\nS" I3_TOOLS_HEAD
+          "<parameters>\n<parameter>\n<name>p</name>\n<type>['string', 'null']</type>\n"
+          "<default>None</default>\n</parameter>\n</parameters>" I3_TOOLS_TAIL);
 }
 
 /* ---- smuggling ------------------------------------------------------------------------- */
