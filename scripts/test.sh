@@ -11,6 +11,9 @@ usage="usage: scripts/test.sh [options]
   --quick         the Release build's tests only
   --only REGEX    of these, those whose names match
   --llama PYTHON  then compare logits with llama.cpp's; that Python has llama-cpp-python and numpy
+  --reference N   then compare N random checkpoints, tokenizers, conversations and faults with what
+                  transformers, tokenizers and Jinja make of them (tests/reference; torch and the like
+                  from PyPI into build/reference-venv, unless SWARM_PYTHON has them)
   --fuzz SECONDS  then fuzz every target that long with libFuzzer (installs clang)
   --chaos         then every bad line ten times, a flipped bit at every token (docs/reliability.md)
   --kills         then kill a stage, and the coordinator, at every token of an answer and in each phase,
@@ -26,7 +29,7 @@ usage="usage: scripts/test.sh [options]
                   bare Debian (as root; docs/install.md)"
 package= only=.
 
-quick= fuzz=0 llama= chaos= soak= kills= deaths= sim= sim_day= site= clients= web=
+quick= fuzz=0 llama= reference= chaos= soak= kills= deaths= sim= sim_day= site= clients= web=
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help) echo "$usage"; exit 0 ;;
@@ -34,6 +37,7 @@ while [ $# -gt 0 ]; do
     --only) [ $# -ge 2 ] || fail "--only needs a regular expression"; quick=1 only=$2; shift ;;
     --llama) [ $# -ge 2 ] || fail "--llama needs a Python"; llama=$2; shift ;;
     --fuzz) [ $# -ge 2 ] || fail "--fuzz needs seconds"; fuzz=$2; shift ;;
+    --reference) [ $# -ge 2 ] || fail "--reference needs a number"; reference=$2; shift ;;
     --chaos) chaos=1 ;;
     --kills) deaths=1 ;;
     --site) site=1 ;;
@@ -109,6 +113,18 @@ if [ -n "$llama" ]; then
     status=0
     "$llama" "$root/tests/llama.py" "$root/build/bin" "$root" || status=$?
     [ $status -eq 0 ] || [ $status -eq 77 ] || fail "our GGUF files mean something else to llama.cpp"
+fi
+
+if [ -n "$reference" ]; then
+    python=${SWARM_PYTHON:-$root/build/reference-venv/bin/python}
+    if [ -z "${SWARM_PYTHON:-}" ]; then
+        install_packages python3-venv
+        [ -x "$python" ] || python3 -m venv "$root/build/reference-venv"
+        "$python" -m pip install -q --disable-pip-version-check \
+            'transformers==5.23.*' 'tokenizers==0.23.*' 'torch>=2.13' jinja2
+    fi
+    say "$reference random checkpoints, tokenizers, conversations and faults against the reference"
+    "$python" -W ignore "$root/tests/reference" "$root/build/bin" "$root" "$reference"
 fi
 
 if [ "$fuzz" -gt 0 ]; then
