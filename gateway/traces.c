@@ -69,15 +69,13 @@ void traces_keep(struct traces *t, struct hub *hub, struct text *all)
     char name[32];
     struct keeping *k = t->dir && all->n > 0 && t->busy < BUSY_MAX ? calloc(1, sizeof *k) : NULL;
     if (!k) return;
-    k->t = t;
-    k->work.data = k;
+    *k = (struct keeping){ .work.data = k, .t = t, .events = *all }; /* all that the thread reads */
     snprintf(name, sizeof name, "trace-%02u.json", t->n % TRACES_KEPT);
     if (file_path(k->path, t->dir, name, &k->why) ||
         uv_queue_work(&hub->loop, &k->work, work, after_work)) {
         free(k);
         return;
     }
-    k->events = *all;
     *all = (struct text){ 0 };
     t->n++;
     t->busy++;

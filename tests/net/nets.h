@@ -102,13 +102,17 @@ static inline bool run_never(void *arg)
     return false;
 }
 
-/* So long; and on a machine that had no time for us until nothing is left to do, at most ten times that. */
+/* So long; and on a machine that had no time for us until nothing has been left to do for a while, at
+ * most ten times that. */
 static inline void run_for(struct hub *hub, unsigned ms)
 {
     struct pollfd ready = { .fd = uv_backend_fd(&hub->loop), .events = POLLIN };
     uint64_t end = uv_hrtime() + (uint64_t)ms * 10000000;
     (void)run_until(hub, run_never, NULL, ms);
-    while (uv_hrtime() < end && poll(&ready, 1, 1) > 0) uv_run(&hub->loop, UV_RUN_NOWAIT);
+    for (unsigned quiet = 0; quiet < (ms < 50 ? ms / 10 : 5) && uv_hrtime() < end; quiet++) {
+        if (poll(&ready, 1, 5) > 0) quiet = 0;
+        uv_run(&hub->loop, UV_RUN_NOWAIT); /* timers too */
+    }
 }
 
 static inline bool box_is_closed(void *arg)

@@ -119,9 +119,11 @@ read_metrics n0
 "$python" "$src/tests/swarm/metrics.py" --named "$src/packaging/grafana/swarm.json" \
     "$src/docs/monitoring.md" "$tmp/n0.prom" "$tmp/gateway.prom" >/dev/null || die "see above"
 
-curl -sf "$(cat "$tmp/gateway.url")/chat/completions" -d '{"temperature":0,"messages":[{"role":"user","content":"What is the capital of France?"}]}' >"$tmp/answer.json"
-wait_until 20 test -s "$tmp/traces/trace-00.json" || die "the gateway keeps no trace: $(cat "$tmp/gateway.log")"
-"$python" "$src/tests/swarm/trace.py" "$tmp/traces/trace-00.json" 0 1 || die "see above"
+for i in {0..9}; do
+    curl -sf "$(cat "$tmp/gateway.url")/chat/completions" -d '{"temperature":0,"messages":[{"role":"user","content":"What is the capital of France?"}]}' >"$tmp/answer.json"
+    wait_until 20 test -s "$tmp/traces/trace-0$i.json" || die "the gateway keeps no trace: $(cat "$tmp/gateway.log")"
+    "$python" "$src/tests/swarm/trace.py" "$tmp/traces/trace-0$i.json" 0 1 || die "see above"
+done
 [ "$(stat -c %a "$tmp/traces/trace-00.json")" = 600 ] || die "others may read a trace"
 stop_all
 
