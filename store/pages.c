@@ -169,6 +169,35 @@ _Noreturn static void child(const struct store *s)
     _exit((int)inspect(s));
 }
 
+/* A value that has pages of its own is told by their head how many they are, and LMDB frees so
+ * many, or aborts.  The walk above does not read those heads: there is one for each tile. */
+static bool is_head_sound(const MDB_stat *tree, MDB_val v)
+{
+    enum { P_OVERFLOW = 0x04 };
+    struct head { /* of lmdb 0.9, on 64 bits */
+        uint64_t number;
+        uint16_t pad, flags;
+        uint32_t pages;
+    } h;
+    uint64_t size = tree->ms_psize;
+
+    _Static_assert(sizeof h == 16, "the bytes before such a value");
+    if (v.mv_size < size / 2) return true; /* it lies in a leaf */
+    memcpy(&h, (const uint8_t *)v.mv_data - sizeof h, sizeof h);
+    return (h.flags & P_OVERFLOW) && h.pages == (sizeof h + v.mv_size + size - 1) / size;
+}
+
+int store_del_tile(struct store *s, MDB_txn *txn, const struct hash *hash)
+{
+    MDB_stat tree;
+    MDB_val v, k = { HASH_BYTES, (void *)(uintptr_t)hash->b };
+    int rc = mdb_stat(txn, s->db[DB_TILES], &tree);
+
+    if (!rc) rc = mdb_get(txn, s->db[DB_TILES], &k, &v);
+    if (rc) return rc;
+    return is_head_sound(&tree, v) ? mdb_del(txn, s->db[DB_TILES], &k, NULL) : MDB_CORRUPTED;
+}
+
 enum err store_check_pages(const struct store *s, struct why *why)
 {
     char path[FILE_PATH_MAX];

@@ -98,8 +98,7 @@ static int delete_batch(struct store *s, MDB_txn *txn, void *arg)
     int rc = 0;
 
     for (uint32_t i = 0; i < b->n && !rc; i++) {
-        MDB_val k = { HASH_BYTES, b->hash[i].b };
-        rc = mdb_del(txn, s->db[DB_TILES], &k, NULL);
+        rc = store_del_tile(s, txn, &b->hash[i]);
         if (rc == MDB_NOTFOUND) rc = 0; /* twice in one model */
     }
     return rc;

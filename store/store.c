@@ -58,8 +58,10 @@ enum err store_mdb_err(struct store *s, int rc, const char *doing, struct why *w
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_VERSION_MISMATCH:
-        return fail(why, ERR_MALFORMED, "store %s: data.mdb is damaged or no store (%s)", s->dir,
-                    mdb_strerror(rc));
+        return fail(why, ERR_MALFORMED,
+                    "store %s: data.mdb is damaged or no store (%s); move it away, then convert or "
+                    "import again",
+                    s->dir, mdb_strerror(rc));
     case ENOMEM: return fail(why, ERR_NOMEM, "store %s: %s: out of memory", s->dir, doing);
     /* A short write of LMDB's reads EIO, whatever its cause. */
     case EIO:

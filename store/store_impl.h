@@ -63,6 +63,8 @@ MUST_CHECK enum err store_write(struct store *s, store_writer f, void *arg, cons
 /* Can data.mdb, if there is one, be walked without harm?  A child process tries (pages.c);
  * ERR_MALFORMED. */
 MUST_CHECK enum err store_check_pages(const struct store *s, struct why *why);
+/* mdb_del of a tile; MDB_CORRUPTED where LMDB would believe a damaged page. */
+int store_del_tile(struct store *s, MDB_txn *txn, const struct hash *hash);
 
 /* The tile table of a layer, its length checked, its hash not; ERR_NOTFOUND with why. */
 MUST_CHECK enum err store_table(struct store *s, const struct manifest *m, uint32_t layer,

@@ -183,8 +183,7 @@ static int delete_bad(struct store *s, MDB_txn *txn, void *arg)
 
     for (size_t i = 0; i < bad->cap; i++) {
         if (!bad->used[i]) continue;
-        MDB_val k = { HASH_BYTES, bad->slot[i].b };
-        int rc = mdb_del(txn, s->db[DB_TILES], &k, NULL);
+        int rc = store_del_tile(s, txn, &bad->slot[i]);
         if (rc && rc != MDB_NOTFOUND) return rc;
     }
     return 0;

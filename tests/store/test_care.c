@@ -380,8 +380,8 @@ static void on_fault(void *arg, const char *model, const char *what, const char 
     f->n++;
 }
 
-/* Change a byte of a tile on the disk. */
-static void damage(const struct hash *h)
+/* Change a byte of a tile on the disk, so far from its first one. */
+static void damage_at(const struct hash *h, long offset)
 {
     struct store *s = open_store(STORE_READ);
     struct slice v;
@@ -397,10 +397,15 @@ static void damage(const struct hash *h)
     assert_int_equal(pread(fd, file, size, 0), size);
     uint8_t *at = memmem(file, size, head, n);
     assert_non_null(at);
-    uint8_t changed = *at ^ 1;
-    assert_int_equal(pwrite(fd, &changed, 1, at - file), 1);
+    uint8_t changed = at[offset] ^ 1;
+    assert_int_equal(pwrite(fd, &changed, 1, at + offset - file), 1);
     close(fd);
     free(file);
+}
+
+static void damage(const struct hash *h)
+{
+    damage_at(h, 0);
 }
 
 static void bad_and_missing_tiles_are_named(void **state)
@@ -459,6 +464,31 @@ static void bad_and_missing_tiles_are_named(void **state)
     assert_int_equal(c.removed, 1);
     assert_non_null(strstr(f.text[2], "no model: tile "));
     assert_false(store_has(s, &h));
+    store_close(s);
+    free(m);
+}
+
+/* LMDB would free as many pages as it says there, or abort. */
+static void a_damaged_head_of_pages_is_not_believed(void **state)
+{
+    (void)state;
+    struct manifest *m = calloc(1, sizeof *m);
+    struct store *s = open_store(STORE_WRITE);
+    struct store_check c = { .repair = true };
+    struct why why = { "" };
+    struct slice table;
+
+    put_model(s, m, "a", 128);
+    assert_int_equal(store_tile(s, &m->ends, &table), ERR_OK);
+    struct hash embed = table_hash(table, 0);
+    store_close(s);
+    damage(&embed);
+    damage_at(&embed, -4); /* how many pages */
+    s = open_store(STORE_WRITE);
+    assert_int_equal(store_check(s, &c, &why), ERR_MALFORMED);
+    assert_non_null(strstr(why.text, "move it away, then convert or import again"));
+    assert_int_equal(c.removed, 0);
+    assert_true(store_has(s, &embed));
     store_close(s);
     free(m);
 }
@@ -696,6 +726,7 @@ int main(void)
         TEST(readers_keep_what_they_opened),
         TEST(a_killed_removal_goes_on),
         TEST(bad_and_missing_tiles_are_named),
+        TEST(a_damaged_head_of_pages_is_not_believed),
         TEST(layers_that_nobody_wanted_are_no_fault),
         TEST(parts_of_layers),
         TEST(garbled_pages_never_crash_a_reader),
