@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,6 +61,20 @@ enum err keys_identity(struct identity *me, const char *path, bool create, bool 
     if (stat(path, &st) == 0 && (st.st_mode & 077))
         log_warn("%s can be read by others; chmod 600 keeps it yours", path);
     return ERR_OK;
+}
+
+enum err keys_hold_identity(int *fd, const char *path, struct why *why)
+{
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0 || flock(*fd, LOCK_EX | LOCK_NB) == 0) return ERR_OK;
+    bool is_held = errno == EWOULDBLOCK;
+    close(*fd);
+    *fd = -1;
+    return is_held ? fail(why, ERR_BUSY,
+                          "%s: another node with this identity runs; stop it, or give this one an "
+                          "--identity FILE of its own",
+                          path)
+                   : ERR_OK;
 }
 
 enum err keys_swarm(struct swarm_key *out, const char *option, struct why *why)

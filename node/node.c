@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { NAME_MAX_BYTES = 32 };
 enum { JOIN_WAIT_MS = 5000 }; /* before a node that joins says it is ready, at most */
@@ -53,7 +54,7 @@ static enum err open_identity(struct node *n, struct why *why)
     if (!e) e = keys_identity(&n->me, file, true, &created, why);
     if (!e) name_log(n);
     if (!e && created) log_info("made a new identity in %s", file);
-    return e;
+    return e ? e : keys_hold_identity(&n->identity_lock, file, why);
 }
 
 static void settle_join(struct node *n, const struct node_id *id);
@@ -452,6 +453,7 @@ enum err node_run(const struct node_config *c, struct why *why)
     struct node *n = calloc(1, sizeof *n);
     if (!n) return fail(why, ERR_NOMEM, "%s", err_text(ERR_NOMEM));
     n->c = c;
+    n->identity_lock = -1;
     signal(SIGPIPE, SIG_IGN);
     thread_short_slices();
 
@@ -470,6 +472,7 @@ enum err node_run(const struct node_config *c, struct why *why)
         e = n->failed;
     }
     identity_fini(&n->me);
+    if (n->identity_lock >= 0) close(n->identity_lock);
     explicit_bzero(&n->swarm, sizeof n->swarm);
     free(n);
     return e;

@@ -27,6 +27,7 @@ struct node {
     struct swarm_key swarm;
     struct link join[NODE_JOIN_MAX], bootstrap[NODE_JOIN_MAX];
     char identity_file[FILE_PATH_MAX];
+    int identity_lock; /* owned; -1: none */
     struct node_id allow[NODE_ALLOW_MAX], trust[NODE_TRUST_MAX];
     char listen_host[256], advertise_host[256];
     uint16_t listen_port, advertise_port;

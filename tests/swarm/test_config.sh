@@ -48,5 +48,6 @@ refused 'no such config file' "$node" --config "$tmp/none.conf"
 convert "$src/models/atlas" "$tmp/store" atlas:q80 --type q80
 start n0 --no-ends
 [ "$(grep -c 'holding layers 0-3 of atlas:q80' "$tmp/n0.log")" = 1 ] || die "$(cat "$tmp/n0.log")"
+refused 'another node with this identity runs' "$node" --identity "$tmp/n0.key" --listen 127.0.0.1:0
 stop_all
 echo "settings are read"
