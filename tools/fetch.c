@@ -1,5 +1,7 @@
 #include "tools/fetch.h"
 
+#include "base/log.h"
+
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@ struct fetch {
     CURL *curl;                  /* owned; keeps its connection between requests */
     const char *base;            /* borrowed */
     uint32_t retries;
+    bool has_said; /* that it waits for a server; once is enough */
 };
 
 /* One range on its way to a sink. */
@@ -138,13 +141,16 @@ static enum err request(struct transfer *t)
                 (unsigned long long)t->at);
 }
 
-static void wait_s(uint32_t seconds)
+static void wait_s(struct fetch *f, uint32_t seconds, const struct why *why)
 {
+    if (!f->has_said)
+        log_warn("%s; asking again for a while (--retries %u)", why->text, (unsigned)f->retries);
+    f->has_said = true;
     nanosleep(&(struct timespec){ .tv_sec = seconds }, NULL);
 }
 
 /* Ask until all has arrived; each byte that does gives new patience. */
-static enum err ask(const struct fetch *f, struct transfer *t)
+static enum err ask(struct fetch *f, struct transfer *t)
 {
     uint32_t tries = 0, pause = 1;
     uint64_t before = t->left;
@@ -158,7 +164,7 @@ static enum err ask(const struct fetch *f, struct transfer *t)
             before = t->left;
         }
         if (tries++ == f->retries) return e;
-        wait_s(pause);
+        wait_s(f, pause, t->why);
         pause = 2 * pause < WAIT_MAX_S ? 2 * pause : WAIT_MAX_S;
     }
 }
@@ -222,7 +228,7 @@ static enum err fetch_read_small(struct folder_source *source, const char *file,
         s.n = 0;
         e = request(&t);
         if (!e || t.lasting || tries++ == f->retries) break;
-        wait_s(tries < WAIT_MAX_S ? tries : WAIT_MAX_S);
+        wait_s(f, tries < WAIT_MAX_S ? tries : WAIT_MAX_S, why);
         e = ERR_OK;
     }
     if (e) {

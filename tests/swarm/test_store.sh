@@ -194,6 +194,7 @@ web endless
 fails 1 'manifest is longer than anything by that name' import "$url" --store "$tmp/w9" --retries 0
 web_end
 fails 1 'manifest: ' import "$url" --store "$tmp/w9" --retries 0 # nobody listens
+fails 1 'warn .*manifest: .*; asking again for a while' import "$url" --store "$tmp/w9" --retries 1
 echo "folders, trust and a bad web: as they should be"
 
 # --- two at once, and killed again and again ---
