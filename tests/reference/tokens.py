@@ -181,7 +181,8 @@ def draw_added(r, vocab):
         for c in some
     ]
     if tokens and r.random() < 0.1:
-        tokens.append((tokens[0][0], r.choice(tokens)[1]))
+        flags = dict(r.choice(tokens)[1], normalized=tokens[0][1]['normalized'])
+        tokens.append((tokens[0][0], flags))
     return added(max(vocab.values()) + 1, *tokens)
 
 
