@@ -7,6 +7,8 @@
  * arguments after a bare name. */
 enum { START, TEXT, NAME, ARGS, BARE };
 
+enum { HELD_MAX = 1024 }; /* bytes of space before a call, or of a name, that are waited for */
+
 static const char open_tag[] = "<tool_call>", close_tag[] = "</tool_call>";
 
 static bool is_space(char c)
@@ -157,6 +159,7 @@ static bool in_text(struct tool_calls *t)
             at++;
     size_t end = at;
     while (end > 0 && is_space(t->b.p[end - 1])) end--; /* before a call it means nothing */
+    if (at - end > HELD_MAX) end = at;
     say(t, end);
     if (!is_found) return false;
     t->n_space = at - end;
@@ -176,16 +179,17 @@ static bool in_name(struct tool_calls *t)
 {
     static const char function[] = "<function=";
     size_t at = t->n_space + sizeof open_tag - 1, end;
+    bool is_endless = t->b.n - at > HELD_MAX;
     while (at < t->b.n && is_space(t->b.p[at])) at++;
     size_t left = t->b.n - at, n = left < sizeof function - 1 ? left : sizeof function - 1;
     if (memcmp(t->b.p + at, function, n) == 0) {
-        if (n < sizeof function - 1) return false;
+        if (n < sizeof function - 1) return is_endless && not_a_call(t);
         at += n;
         end = find(t, at, ">");
     } else {
         for (end = at; end < t->b.n && t->b.p[end] != '\n' && t->b.p[end] != '<';) end++;
     }
-    if (end == t->b.n) return false;
+    if (end == t->b.n) return is_endless && not_a_call(t);
     struct slice name = slice_of(t->b.p + at, end - at);
     while (name.n > 0 && is_space((char)name.p[name.n - 1])) name.n--;
     const struct json *tool = t->n_calls < TOOL_CALLS_MAX ? find_tool(t, name) : NULL;

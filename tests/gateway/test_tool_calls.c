@@ -119,13 +119,38 @@ static void test_text(void **state)
     check("<tool_call>now\nnonsense</tool_call>", "{0:now|{}}nonsense</tool_call>");
 }
 
+/* What never becomes a call is not kept back for ever, and not looked through again and again. */
+static void test_endless(void **state)
+{
+    static const char *const begins[] = { "", "x<tool_call>", "x<tool_call>  ",
+                                          "x<tool_call><function=" };
+    enum { PIECES = 4096, PIECE = 64 };
+    char piece[PIECE];
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        struct json_doc *doc;
+        struct heard h = { 0 };
+        assert_int_equal(json_parse(&doc, slice_str(tools_json), "tools", NULL), ERR_OK);
+        struct tool_calls t = { .tools = json_root(doc), .on = { &h, on_text, on_call, on_args } };
+        memset(piece, i < 4 ? ' ' : 'a', PIECE);
+        tool_calls_feed(&t, slice_str(begins[i % 4]));
+        for (unsigned k = 0; k < PIECES; k++) {
+            tool_calls_feed(&t, slice_of(piece, PIECE));
+            assert_true(t.b.n <= 2048);
+        }
+        tool_calls_end(&t);
+        assert_int_equal(h.t.n, strlen(begins[i % 4]) + PIECES * PIECE); /* it was text */
+        tool_calls_fini(&t);
+        free(h.t.p);
+        json_free(doc);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_glm45),
-        cmocka_unit_test(test_intellect),
-        cmocka_unit_test(test_glm4),
-        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_glm45), cmocka_unit_test(test_intellect), cmocka_unit_test(test_glm4),
+        cmocka_unit_test(test_text),  cmocka_unit_test(test_endless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
