@@ -9,35 +9,71 @@
  * thread, 6,000 on two when it did); every product of a model of a billion parameters is larger. */
 uint64_t pass_fork_macs = 1000000;
 
+enum { RANGES_MAX = 64, HELPINGS = 4 };
+
+/* Units [lo, hi) that are left of a range, in one word: lo << 32 | hi. */
+typedef _Atomic(uint64_t) range;
+
+/* Every lane has a range of its own, so that what it reads is one stretch of memory: a start in the
+ * middle of nowhere costs a microsecond.  It takes helpings from the front; since cores differ in
+ * speed, one that is done takes half of what others have left, from the back. */
 struct pass {
     pass_work *work;
     void *arg;
-    uint32_t n, step;
-    atomic_uint next;
+    uint32_t step, cap; /* units of an own helping; of any, at most */
+    uint32_t n_ranges;
+    range left[RANGES_MAX];
 };
+
+/* Do one helping of range r; false when nothing is left of it. */
+static bool help(struct pass *p, uint32_t lane, range *r, bool own)
+{
+    uint64_t old = atomic_load_explicit(r, memory_order_relaxed), new;
+    uint32_t lo, hi, n;
+
+    do {
+        lo = (uint32_t)(old >> 32), hi = (uint32_t)old;
+        if (lo >= hi) return false;
+        n = own ? p->step : (hi - lo + 1) / 2;
+        if (n > p->cap) n = p->cap;
+        if (n > hi - lo) n = hi - lo;
+        new = own ? (uint64_t)(lo + n) << 32 | hi : (uint64_t)lo << 32 | (hi - n);
+    } while (!atomic_compare_exchange_weak_explicit(r, &old, new, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    if (own)
+        p->work(p->arg, lane, lo, lo + n);
+    else
+        p->work(p->arg, lane, hi - n, hi);
+    return true;
+}
 
 static void pass_lane(void *arg, uint32_t lane)
 {
     struct pass *p = arg;
-    uint32_t lo;
 
-    /* units are taken as lanes get to them: cores differ in speed */
-    while ((lo = atomic_fetch_add_explicit(&p->next, p->step, memory_order_relaxed)) < p->n)
-        p->work(p->arg, lane, lo, p->n - lo < p->step ? p->n : lo + p->step);
+    for (uint32_t i = 0; i < p->n_ranges; i++)
+        while (help(p, lane, &p->left[(lane + i) % p->n_ranges], i == 0)) continue;
 }
 
 void pass_run(struct workers *w, pass_work *work, void *arg, uint32_t n, uint32_t cap,
               uint64_t macs)
 {
-    struct pass p = { .work = work, .arg = arg, .n = n, .step = cap };
+    bool fork = w->n > 1 && n > 1 && macs >= pass_fork_macs;
+    uint32_t lanes = fork ? w->n : 1;
+    struct pass p;
 
-    if (w->n == 1 || n < 2 || macs < pass_fork_macs) {
-        pass_lane(&p, 0);
-        return;
+    p.work = work, p.arg = arg, p.cap = cap;
+    p.n_ranges = lanes < RANGES_MAX ? lanes : RANGES_MAX;
+    p.step = fork ? n / (lanes * HELPINGS) : n;
+    if (p.step == 0) p.step = 1;
+    for (uint32_t i = 0; i < p.n_ranges; i++) {
+        uint64_t lo = (uint64_t)n * i / p.n_ranges, hi = (uint64_t)n * (i + 1) / p.n_ranges;
+        atomic_init(&p.left[i], lo << 32 | hi);
     }
-    uint32_t share = n / (w->n * 4); /* about four helpings a worker */
-    if (share < cap) p.step = share ? share : 1;
-    w->run(w, pass_lane, &p, w->n);
+    if (fork)
+        w->run(w, pass_lane, &p, w->n);
+    else
+        pass_lane(&p, 0);
 }
 
 void vecs_take(struct vecs *v, struct arena *a, size_t rows, uint32_t cols, bool f, bool q)
