@@ -34,10 +34,11 @@ enum {
     NET_READ_BYTES = 256 << 10,
     NET_WRITE_BYTES = 256 << 10, /* handed to libuv at once when the socket is full */
     NET_NOTSENT_BYTES = 64 << 10,
-    NET_TOGETHER_BYTES = 32 << 10, /* wait for the end of the loop's turn, more go at once */
-    NET_CONNECT_MS = 5000, /* for one address to answer */
-    NET_STALL_MS = 15000,  /* a peer that takes no byte and says nothing for so long is closed */
-    NET_BUSY_MS = 300000,  /* one that takes no byte but talks: it computes what we sent before */
+    NET_TOGETHER_BYTES = 256 << 10, /* wait for the end of the loop's turn, more go at once: so
+                                     * that 16 rows of 8 KiB stay one batch at the next stage */
+    NET_CONNECT_MS = 5000,          /* for one address to answer */
+    NET_STALL_MS = 15000, /* a peer that takes no byte and says nothing for so long is closed */
+    NET_BUSY_MS = 300000, /* one that takes no byte but talks: it computes what we sent before */
     NET_PING_MS = 5000,
     NET_PING_STRIKES = 3,
     NET_MEASURE_MS = 30000, /* the round trip of a busy connection */
