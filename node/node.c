@@ -2,7 +2,6 @@
 
 #include "base/log.h"
 #include "home/runtime_dir.h"
-#include "net/thread.h"
 #include "net/words.h"
 #include "node/sensors.h"
 
@@ -455,7 +454,6 @@ enum err node_run(const struct node_config *c, struct why *why)
     n->c = c;
     n->identity_lock = -1;
     signal(SIGPIPE, SIG_IGN);
-    thread_short_slices();
 
     enum err e = start(n, why);
     if (e) node_stop(n);
