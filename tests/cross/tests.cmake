@@ -1,5 +1,5 @@
 # For a build for another CPU, its tests run by an emulator (cmake/aarch64.cmake).
-unit_test(node pool base Threads::Threads)
+unit_test(stage pool base Threads::Threads)
 target_sources(test_pool PRIVATE ${CMAKE_SOURCE_DIR}/stage/pool.c)
 
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL aarch64 AND CMAKE_CROSSCOMPILING)
