@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
-enum { KEEP_MAX_SHIFT = 31, SPARE = 16 << 20 /* LMDB's own pages, and what a commit copies */ };
+enum { KEEP_MAX_SHIFT = 31 };
 
 void wants_fini(struct wants *w)
 {
@@ -193,11 +193,6 @@ uint64_t disk_room(struct store *s, uint64_t limit)
     uint64_t used = u.file_bytes - u.free_bytes;
     if (limit && used >= limit) return 0;
     return limit && limit - used < room ? limit - used : room;
-}
-
-uint64_t disk_need(uint64_t bytes)
-{
-    return bytes ? bytes + bytes / 100 + SPARE : 0;
 }
 
 enum err disk_check(struct store *s, uint64_t limit, uint64_t need, struct why *why)

@@ -48,8 +48,17 @@ bool holding_is_here(struct store *s, const struct manifest *m, const struct hol
 /* Bytes that may yet be written: within limit (0: none) for the whole store, and so that of the
  * file system 5 %, but at most 2 GiB, stay free. */
 uint64_t disk_room(struct store *s, uint64_t limit);
-/* What new tiles of so many bytes want of it: LMDB has pages of its own. */
-uint64_t disk_need(uint64_t bytes);
+/* What new tiles of so many bytes want of it: LMDB has pages of its own, and a commit copies some. */
+enum { DISK_SPARE = 16 << 20 };
+static inline uint64_t disk_need(uint64_t bytes)
+{
+    return bytes ? bytes + bytes / 100 + DISK_SPARE : 0;
+}
+/* How many bytes of tiles such room is enough for. */
+static inline uint64_t disk_fits(uint64_t room)
+{
+    return room > DISK_SPARE ? (room - DISK_SPARE) / 101 * 100 : 0;
+}
 /* ERR_DISKFULL with why: what is wanted does not fit, and what to do. */
 MUST_CHECK enum err disk_check(struct store *s, uint64_t limit, uint64_t need, struct why *why);
 

@@ -87,7 +87,7 @@ static struct hold_self describe_me(const struct mover *m, uint64_t disk_room, u
 {
     const struct entry *e = directory_find(peers_directory(m->c.peers), &m->c.me);
     return (struct hold_self){ .id = m->c.me,
-                               .room = least(m->c.room, disk_room),
+                               .room = least(m->c.room, disk_fits(disk_room)),
                                .layer_us = layer_us,
                                .net = e ? hold_network(&e->body) : 0,
                                .no_ends = m->c.no_ends };

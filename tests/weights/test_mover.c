@@ -1,6 +1,7 @@
 /* The actor that decides what a node holds: it chooses, makes room for others who chose the same,
  * settles, and later moves once when a layer is missing.  The clock is the test's: it runs 200
  * times as fast. */
+#include "weights/fetch_store.h"
 #include "weights/mover.h"
 
 #include <setjmp.h>
@@ -246,11 +247,35 @@ static void too_small(void **state)
     run(&w, 1);
 }
 
+/* Whatever room the disk has: what is chosen fits with what LMDB takes besides. */
+static void fits_the_disk(void **state)
+{
+    uint64_t layer = arch_bytes(&manifest.arch, 0), ends = arch_bytes(&manifest.arch, ARCH_ENDS);
+    unsigned chosen = 0;
+    (void)state;
+    for (uint64_t room = DISK_SPARE / 2; room < disk_need(5 * layer + ends); room += layer / 3) {
+        static struct world w;
+        struct holding h;
+        struct why why;
+        open_world(&w);
+        announce(2, RECORD_ACTIVE, 0, 4, true, 1);
+        if (!mover_choose(w.mover, model, &manifest, room, &h, &why)) {
+            assert_true(disk_need((h.hi - h.lo) * layer + (h.ends ? ends : 0)) <= room);
+            chosen++;
+        }
+        run(&w, 0);
+    }
+    assert_in_range(chosen, 3, 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chooses_and_settles), cmocka_unit_test(makes_room),
-        cmocka_unit_test(closes_a_gap_once),   cmocka_unit_test(stays),
+        cmocka_unit_test(chooses_and_settles),
+        cmocka_unit_test(makes_room),
+        cmocka_unit_test(fits_the_disk),
+        cmocka_unit_test(closes_a_gap_once),
+        cmocka_unit_test(stays),
         cmocka_unit_test(too_small),
     };
     struct arch *a = &manifest.arch;
