@@ -164,6 +164,7 @@ background=()
 cmp "$tmp/answer" "$tmp/short.oracle" || die "a restarted stage gave another answer"
 grep -Eq "^note node $(short_id b) left; layers 3-5 are now computed by $(short_id b); refilled" \
     "$tmp/answer.err" || die "a restart without a word: $(cat "$tmp/answer.err")"
+: >"$tmp/answer.err" # of the one before
 "$bin/survive" "${link[n0]}" 2 $tokens "Tell me about Japan." --node "$(id b)=${pid[b]}" \
     --do 20:0:4:19 >"$tmp/answer" 2>"$tmp/answer.err" &
 background=($!)
